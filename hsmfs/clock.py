@@ -1,0 +1,61 @@
+"""The ports to the world: wall time that a simulation can own, and the only way to a thread.
+
+Engine code takes its time from here so that a test can run years in seconds: under trio's
+MockClock `now_ns` moves with the clock. Blocking calls go through `blocking`, each device class
+with a limiter of its own, so that forty stuck drive calls cannot take the threads of the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+DISK = trio.CapacityLimiter(16)
+"""Threads for pool and catalog files."""
+HASH = trio.CapacityLimiter(4)
+"""Threads for checksums, compression and images."""
+MEDIA = trio.CapacityLimiter(64)
+"""Threads for drives and the robot: a stuck one keeps its thread, so there are many."""
+NOTIFY = trio.CapacityLimiter(1)
+"""The thread for kernel cache invalidation, which may block on a reader of the same page."""
+
+
+class WallClock:
+    """UTC nanoseconds that advance with trio's clock from a start that can be chosen."""
+
+    def __init__(self) -> None:
+        self._offset_ns: int | None = None
+
+    def set(self, start_ns: int) -> None:
+        """From now on `now_ns` is start_ns plus the trio time that passes."""
+        self._offset_ns = start_ns - int(trio.current_time() * 1e9)
+
+    def now_ns(self) -> int:
+        """UTC nanoseconds now."""
+        if self._offset_ns is None:
+            return time.time_ns()
+        return self._offset_ns + int(trio.current_time() * 1e9)
+
+
+WALL = WallClock()
+
+
+def now_ns() -> int:
+    """UTC nanoseconds now, by the process's wall clock."""
+    return WALL.now_ns()
+
+
+async def blocking(
+    f: Callable[[], T], limiter: trio.CapacityLimiter = DISK, *, abandon: bool = False
+) -> T:
+    """Run f in a thread and return what it returns.
+
+    A cancelled wait still waits for f to end unless abandon is set, which is right only for reads
+    without side effects: a move or a burn is never abandoned.
+    """
+    return await trio.to_thread.run_sync(f, limiter=limiter, abandon_on_cancel=abandon)

@@ -1,0 +1,191 @@
+"""Every error an admin or a program can meet: what happened, to what, and what to do next.
+
+One class a cause. Each carries its errno (for the mount), HTTP status (for the API) and exit code
+(for hsmctl); `tools/docs errors` prints the table. Messages name the object; `next_step` says what
+a person can do.
+"""
+
+from __future__ import annotations
+
+import errno as E
+from typing import ClassVar
+
+
+class HsmError(Exception):
+    """Something failed; the next step is in the log."""
+
+    errno: ClassVar[int] = E.EIO
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    default_next: ClassVar[str] = "see the log of hsmfsd"
+
+    def __init__(self, message: str, *, next_step: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step or self.default_next
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.next_step}"
+
+
+class PosixError(HsmError):
+    """A filesystem request that POSIX says must fail, with its errno."""
+
+    status = 409
+    default_next = "this is the answer POSIX prescribes"
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message or E.errorcode.get(number, str(number)))
+        self.number = number
+
+
+class ConfigError(HsmError):
+    """The configuration is wrong; nothing was started."""
+
+    errno, status, exit_code = E.EINVAL, 400, 3
+    default_next = "correct the file and run 'hsmctl config check'"
+
+
+class PolicyError(ConfigError):
+    """A policy file is wrong; the policies before it stay in force."""
+
+    default_next = "correct the file and run 'hsmctl policy check'"
+
+
+class NotFound(HsmError):
+    """No such object."""
+
+    errno, status, exit_code = E.ENOENT, 404, 4
+    default_next = "check the name"
+
+
+class Conflict(HsmError):
+    """The object's present state does not allow the request."""
+
+    errno, status, exit_code = E.EBUSY, 409, 5
+    default_next = "look at 'hsmctl status' and try again"
+
+
+class CatalogInUse(HsmError):
+    """Another daemon holds the catalog."""
+
+    errno, status, exit_code = E.EBUSY, 409, 6
+    default_next = "stop the other hsmfsd first"
+
+
+class CatalogDamaged(HsmError):
+    """The catalog cannot be trusted; nothing was changed."""
+
+    errno, status, exit_code = E.EIO, 500, 7
+    default_next = "keep a copy of the state directory, then run 'hsmctl fsck' or restore a snapshot"
+
+
+class SchemaTooNew(HsmError):
+    """The catalog was written by a newer hsmfs."""
+
+    errno, status, exit_code = E.EINVAL, 409, 8
+    default_next = "install that version or a newer one"
+
+
+class PoolUnavailable(HsmError):
+    """A pool's directory is gone, read-only or not the one it was."""
+
+    errno, status, exit_code = E.EIO, 503, 9
+    default_next = "mount the pool's filesystem, then restart hsmfsd"
+
+
+class PoolFull(HsmError):
+    """No room for more bytes, and nothing can be released."""
+
+    errno, status, exit_code = E.ENOSPC, 507, 10
+    default_next = "archive and release files, or add a pool"
+
+
+class MediaError(HsmError):
+    """A disc could not be read or written as it should."""
+
+    exit_code = 11
+    default_next = "see 'hsmctl volume' for the disc's state"
+
+
+class UnreadableSector(MediaError):
+    """A sector of a disc does not read."""
+
+    default_next = "recall from another copy; the volume is marked suspect"
+
+    def __init__(self, message: str, sector: int) -> None:
+        super().__init__(message)
+        self.sector = sector
+
+
+class WriteOnceViolation(MediaError):
+    """Something tried to write to a disc that is not blank."""
+
+    default_next = "use a blank disc; this is a bug if hsmfs chose it"
+
+
+class WrongVolume(MediaError):
+    """The disc in the drive is not the one its barcode says."""
+
+    default_next = "put the disc back in its place and run 'hsmctl library inventory'"
+
+
+class ForeignDisc(MediaError):
+    """The disc or image is not one that hsmfs wrote, or is cut off."""
+
+    default_next = "check it with tools/hsm-disc"
+
+
+class DriveError(HsmError):
+    """A drive failed."""
+
+    exit_code = 12
+    default_next = "it was taken down; 'hsmctl drive up' after repair"
+
+
+class ChangerError(HsmError):
+    """The robot failed or refused a move."""
+
+    exit_code = 13
+    default_next = "look at the library's panel, then run 'hsmctl library inventory'"
+
+
+class DoorOpen(ChangerError):
+    """The library's door is open."""
+
+    default_next = "close the door; work goes on by itself"
+
+
+class VolumeMissing(HsmError):
+    """The disc is not where it should be, or not in the library."""
+
+    exit_code = 14
+    default_next = "put the disc into the library and run 'hsmctl library inventory'"
+
+
+class RecallFailed(HsmError):
+    """No copy of the bytes could be read."""
+
+    exit_code = 15
+    default_next = "see 'hsmctl why' for each copy and its fault"
+
+
+class RecallCancelled(HsmError):
+    """An admin or a shutdown ended the wait."""
+
+    errno, status, exit_code = E.EINTR, 409, 16
+    default_next = "read the file again"
+
+
+class RecallTimeout(HsmError):
+    """The wait for a recall was longer than the configured bound; the recall itself goes on."""
+
+    errno, status, exit_code = E.EIO, 504, 17
+    default_next = "read the file again later; 'hsmctl why' says what it waits for"
+
+
+class DaemonUnreachable(HsmError):
+    """hsmctl cannot reach the daemon."""
+
+    errno, status, exit_code = E.ECONNREFUSED, 503, 18
+    default_next = "start it with 'systemctl start hsmfs' or 'hsmctl mount'"

@@ -1,0 +1,113 @@
+"""States of files, volumes, drives and burns, each with its one table of allowed transitions.
+
+The code asks `check`, fsck asks `allowed`, and the docs print the tables (`tools/docs states`).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TypeVar
+
+
+class FileState(IntEnum):
+    """Where the bytes of the current data version are (DESIGN: States)."""
+
+    RESIDENT = 0
+    """On disk; too few verified copies on discs to release."""
+    PREMIGRATED = 1
+    """On disk and on as many verified copies as the policy asked for."""
+    PARTIAL = 2
+    """Some ranges on disk, the others on discs: a recall streams in, or a stub was partly rewritten."""
+    MIGRATED = 3
+    """A stub: at most the head is on disk."""
+
+
+class VolumeState(IntEnum):
+    """What a disc is good for."""
+
+    BLANK = 0
+    BURNING = 1
+    """A burn was started; until it is verified nothing counts as being there."""
+    FULL = 2
+    """Closed, read back and checksummed after the burn."""
+    SUSPECT = 3
+    DAMAGED = 4
+    EXPORTED = 5
+    LOST = 6
+    RETIRED = 7
+
+
+class DriveState(IntEnum):
+    """Whether a drive may be used."""
+
+    UP = 0
+    DOWN = 1
+    """Taken out by an operator or after errors, with a reason."""
+
+
+class CopyState(IntEnum):
+    """Whether a copy of a data version may be read."""
+
+    PENDING = 0
+    """Being burned; valid only when its volume was verified."""
+    VALID = 1
+    DEAD = 2
+    """Its file or version is gone; the bytes stay on the write-once disc."""
+    DAMAGED = 3
+
+
+class BurnState(IntEnum):
+    """Steps of putting one volume's files on a disc."""
+
+    PLANNED = 0
+    STAGED = 1
+    """The image lies in the spool, complete."""
+    BURNING = 2
+    VERIFYING = 3
+    VERIFIED = 4
+    """The commit point: the volume is full and its copies count."""
+    DONE = 5
+    """Files were marked premigrated and the spool was emptied."""
+    FAILED = 6
+
+
+S = TypeVar("S", bound=IntEnum)
+
+FILE_TRANSITIONS: dict[FileState, frozenset[FileState]] = {
+    FileState.RESIDENT: frozenset({FileState.PREMIGRATED}),
+    FileState.PREMIGRATED: frozenset({FileState.MIGRATED, FileState.RESIDENT}),
+    FileState.PARTIAL: frozenset({FileState.PREMIGRATED, FileState.MIGRATED, FileState.RESIDENT}),
+    FileState.MIGRATED: frozenset({FileState.PARTIAL, FileState.PREMIGRATED, FileState.RESIDENT}),
+}
+
+VOLUME_TRANSITIONS: dict[VolumeState, frozenset[VolumeState]] = {
+    VolumeState.BLANK: frozenset({VolumeState.BURNING, VolumeState.LOST, VolumeState.DAMAGED, VolumeState.EXPORTED}),
+    VolumeState.BURNING: frozenset({VolumeState.FULL, VolumeState.DAMAGED, VolumeState.BLANK}),
+    VolumeState.FULL: frozenset(
+        {VolumeState.SUSPECT, VolumeState.DAMAGED, VolumeState.EXPORTED, VolumeState.LOST, VolumeState.RETIRED}
+    ),
+    VolumeState.SUSPECT: frozenset(
+        {VolumeState.FULL, VolumeState.DAMAGED, VolumeState.EXPORTED, VolumeState.LOST, VolumeState.RETIRED}
+    ),
+    VolumeState.DAMAGED: frozenset({VolumeState.SUSPECT, VolumeState.RETIRED, VolumeState.LOST}),
+    VolumeState.EXPORTED: frozenset({VolumeState.FULL, VolumeState.BLANK, VolumeState.SUSPECT, VolumeState.LOST}),
+    VolumeState.LOST: frozenset({VolumeState.FULL, VolumeState.SUSPECT, VolumeState.BLANK, VolumeState.RETIRED}),
+    VolumeState.RETIRED: frozenset(),
+}
+
+BURN_TRANSITIONS: dict[BurnState, frozenset[BurnState]] = {
+    BurnState.PLANNED: frozenset({BurnState.STAGED, BurnState.FAILED}),
+    BurnState.STAGED: frozenset({BurnState.BURNING, BurnState.FAILED}),
+    BurnState.BURNING: frozenset({BurnState.VERIFYING, BurnState.FAILED}),
+    BurnState.VERIFYING: frozenset({BurnState.VERIFIED, BurnState.FAILED}),
+    BurnState.VERIFIED: frozenset({BurnState.DONE}),
+    BurnState.DONE: frozenset(),
+    BurnState.FAILED: frozenset(),
+}
+
+
+def check(table: dict[S, frozenset[S]], old: S, new: S) -> S:
+    """Return new if the table allows old to become new (or they are the same), else raise ValueError."""
+    if new is not old and new not in table[old]:
+        raise ValueError(f"{type(old).__name__}: {old.name} may not become {new.name}")
+    return new
