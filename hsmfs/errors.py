@@ -77,7 +77,7 @@ class CatalogDamaged(HsmError):
     """The catalog cannot be trusted; nothing was changed."""
 
     errno, status, exit_code = E.EIO, 500, 7
-    default_next = "keep a copy of the state directory, then run 'hsmctl fsck' or restore a snapshot"
+    default_next = "copy the state directory, then run 'hsmctl fsck' or restore a snapshot"
 
 
 class SchemaTooNew(HsmError):

@@ -17,7 +17,7 @@ class FileState(IntEnum):
     PREMIGRATED = 1
     """On disk and on as many verified copies as the policy asked for."""
     PARTIAL = 2
-    """Some ranges on disk, the others on discs: a recall streams in, or a stub was partly rewritten."""
+    """Some ranges on disk, the rest on discs: a recall streams in, or a stub was partly rewritten."""
     MIGRATED = 3
     """A stub: at most the head is on disk."""
 
@@ -80,19 +80,16 @@ FILE_TRANSITIONS: dict[FileState, frozenset[FileState]] = {
     FileState.MIGRATED: frozenset({FileState.PARTIAL, FileState.PREMIGRATED, FileState.RESIDENT}),
 }
 
+_V = VolumeState
 VOLUME_TRANSITIONS: dict[VolumeState, frozenset[VolumeState]] = {
-    VolumeState.BLANK: frozenset({VolumeState.BURNING, VolumeState.LOST, VolumeState.DAMAGED, VolumeState.EXPORTED}),
-    VolumeState.BURNING: frozenset({VolumeState.FULL, VolumeState.DAMAGED, VolumeState.BLANK}),
-    VolumeState.FULL: frozenset(
-        {VolumeState.SUSPECT, VolumeState.DAMAGED, VolumeState.EXPORTED, VolumeState.LOST, VolumeState.RETIRED}
-    ),
-    VolumeState.SUSPECT: frozenset(
-        {VolumeState.FULL, VolumeState.DAMAGED, VolumeState.EXPORTED, VolumeState.LOST, VolumeState.RETIRED}
-    ),
-    VolumeState.DAMAGED: frozenset({VolumeState.SUSPECT, VolumeState.RETIRED, VolumeState.LOST}),
-    VolumeState.EXPORTED: frozenset({VolumeState.FULL, VolumeState.BLANK, VolumeState.SUSPECT, VolumeState.LOST}),
-    VolumeState.LOST: frozenset({VolumeState.FULL, VolumeState.SUSPECT, VolumeState.BLANK, VolumeState.RETIRED}),
-    VolumeState.RETIRED: frozenset(),
+    _V.BLANK: frozenset({_V.BURNING, _V.LOST, _V.DAMAGED, _V.EXPORTED}),
+    _V.BURNING: frozenset({_V.FULL, _V.DAMAGED, _V.BLANK}),
+    _V.FULL: frozenset({_V.SUSPECT, _V.DAMAGED, _V.EXPORTED, _V.LOST, _V.RETIRED}),
+    _V.SUSPECT: frozenset({_V.FULL, _V.DAMAGED, _V.EXPORTED, _V.LOST, _V.RETIRED}),
+    _V.DAMAGED: frozenset({_V.SUSPECT, _V.RETIRED, _V.LOST}),
+    _V.EXPORTED: frozenset({_V.FULL, _V.BLANK, _V.SUSPECT, _V.LOST}),
+    _V.LOST: frozenset({_V.FULL, _V.SUSPECT, _V.BLANK, _V.RETIRED}),
+    _V.RETIRED: frozenset(),
 }
 
 BURN_TRANSITIONS: dict[BurnState, frozenset[BurnState]] = {
@@ -107,7 +104,7 @@ BURN_TRANSITIONS: dict[BurnState, frozenset[BurnState]] = {
 
 
 def check(table: dict[S, frozenset[S]], old: S, new: S) -> S:
-    """Return new if the table allows old to become new (or they are the same), else raise ValueError."""
+    """Return new if the table allows it after old, or they are the same; else raise ValueError."""
     if new is not old and new not in table[old]:
         raise ValueError(f"{type(old).__name__}: {old.name} may not become {new.name}")
     return new
