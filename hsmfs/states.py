@@ -17,7 +17,7 @@ class FileState(IntEnum):
     PREMIGRATED = 1
     """On disk and on as many verified copies as the policy asked for."""
     PARTIAL = 2
-    """Some ranges on disk, the rest on discs: a recall streams in, or a stub was partly rewritten."""
+    """Some ranges on disk, the rest on discs: a recall streams in, or a stub was rewritten."""
     MIGRATED = 3
     """A stub: at most the head is on disk."""
 

@@ -1,0 +1,215 @@
+"""The configuration: /etc/hsmfs/hsmfs.toml as frozen models.
+
+Unknown keys are refused, every fault is named with its line, and nothing is read from the
+environment. `hsmfs.example.toml` explains each key; a test keeps it and these models together.
+Sizes are bytes, durations seconds, rates bytes a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from hsmfs import limits, tomlfile
+from hsmfs.errors import ConfigError
+from hsmfs.units import Duration, Rate, Size, format_size
+
+DEFAULT_PATH = Path("/etc/hsmfs/hsmfs.toml")
+EXAMPLE = "hsmfs.example.toml"
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"'{path}' must be an absolute path")
+    return path
+
+
+def _always_verify(value: object) -> object:
+    if value is not True:
+        raise ValueError(
+            "reading back after a burn cannot be switched off: a copy counts only when its bytes "
+            "were read from the disc and compared, and a release trusts nothing less"
+        )
+    return value
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DaemonConfig(_Table):
+    """Where the daemon keeps and offers things."""
+
+    mountpoint: AbsolutePath
+    state: AbsolutePath = Path("/var/lib/hsmfs")
+    socket: AbsolutePath = Path("/run/hsmfs/hsmfs.sock")
+    socket_group: Name | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["logfmt", "json"] = "logfmt"
+    allow_other: bool = True
+
+
+class PoolConfig(_Table):
+    """A directory that holds resident bytes."""
+
+    name: Name
+    path: AbsolutePath
+    tier: Literal["fast", "disk"] = "disk"
+    capacity: Annotated[Size, Field(gt=0)] | None = None
+    """None: as large as its filesystem."""
+    high: Annotated[int, Field(ge=1, le=100)] = 90
+    """Percent of the capacity above which files are released (fast tier: demoted)."""
+    low: Annotated[int, Field(ge=0, le=99)] = 80
+
+
+class FsConfig(_Table):
+    """How the mount behaves."""
+
+    head: Annotated[Size, Field(le=2**30)] = 64 * 1024
+    entry_timeout: Duration = 300.0
+    attr_timeout: Duration = 300.0
+    wait_limit: Annotated[Duration, Field(gt=0)] = 900.0
+    max_waiters: Annotated[int, Field(ge=1, le=limits.WAITERS)] = limits.WAITERS
+    migrated_open: Literal["direct", "buffered"] = "direct"
+    read_ahead: Annotated[Size, Field(ge=4096, le=2**26)] = limits.READ_AHEAD_BYTES
+    sync_interval: Annotated[Duration, Field(ge=0.1, le=60)] = 1.0
+
+
+class TrashConfig(_Table):
+    """How long a deleted file can be had back."""
+
+    keep: Duration = 7 * 86_400.0
+
+
+class LibraryConfig(_Table):
+    """The robot, its drives and its discs."""
+
+    kind: Literal["simulated"]
+    path: AbsolutePath
+    drives: Annotated[int, Field(ge=1, le=limits.DRIVES)] = 3
+    magazines: Annotated[int, Field(ge=1, le=4096)] = 28
+    slots_per_magazine: Annotated[int, Field(ge=1, le=limits.MAGAZINE_SLOTS)] = 12
+    import_export: Annotated[int, Field(ge=0, le=limits.MAGAZINE_SLOTS)] = 12
+    disc: Annotated[Size, Field(ge=2**20)] = 300 * 10**9
+    exchange: Duration = 60.0
+    load: Duration = 20.0
+    seek: Duration = 0.2
+    read_rate: Rate = 60 * 10**6
+    write_rate: Rate = 60 * 10**6
+
+
+class EngineConfig(_Table):
+    """Migration, recall and release."""
+
+    spool: AbsolutePath = Path("/var/lib/hsmfs/spool")
+    spool_limit: Annotated[Size, Field(gt=0)] = 1200 * 10**9
+    policies: AbsolutePath | None = None
+    copies: Annotated[int, Field(ge=1, le=limits.COPIES)] = 1
+    compression: Annotated[int, Field(ge=0, le=19)] = 3
+    """The zstd level; 0 stores all files plain."""
+    burn_wait: Duration = 86_400.0
+    recall_drives: Annotated[int, Field(ge=0)] | None = None
+    """Drives that never burn; None: one if there are two or more."""
+    run_cap: Annotated[Duration, Field(gt=0)] = 600.0
+    age_limit: Annotated[Duration, Field(gt=0)] = 3600.0
+    min_residence: Duration = 600.0
+    recall_retries: Annotated[int, Field(ge=0, le=100)] = 3
+    recall_retry_wait: Duration = 10.0
+    verify: Annotated[Literal[True], BeforeValidator(_always_verify)] = True
+
+
+class Config(_Table):
+    """The whole file."""
+
+    daemon: DaemonConfig
+    pool: Annotated[tuple[PoolConfig, ...], Field(max_length=limits.POOLS)]
+    fs: FsConfig = FsConfig()
+    trash: TrashConfig = TrashConfig()
+    library: LibraryConfig
+    engine: EngineConfig = EngineConfig()
+
+    @property
+    def recall_drives(self) -> int:
+        """Drives kept for recalls, with the default worked out."""
+        if self.engine.recall_drives is not None:
+            return self.engine.recall_drives
+        return 1 if self.library.drives > 1 else 0
+
+
+def load(path: Path = DEFAULT_PATH) -> Config:
+    """Read the configuration; raises ConfigError with file, line, key and cause of each fault."""
+    return tomlfile.load(path, Config, _faults, error=ConfigError)
+
+
+def loads(text: str, name: str = "configuration") -> Config:
+    """As `load`, for text that is called `name` in messages."""
+    return tomlfile.loads(text, Config, _faults, name=name, error=ConfigError)
+
+
+def example() -> str:
+    """A configuration with every key explained and every default shown."""
+    return resources.files("hsmfs").joinpath(EXAMPLE).read_text(encoding="utf-8")
+
+
+def _faults(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:
+    """What no single key can know: names used twice, folders in each other, impossible sums."""
+    if not config.pool:
+        yield ("pool",), "at least one [[pool]] is needed"
+    seen: set[str] = set()
+    for index, pool in enumerate(config.pool):
+        if pool.low >= pool.high:
+            yield ("pool", index, "low"), f"{pool.low} must be below high = {pool.high}"
+        if pool.name in seen:
+            yield ("pool", index, "name"), f"{pool.name!r} is used twice"
+        seen.add(pool.name)
+    yield from _nested_folders(config)
+    engine, library = config.engine, config.library
+    if engine.spool_limit < library.disc:
+        disc = format_size(library.disc)
+        yield ("engine", "spool_limit"), f"must hold at least one disc's image ({disc})"
+    if config.recall_drives >= library.drives and library.drives > 0 and config.recall_drives:
+        yield (
+            ("engine", "recall_drives"),
+            f"{config.recall_drives} of {library.drives} drives leaves none to burn",
+        )
+    slots = library.magazines * library.slots_per_magazine + library.import_export
+    if slots + library.drives + 1 > limits.LIBRARY_SLOTS:
+        yield ("library", "magazines"), f"{slots} slots: a changer names {limits.LIBRARY_SLOTS}"
+
+
+def _nested_folders(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:
+    """Our own folders must not lie under the mount (a deadlock), nor a pool in another one."""
+    mountpoint = config.daemon.mountpoint
+    pools: list[tuple[tomlfile.Loc, Path]] = [
+        (("pool", index, "path"), pool.path) for index, pool in enumerate(config.pool)
+    ]
+    others: list[tuple[tomlfile.Loc, Path]] = [
+        (("daemon", "state"), config.daemon.state),
+        (("daemon", "socket"), config.daemon.socket),
+        (("library", "path"), config.library.path),
+        (("engine", "spool"), config.engine.spool),
+    ]
+    for where, path in pools + others:
+        if path.is_relative_to(mountpoint):
+            yield where, f"{path} must not lie under the mountpoint {mountpoint}"
+    for where, path in pools:
+        for other_where, other in pools:
+            if where != other_where and path.is_relative_to(other):
+                yield where, f"{path} must not lie in another pool, {other}"
+
+
+def fields(model: type[BaseModel]) -> dict[str, Any]:
+    """The defaults of a table by key; required keys are left out. For docs and tests."""
+    return {
+        name: field.default
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    }
