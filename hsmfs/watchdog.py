@@ -1,0 +1,169 @@
+"""Watches the event loop: how long each step of a task keeps all others waiting.
+
+A trio instrument. The daemon keeps its histogram for the metrics and logs each stall; tests fail
+on one. It relies on nothing but trio and the kernel's account of this thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+import trio
+
+from hsmfs import limits, logs
+
+BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
+"""Upper bounds in seconds of the histogram's buckets; one more holds what is longer."""
+STALLS_KEPT = 100
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A step that was longer than the threshold."""
+
+    task: str
+    seconds: float
+    stack: str
+    """Where it was when the threshold passed; empty without a sampler."""
+
+    def __str__(self) -> str:
+        where = f"\n{self.stack}" if self.stack else ""
+        return f"{self.task} held the loop for {self.seconds * 1000:.0f} ms{where}"
+
+
+def log_stall(stall: Stall) -> None:
+    """What the daemon does about one."""
+    log.warning("event loop stalled", task=stall.task, seconds=stall.seconds)
+
+
+class LoopWatch(trio.abc.Instrument):
+    """Times every step; `trio.lowlevel.add_instrument(watch)` or `with watch:` inside the loop.
+
+    on_stall is called on the loop after each step longer than threshold seconds. exact leaves out
+    the time that the thread stood in the kernel's run queue because other programs had the
+    processor, at the price of two small reads a step: for tests on busy machines. sample adds a
+    thread that catches the stack of a step while it stalls.
+    """
+
+    def __init__(
+        self,
+        threshold: float = limits.LOOP_STALL_SECONDS,
+        on_stall: Callable[[Stall], None] | None = None,
+        *,
+        exact: bool = False,
+        sample: bool = False,
+    ) -> None:
+        self.threshold = threshold
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0
+        self.worst = 0.0
+        self.stall_count = 0
+        self.stalls: deque[Stall] = deque(maxlen=STALLS_KEPT)
+        self._on_stall = on_stall
+        self._exact = exact
+        self._schedstat = -1
+        self._started: float | None = None
+        self._queued_ns = 0
+        self._sampler = _Sampler(self) if sample else None
+
+    @property
+    def steps(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def started(self) -> float | None:
+        """When the step that runs now began, by time.perf_counter."""
+        return self._started
+
+    def __enter__(self) -> LoopWatch:
+        if self._exact:
+            path = f"/proc/self/task/{threading.get_native_id()}/schedstat"
+            self._schedstat = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        trio.lowlevel.add_instrument(self)
+        if self._sampler:
+            self._sampler.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        trio.lowlevel.remove_instrument(self)
+        if self._sampler:
+            self._sampler.stop()
+        if self._schedstat >= 0:
+            os.close(self._schedstat)
+            self._schedstat = -1
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self._schedstat >= 0:
+            self._queued_ns = self._run_queue_ns()
+        self._started = time.perf_counter()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self._started is None:
+            return
+        seconds = time.perf_counter() - self._started
+        self._started = None
+        if seconds > self.threshold and self._schedstat >= 0:
+            seconds -= (self._run_queue_ns() - self._queued_ns) / 1e9
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+        self.worst = max(self.worst, seconds)
+        if seconds > self.threshold:
+            self._note(Stall(task.name, seconds, self._sampler.take() if self._sampler else ""))
+
+    def _note(self, stall: Stall) -> None:
+        self.stall_count += 1
+        self.stalls.append(stall)
+        if self._on_stall is not None:
+            self._on_stall(stall)
+
+    def _run_queue_ns(self) -> int:
+        """Nanoseconds this thread waited for a processor (the second field of schedstat)."""
+        return int(os.pread(self._schedstat, 100, 0).split()[1])
+
+
+class _Sampler(threading.Thread):
+    """Looks at the loop's thread and keeps the stack of a step that is over the threshold."""
+
+    def __init__(self, watch: LoopWatch) -> None:
+        super().__init__(name="loop sampler", daemon=True)
+        self._watch = watch
+        self._loop_thread = 0
+        self._over = threading.Event()
+        self._stack = ""
+
+    def start(self) -> None:
+        self._loop_thread = threading.get_ident()
+        super().start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+    def take(self) -> str:
+        stack, self._stack = self._stack, ""
+        return stack
+
+    def run(self) -> None:
+        while not self._over.wait(self._watch.threshold / 4):
+            started = self._watch.started
+            if started is None or time.perf_counter() - started < self._watch.threshold / 2:
+                continue
+            frame = sys._current_frames().get(self._loop_thread)
+            if frame is not None:
+                self._stack = "".join(traceback.format_stack(frame, limit=8))
