@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import NamedTuple, NewType
 
 InodeNo = NewType("InodeNo", int)
 PoolId = NewType("PoolId", int)
@@ -45,9 +45,11 @@ class Range:
         return self.start < other.end and other.start < self.end
 
 
-@dataclass(frozen=True, slots=True)
-class Attr:
-    """An inode as the catalog holds it; times are UTC nanoseconds, sizes bytes."""
+class Attr(NamedTuple):
+    """An inode as the catalog holds it; times are UTC nanoseconds, sizes bytes.
+
+    A tuple and not a dataclass, because one is built for each directory entry listed.
+    """
 
     ino: InodeNo
     mode: int
@@ -62,8 +64,8 @@ class Attr:
     mtime_ns: int
     ctime_ns: int
     btime_ns: int
-    state: int
-    """A value of states.FileState; resident for whatever is not a regular file."""
+    state: int | None
+    """A value of states.FileState; None for whatever is not a regular file."""
     pool: PoolId | None
     version: DataVersion
     base_version: DataVersion

@@ -1,0 +1,277 @@
+"""The catalog: one SQLite database that holds the namespace, where every byte is, and the queues.
+
+How it is durable without an fsync on the event loop (docs/durability.md):
+
+- All writes happen on the loop's thread, inside `async with catalog.write()`, a transaction that
+  must not await. Its commit is a write to the page cache: kill -9 loses nothing.
+- `sync()` makes everything committed before the call durable: fdatasync of the WAL in a thread,
+  shared by all who wait.
+- The loop's connection never syncs. SQLite would otherwise sync the WAL's header on the loop each
+  time a checkpointed WAL starts anew, and that sync is needed: an old header before new frames
+  would replay old pages. So a reader (`_pin`) keeps the WAL from starting anew, except inside
+  `checkpoint()`, which does it in a thread while the gate keeps writers waiting, not blocked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import apsw
+import trio
+
+from .. import clock
+from ..errors import CatalogDamaged, CatalogInUse, NotFound
+from . import migrate
+from .connection import connect, faults
+from .copies import Copies
+from .inodes import Inodes
+from .namespace import Namespace
+from .queues import Queues
+from .reports import Reports
+from .trash import Trash
+from .volumes import Volumes
+from .xattrs import Xattrs
+
+T = TypeVar("T")
+FILE = "catalog.db"
+READERS = 3
+
+
+class Catalog:
+    """An open catalog. Made by `Catalog.create` or `Catalog.open`; closed by `close`.
+
+    Attributes:
+        inodes, names, xattrs, copies, volumes, queues, trash: the tables by job; their writing
+            methods must be called inside `write()`.
+        reports: queries that take long; only ever run in a thread through `read`.
+    """
+
+    def __init__(self, state: Path, lock_fd: int) -> None:
+        self.path = state / FILE
+        self._lock_fd = lock_fd
+        self.db = connect(self.path)
+        self._keeper = connect(self.path, synchronous="FULL")
+        with faults(self.path):
+            migrate.upgrade(self._keeper, str(self.path))
+        self._pins = [connect(self.path, readonly=True) for _ in range(2)]
+        self._readers = [connect(self.path, readonly=True) for _ in range(READERS)]
+        self._free_readers = trio.Semaphore(READERS)
+        self._gate = trio.Event()
+        self._gate.set()
+        self._reading = 0
+        self._idle = trio.Event()
+        self._wal_fd = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CREAT, 0o600)
+        self._sync_lock = trio.Lock()
+        self._checkpoint_lock = trio.Lock()
+        self._wanted = self._synced = 0
+        self._write = Transaction(self)
+        self._mark()
+        self._pin()
+        self.inodes = Inodes(self.db)
+        self.xattrs = Xattrs(self.db)
+        self.names = Namespace(self.db, self.inodes)
+        self.copies = Copies(self.db)
+        self.volumes = Volumes(self.db)
+        self.queues = Queues(self.db)
+        self.trash = Trash(self.db, self.inodes)
+
+    @classmethod
+    def create(cls, state: Path, *, uid: int = 0, gid: int = 0) -> Catalog:
+        """Make an empty catalog in the folder state, durable when this returns.
+
+        Raises Conflict by CatalogInUse if there is one already.
+        """
+        if (state / FILE).exists():
+            raise CatalogInUse(
+                f"{state} holds a catalog already", next_step="choose an empty folder"
+            )
+        state.mkdir(parents=True, exist_ok=True)
+        catalog = cls(state, _lock(state))
+        now = clock.now_ns()
+        with catalog.db:
+            catalog.inodes.insert_root(uid, gid, now)
+            catalog.db.execute("INSERT INTO meta VALUES ('created_ns', ?)", (now,))
+        os.fsync(catalog._wal_fd)
+        _fsync_folder(state)
+        return catalog
+
+    @classmethod
+    def open(cls, state: Path) -> Catalog:
+        """Open the catalog in the folder state.
+
+        Raises NotFound, CatalogInUse, SchemaTooNew or CatalogDamaged.
+        """
+        if not (state / FILE).exists():
+            raise NotFound(f"no catalog in {state}", next_step="make one with 'hsmctl init'")
+        lock_fd = _lock(state)
+        try:
+            catalog = cls(state, lock_fd)
+            if catalog.inodes.get_raw(1) is None:
+                raise CatalogDamaged(f"catalog {catalog.path} has no root folder")
+            return catalog
+        except BaseException:
+            os.close(lock_fd)
+            raise
+
+    def write(self) -> Transaction:
+        """`async with catalog.write():` a transaction; the body must not await. Nests."""
+        return self._write
+
+    async def read(self, f: Callable[[Reports], T]) -> T:
+        """Run f in a thread on a read-only snapshot, and return what it returns."""
+        await self._gate.wait()
+        async with self._free_readers:
+            self._reading += 1
+            reader = self._readers.pop()
+            try:
+                return await clock.blocking(lambda: self._read(reader, f))
+            finally:
+                self._readers.append(reader)
+                self._reading -= 1
+                if not self._reading:
+                    self._idle.set()
+
+    def _read(self, reader: apsw.Connection, f: Callable[[Reports], T]) -> T:
+        with faults(self.path):
+            reader.execute("BEGIN")
+            try:
+                return f(Reports(reader))
+            finally:
+                reader.execute("ROLLBACK")
+        raise AssertionError("faults() swallows nothing")
+
+    async def sync(self) -> None:
+        """Return when everything committed before the call is durable."""
+        self._wanted += 1
+        mine = self._wanted
+        async with self._sync_lock:
+            if self._synced >= mine:
+                return
+            upto = self._wanted
+            await clock.blocking(lambda: os.fdatasync(self._wal_fd))
+            self._synced = upto
+
+    def wal_bytes(self) -> int:
+        """Bytes of the WAL file; it is reused, so this does not shrink."""
+        return os.fstat(self._wal_fd).st_size
+
+    async def checkpoint(self, *, patience: float = 1.0) -> bool:
+        """Copy the WAL into the database and let it start anew. False if readers kept it busy.
+
+        The bulk is copied while writers go on; only the last frames are copied behind the gate.
+        """
+        async with self._checkpoint_lock:
+            self._pin()
+            await clock.blocking(self._copy_frames)
+            self._gate = trio.Event()
+            try:
+                if not await self._readers_left(patience):
+                    return False
+                await clock.blocking(self._start_anew)
+                return True
+            finally:
+                self._gate.set()
+
+    async def _readers_left(self, patience: float) -> bool:
+        if self._reading:
+            self._idle = trio.Event()
+            with trio.move_on_after(patience):
+                await self._idle.wait()
+        return not self._reading
+
+    def _copy_frames(self) -> None:
+        with faults(self.path):
+            self._keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _start_anew(self) -> None:
+        for pin in self._pins:
+            if pin.in_transaction:
+                pin.execute("ROLLBACK")
+        self._copy_frames()
+        self._mark()
+        self._pin()
+
+    def _mark(self) -> None:
+        """A write on the syncing connection: starts the WAL anew, header first, if it may."""
+        with faults(self.path), self._keeper:
+            self._keeper.execute(
+                "INSERT INTO meta VALUES ('marks', 1)"
+                " ON CONFLICT (key) DO UPDATE SET value = value + 1"
+            )
+
+    def _pin(self) -> None:
+        """Hold a read mark at the WAL's end, so that no writer on the loop starts it anew."""
+        old, new = self._pins
+        new.execute("BEGIN")
+        new.execute("SELECT value FROM meta WHERE key = 'marks'").fetchall()
+        if old.in_transaction:
+            old.execute("ROLLBACK")
+        self._pins.reverse()
+        assert self._pins[0].in_transaction
+
+    def close(self) -> None:
+        """Close; what was committed but not synced is as durable as the page cache."""
+        for db in (*self._pins, *self._readers, self.db, self._keeper):
+            db.close()
+        os.close(self._wal_fd)
+        os.close(self._lock_fd)
+
+
+class Transaction:
+    """The write transaction of a catalog, entered by `async with`; nested entries join."""
+
+    __slots__ = ("_catalog", "_db", "_depth")
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._db = catalog.db
+        self._depth = 0
+
+    async def __aenter__(self) -> None:
+        while not self._catalog._gate.is_set() and not self._depth:
+            await self._catalog._gate.wait()
+        if not self._depth:
+            self._db.execute("BEGIN IMMEDIATE")
+        self._depth += 1
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
+        if fault is None:
+            with faults(self._catalog.path):
+                self._db.execute("COMMIT")
+        else:
+            self._db.execute("ROLLBACK")
+
+
+def _lock(state: Path) -> int:
+    """The lock that keeps a second daemon off; held as long as the descriptor is open."""
+    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise CatalogInUse(f"catalog in {state} is in use by process {holder}") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def _fsync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,54 @@
+"""Opens SQLite connections the way the catalog needs them, and turns SQLite's faults into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import apsw
+
+from ..errors import CatalogDamaged, CatalogInUse
+
+Database: TypeAlias = Any
+"""An apsw.Connection. apsw types every column as a union of all SQLite types, so the tables' own
+methods state what they return instead."""
+DAMAGE = (apsw.CorruptError, apsw.NotADBError)
+
+
+def connect(path: Path, *, readonly: bool = False, synchronous: str = "OFF") -> apsw.Connection:
+    """An open connection in WAL mode without automatic checkpoints.
+
+    Raises CatalogDamaged if the file is not a sound SQLite database.
+    """
+    flags = apsw.SQLITE_OPEN_URI | (
+        apsw.SQLITE_OPEN_READONLY
+        if readonly
+        else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    )
+    with faults(path):
+        db = apsw.Connection(str(path), flags=flags, statementcachesize=256)
+        db.set_busy_timeout(10_000)
+        if not readonly:
+            db.pragma("journal_mode", "wal")
+            db.pragma("wal_autocheckpoint", 0)
+            db.pragma("synchronous", synchronous)
+        db.pragma("cache_size", -64 * 1024 if not readonly else -8 * 1024)
+        db.pragma("temp_store", "memory")
+        # NORMAL checks cell sizes on each page read, so damage is an error and not a wrong answer.
+        db.pragma("cell_size_check", 1)
+    return db
+
+
+@contextmanager
+def faults(path: Path) -> Iterator[None]:
+    """Map SQLite's faults in the block to ours, naming the file."""
+    try:
+        yield
+    except DAMAGE as fault:
+        raise CatalogDamaged(f"catalog {path} is damaged: {fault}") from fault
+    except apsw.BusyError as fault:
+        raise CatalogInUse(f"catalog {path} is locked by another program: {fault}") from fault
+    except apsw.CantOpenError as fault:
+        raise CatalogDamaged(f"catalog {path} cannot be opened: {fault}") from fault

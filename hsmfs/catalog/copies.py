@@ -1,0 +1,173 @@
+"""Which bytes of which data version lie where, and their checksums.
+
+A copy counts only if all its parts are valid and every part's volume is readable, so the commit
+point of a burn is one row: the volume's state (docs/concurrency.md, "Commit of a burn").
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..states import CopyState, VolumeState
+from ..types import CopyId, DataVersion, Digest, InodeNo, StoredPart, VolumeId
+from .connection import Database
+
+SUM = 32
+_COLUMNS = (
+    "c.id, c.ino, c.version, c.copy_no, c.state, c.volume, c.part, c.parts, c.offset, c.length,"
+    " c.sector, c.stored, c.compressed, c.frame_ends"
+)
+PROVEN = (int(VolumeState.FULL), int(VolumeState.EXPORTED))
+"""States of volumes on which a valid copy is as good as when it was verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One part of one copy of a data version."""
+
+    id: CopyId
+    ino: InodeNo
+    version: DataVersion
+    copy_no: int
+    state: CopyState
+    where: StoredPart
+
+
+def _copy(row: tuple) -> Copy:  # type: ignore[type-arg]
+    ends = struct.unpack(f"<{len(row[13]) // 8}Q", row[13])
+    part = StoredPart(
+        volume=row[5], part=row[6], parts=row[7], offset=row[8], length=row[9], sector=row[10],
+        stored=row[11], compressed=bool(row[12]), frame_ends=ends,
+    )
+    return Copy(row[0], row[1], row[2], row[3], CopyState(row[4]), part)
+
+
+class Copies:
+    """Rows of `copies` and `digests`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    # Checksums
+
+    def digest(self, ino: InodeNo, version: DataVersion) -> Digest | None:
+        """Checksums of a data version, or None if it was never archived."""
+        for size, whole, chunks in self._db.execute(
+            "SELECT size, sha256, chunks FROM digests WHERE ino = ? AND version = ?", (ino, version)
+        ):
+            parts = tuple(chunks[i : i + SUM] for i in range(0, len(chunks), SUM))
+            if not parts and size:
+                parts = (whole,)
+            return Digest(whole, parts, size)
+        return None
+
+    def set_digest(self, ino: InodeNo, version: DataVersion, digest: Digest) -> None:
+        """Keep the checksums of a data version."""
+        chunks = b"".join(digest.chunks) if len(digest.chunks) > 1 else b""
+        self._db.execute(
+            "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)",
+            (ino, version, digest.size, digest.sha256, chunks),
+        )
+
+    # Copies
+
+    def of(self, ino: InodeNo, version: DataVersion) -> list[Copy]:
+        """All parts of all copies of a version, by copy and part."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM copies c WHERE ino = ? AND version = ?"
+            " ORDER BY copy_no, part",
+            (ino, version),
+        )
+        return [_copy(row) for row in rows]
+
+    def all_of(self, ino: InodeNo) -> list[Copy]:
+        """All parts of all copies of all versions, newest version first."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM copies c WHERE ino = ? ORDER BY version DESC, copy_no, part",
+            (ino,),
+        )
+        return [_copy(row) for row in rows]
+
+    def readable(self, ino: InodeNo, version: DataVersion) -> list[Copy]:
+        """Valid parts on volumes that were verified once and are not lost, damaged or retired."""
+        states = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM copies c JOIN volumes v ON v.id = c.volume"
+            " WHERE c.ino = ? AND c.version = ? AND c.state = ? AND v.state IN (?, ?, ?)"
+            " ORDER BY v.state, c.copy_no, c.part",
+            (ino, version, int(CopyState.VALID), *map(int, states)),
+        )
+        return [_copy(row) for row in rows]
+
+    def proven(self, ino: InodeNo, version: DataVersion) -> int:
+        """How many whole copies on different volumes stand verified and unblemished."""
+        rows = self._db.execute(
+            "SELECT c.copy_no, count(*), max(c.parts) FROM copies c JOIN volumes v"
+            " ON v.id = c.volume WHERE c.ino = ? AND c.version = ? AND c.state = ?"
+            " AND v.state IN (?, ?) GROUP BY c.copy_no",
+            (ino, version, int(CopyState.VALID), *PROVEN),
+        )
+        return sum(1 for _, found, parts in rows if found == parts)
+
+    def copy_numbers(self, ino: InodeNo, version: DataVersion) -> dict[int, set[VolumeId]]:
+        """Copies that exist or are being burned, as copy number to volumes."""
+        found: dict[int, set[VolumeId]] = {}
+        for number, volume in self._db.execute(
+            "SELECT copy_no, volume FROM copies WHERE ino = ? AND version = ? AND state IN (?, ?)",
+            (ino, version, int(CopyState.PENDING), int(CopyState.VALID)),
+        ):
+            found.setdefault(number, set()).add(volume)
+        return found
+
+    def on_volume(self, volume: VolumeId, after: int = 0, limit: int = 1000) -> list[Copy]:
+        """Parts on a volume in the order of ids greater than after."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM copies c WHERE volume = ? AND id > ? ORDER BY id LIMIT ?",
+            (volume, after, limit),
+        )
+        return [_copy(row) for row in rows]
+
+    def add(
+        self, ino: InodeNo, version: DataVersion, copy_no: int, where: StoredPart, state: CopyState
+    ) -> CopyId:
+        """One more part of a copy."""
+        ends = struct.pack(f"<{len(where.frame_ends)}Q", *where.frame_ends)
+        self._db.execute(
+            "INSERT INTO copies (ino, version, copy_no, volume, state, part, parts, offset, length,"
+            " sector, stored, compressed, frame_ends)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (ino, version, copy_no, where.volume, int(state), where.part, where.parts, where.offset,
+             where.length, where.sector, where.stored, int(where.compressed), ends),
+        )
+        return CopyId(self._db.last_insert_rowid())
+
+    def place(self, copy: CopyId, where: StoredPart) -> None:
+        """Where a pending part came to lie in the finished image."""
+        ends = struct.pack(f"<{len(where.frame_ends)}Q", *where.frame_ends)
+        self._db.execute(
+            "UPDATE copies SET sector = ?, stored = ?, compressed = ?, frame_ends = ? WHERE id = ?",
+            (where.sector, where.stored, int(where.compressed), ends, copy),
+        )
+
+    def set_state(self, copies: Iterable[CopyId], state: CopyState) -> None:
+        """Set the state of parts."""
+        for copy in copies:
+            self._db.execute("UPDATE copies SET state = ? WHERE id = ?", (int(state), copy))
+
+    def drop_pending(self, volume: VolumeId, limit: int) -> int:
+        """Forget up to limit parts of a burn that failed; how many there were."""
+        self._db.execute(
+            "DELETE FROM copies WHERE id IN"
+            " (SELECT id FROM copies WHERE volume = ? AND state = ? LIMIT ?)",
+            (volume, int(CopyState.PENDING), limit),
+        )
+        return int(self._db.changes())
+
+    def mark_dead(self, ino: InodeNo) -> None:
+        """The file is gone for good; its bytes stay on write-once discs."""
+        self._db.execute(
+            "UPDATE copies SET state = ? WHERE ino = ? AND state != ?",
+            (int(CopyState.DEAD), ino, int(CopyState.PENDING)),
+        )

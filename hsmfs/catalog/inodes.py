@@ -1,0 +1,179 @@
+"""Inodes and their absent ranges.
+
+A dirty inode is one whose pool file is being written: its row may lag behind in size, blocks,
+mtime and ctime, and after a crash the pool file's own are taken (`dirty`, `put`). Everything else
+in a row is always true. Relies on `Catalog.write()` for the transaction around each change.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Sequence
+
+from ..states import FileState
+from ..types import ROOT, Attr, DataVersion, InodeNo, PoolId, Range
+from .connection import Database
+
+COLUMNS = (
+    "ino, mode, uid, gid, nlink, rdev, size, blocks, atime_ns, mtime_ns, ctime_ns, btime_ns,"
+    " state, pool, version, base_version, dirty, pinned, change_seq"
+)
+PREFIXED = ", ".join(f"i.{column.strip()}" for column in COLUMNS.split(","))
+_GET = f"SELECT {COLUMNS} FROM inodes WHERE ino = ?"
+_INSERT = (
+    "INSERT INTO inodes (mode, uid, gid, nlink, rdev, size, atime_ns, mtime_ns, ctime_ns, btime_ns,"
+    " state, dirty, change_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_PUT = (
+    "UPDATE inodes SET mode = ?, uid = ?, gid = ?, size = ?, blocks = ?, atime_ns = ?,"
+    " mtime_ns = ?, ctime_ns = ?, pool = ?, dirty = ?, change_seq = ? WHERE ino = ?"
+)
+_TOUCH = "UPDATE inodes SET mtime_ns = ?, ctime_ns = ?, change_seq = ? WHERE ino = ?"
+_LINK = "UPDATE inodes SET nlink = nlink + ?, ctime_ns = ?, change_seq = ? WHERE ino = ?"
+DIRECTORY_SIZE = 4096
+
+
+class Inodes:
+    """Rows of `inodes` and `absent`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._seq: int = db.execute("SELECT max(change_seq) FROM inodes").get or 0
+
+    def next_seq(self) -> int:
+        """The next place in the order of changes."""
+        self._seq += 1
+        return self._seq
+
+    @property
+    def change_seq(self) -> int:
+        """The place of the newest change."""
+        return self._seq
+
+    # Reading
+
+    def get_raw(self, ino: int) -> Attr | None:
+        """The inode, or None; for a dirty one size and times may lag behind."""
+        for row in self._db.execute(_GET, (ino,)):
+            return Attr(*row)
+        return None
+
+    def dirty(self) -> list[Attr]:
+        """Inodes whose pool file is truer than the row."""
+        rows = self._db.execute(f"SELECT {COLUMNS} FROM inodes WHERE dirty = 1")
+        return [Attr(*row) for row in rows]
+
+    def unlinked(self) -> list[Attr]:
+        """Inodes without a name that are not in the trash."""
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM inodes WHERE nlink = 0"
+            " AND ino NOT IN (SELECT ino FROM trash)"
+        )
+        return [Attr(*row) for row in rows]
+
+    def target(self, ino: InodeNo) -> bytes | None:
+        """Where a symbolic link points."""
+        for (target,) in self._db.execute("SELECT target FROM symlinks WHERE ino = ?", (ino,)):
+            return bytes(target)
+        return None
+
+    def absent(self, ino: InodeNo) -> list[Range]:
+        """Ranges not on disk, in order, not touching one another."""
+        rows = self._db.execute(
+            'SELECT start, "end" FROM absent WHERE ino = ? ORDER BY start', (ino,)
+        )
+        return [Range(start, end) for start, end in rows]
+
+    # Writing
+
+    def insert_root(self, uid: int, gid: int, now_ns: int) -> None:
+        """The root folder of a new catalog."""
+        ino = self.insert(stat.S_IFDIR | 0o755, uid, gid, 0, now_ns, nlink=2)
+        assert ino == ROOT
+
+    def insert(
+        self,
+        mode: int,
+        uid: int,
+        gid: int,
+        rdev: int,
+        now_ns: int,
+        *,
+        nlink: int = 1,
+        size: int = 0,
+    ) -> InodeNo:
+        """A new inode without a name; its number was never used before.
+
+        A regular file is born dirty, so that its first bytes cost no second transaction.
+        """
+        regular = stat.S_ISREG(mode)
+        size = DIRECTORY_SIZE if stat.S_ISDIR(mode) else size
+        state = int(FileState.RESIDENT) if regular else None
+        times = (now_ns, now_ns, now_ns, now_ns)
+        row = (mode, uid, gid, nlink, rdev, size, *times, state, int(regular), self.next_seq())
+        self._db.execute(_INSERT, row)
+        return InodeNo(self._db.last_insert_rowid())
+
+    def put(self, attr: Attr) -> Attr:
+        """Write mode, owner, size, blocks, times, pool and dirty; return it as it is now."""
+        seq = self.next_seq()
+        self._db.execute(
+            _PUT,
+            (attr.mode, attr.uid, attr.gid, attr.size, attr.blocks, attr.atime_ns, attr.mtime_ns,
+             attr.ctime_ns, attr.pool, int(attr.dirty), seq, attr.ino),
+        )
+        return attr._replace(change_seq=seq)
+
+    def touch(self, ino: int, now_ns: int) -> None:
+        """The directory's content changed now."""
+        self._db.execute(_TOUCH, (now_ns, now_ns, self.next_seq(), ino))
+
+    def add_links(self, ino: int, count: int, now_ns: int) -> None:
+        """Add count (may be negative) to nlink; ctime is now."""
+        self._db.execute(_LINK, (count, now_ns, self.next_seq(), ino))
+
+    def set_dirty(self, ino: InodeNo) -> None:
+        """The pool file will be truer than the row from now on."""
+        self._db.execute("UPDATE inodes SET dirty = 1 WHERE ino = ?", (ino,))
+
+    def set_pool(self, ino: InodeNo, pool: PoolId | None) -> None:
+        """The resident bytes are in pool now."""
+        self._db.execute("UPDATE inodes SET pool = ? WHERE ino = ?", (pool, ino))
+
+    def set_state(self, ino: InodeNo, state: FileState) -> None:
+        """Set the file's state and its place in the order of changes."""
+        self._db.execute(
+            "UPDATE inodes SET state = ?, change_seq = ? WHERE ino = ?",
+            (int(state), self.next_seq(), ino),
+        )
+
+    def set_pinned(self, ino: InodeNo, pinned: bool) -> None:
+        """Keep on disk for ever, or no longer."""
+        self._db.execute(
+            "UPDATE inodes SET pinned = ?, change_seq = ? WHERE ino = ?",
+            (int(pinned), self.next_seq(), ino),
+        )
+
+    def set_blocks(self, ino: InodeNo, blocks: int) -> None:
+        """512-byte units on disk."""
+        self._db.execute("UPDATE inodes SET blocks = ? WHERE ino = ?", (blocks, ino))
+
+    def set_version(self, ino: InodeNo, version: DataVersion, base: DataVersion) -> None:
+        """A new data version begins; absent ranges, if any, are those of base."""
+        self._db.execute(
+            "UPDATE inodes SET version = ?, base_version = ?, change_seq = ? WHERE ino = ?",
+            (version, base, self.next_seq(), ino),
+        )
+
+    def set_absent(self, ino: InodeNo, ranges: Sequence[Range]) -> None:
+        """Replace the absent ranges; ranges are in order and do not touch."""
+        self._db.execute("DELETE FROM absent WHERE ino = ?", (ino,))
+        for r in ranges:
+            self._db.execute("INSERT INTO absent VALUES (?, ?, ?)", (ino, r.start, r.end))
+
+    def delete(self, inos: Iterable[InodeNo]) -> None:
+        """Forget inodes that have no name: rows, xattrs, ranges and queue entries."""
+        for ino in inos:
+            for table in ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash"):
+                self._db.execute(f"DELETE FROM {table} WHERE ino = ?", (ino,))
+            self._db.execute("DELETE FROM inodes WHERE ino = ?", (ino,))

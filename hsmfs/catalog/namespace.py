@@ -1,0 +1,289 @@
+"""Directory entries: the operations of POSIX on names, each to be called inside one transaction.
+
+Raises PosixError with the errno that POSIX prescribes. Permissions, sticky bits and set-group-id
+are the kernel's and the filesystem layer's concern (mount option default_permissions).
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+
+import apsw
+
+from ..errors import PosixError
+from ..limits import LINKS, NAME_BYTES
+from ..types import ROOT, Attr, InodeNo
+from .connection import Database
+from .inodes import PREFIXED, Inodes
+
+_LOOKUP = (
+    f"SELECT {PREFIXED} FROM dentries d JOIN inodes i ON i.ino = d.ino"
+    " WHERE d.parent = ? AND d.name = ?"
+)
+_LIST = (
+    f"SELECT d.id, d.name, {PREFIXED} FROM dentries d JOIN inodes i ON i.ino = d.ino"
+    " WHERE d.parent = ? AND d.id > ? ORDER BY d.id LIMIT ?"
+)
+
+
+class Namespace:
+    """Names of inodes. `now_ns` is the time each change bears."""
+
+    def __init__(self, db: Database, inodes: Inodes) -> None:
+        self._db = db
+        self._inodes = inodes
+
+    # Reading
+
+    def lookup(self, parent: int, name: bytes) -> Attr | None:
+        """The inode of that name, or None."""
+        for row in self._db.execute(_LOOKUP, (parent, name)):
+            return Attr(*row)
+        return None
+
+    def entries(self, parent: int, after: int, limit: int) -> list[tuple[int, bytes, Attr]]:
+        """Up to limit entries whose cookie is greater than after, as (cookie, name, inode)."""
+        rows = self._db.execute(_LIST, (parent, after, limit))
+        return [(row[0], row[1], Attr(*row[2:])) for row in rows]
+
+    def parent(self, ino: int) -> InodeNo | None:
+        """A directory that holds a name of ino; the root is its own parent."""
+        if ino == ROOT:
+            return ROOT
+        for (parent,) in self._db.execute(
+            "SELECT parent FROM dentries WHERE ino = ? ORDER BY id LIMIT 1", (ino,)
+        ):
+            return InodeNo(parent)
+        return None
+
+    def paths(self, ino: int, limit: int = 64) -> list[bytes]:
+        """Paths from the root, without the leading slash; b'' for the root itself."""
+        if ino == ROOT:
+            return [b""]
+        found = []
+        for parent, name in self._db.execute(
+            "SELECT parent, name FROM dentries WHERE ino = ? ORDER BY id LIMIT ?", (ino, limit)
+        ).fetchall():
+            above = self._directory_path(parent)
+            if above is not None:
+                found.append(above + name)
+        return found
+
+    def _directory_path(self, ino: int) -> bytes | None:
+        """Path of a directory with a trailing slash, b'' for the root, None if it was removed."""
+        names: list[bytes] = []
+        while ino != ROOT:
+            for parent, name in self._db.execute(
+                "SELECT parent, name FROM dentries WHERE ino = ?", (ino,)
+            ):
+                names.append(name)
+                ino = parent
+                break
+            else:
+                return None
+        return b"".join(name + b"/" for name in reversed(names))
+
+    def resolve(self, path: bytes) -> Attr | None:
+        """The inode at a path from the root; symbolic links are not followed."""
+        attr = self._inodes.get_raw(ROOT)
+        for name in path.split(b"/"):
+            if not name or attr is None:
+                continue
+            attr = self.lookup(attr.ino, name)
+        return attr
+
+    def is_empty(self, ino: int) -> bool:
+        """True if the directory holds no name."""
+        return not self._db.execute(
+            "SELECT 1 FROM dentries WHERE parent = ? LIMIT 1", (ino,)
+        ).fetchall()
+
+    # Writing
+
+    def create(
+        self,
+        parent: InodeNo,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        *,
+        rdev: int = 0,
+        target: bytes | None = None,
+    ) -> Attr:
+        """A new file, folder, symbolic link or special file.
+
+        Raises PosixError EEXIST, ENAMETOOLONG, or ENOENT if the folder was removed.
+        """
+        self._open_folder(parent)
+        is_dir = stat.S_ISDIR(mode)
+        size = 0 if target is None else len(target)
+        ino = self._inodes.insert(mode, uid, gid, rdev, now_ns, nlink=2 if is_dir else 1, size=size)
+        self._insert(parent, name, ino)
+        if target is not None:
+            self._db.execute("INSERT INTO symlinks VALUES (?, ?)", (ino, target))
+        self._inodes.touch(parent, now_ns)
+        if is_dir:
+            self._inodes.add_links(parent, 1, now_ns)
+        found = self._inodes.get_raw(ino)
+        assert found is not None
+        return found
+
+    def link(self, ino: InodeNo, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
+        """One more name for a file. Raises PosixError EPERM, EMLINK, EEXIST or ENOENT."""
+        self._open_folder(parent)
+        attr = self._must(ino)
+        if attr.is_dir:
+            raise PosixError(errno.EPERM)
+        if attr.nlink >= LINKS:
+            raise PosixError(errno.EMLINK)
+        if attr.nlink == 0:
+            raise PosixError(errno.ENOENT)
+        self._insert(parent, name, ino)
+        self._inodes.add_links(ino, 1, now_ns)
+        self._inodes.touch(parent, now_ns)
+        return self._must(ino)
+
+    def unlink(self, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
+        """Take the name away; return the inode as it is then (nlink 0: that was the last one).
+
+        Raises PosixError ENOENT or EISDIR.
+        """
+        attr = self.lookup(parent, name)
+        if attr is None:
+            raise PosixError(errno.ENOENT)
+        if attr.is_dir:
+            raise PosixError(errno.EISDIR)
+        self._drop(parent, name, attr, now_ns)
+        return self._must(attr.ino)
+
+    def rmdir(self, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
+        """Remove an empty folder; return its inode. Raises ENOENT, ENOTDIR or ENOTEMPTY."""
+        attr = self.lookup(parent, name)
+        if attr is None:
+            raise PosixError(errno.ENOENT)
+        if not attr.is_dir:
+            raise PosixError(errno.ENOTDIR)
+        if not self.is_empty(attr.ino):
+            raise PosixError(errno.ENOTEMPTY)
+        self._drop(parent, name, attr, now_ns)
+        return self._must(attr.ino)
+
+    def rename(
+        self,
+        parent: InodeNo,
+        name: bytes,
+        new_parent: InodeNo,
+        new_name: bytes,
+        now_ns: int,
+        *,
+        no_replace: bool = False,
+    ) -> tuple[Attr, Attr | None]:
+        """Move a name; return the moved inode and the one it replaced, if any.
+
+        Raises PosixError ENOENT, EEXIST, EISDIR, ENOTDIR, ENOTEMPTY or EINVAL (into itself).
+        """
+        moved = self.lookup(parent, name)
+        if moved is None:
+            raise PosixError(errno.ENOENT)
+        self._open_folder(new_parent)
+        target = self.lookup(new_parent, new_name)
+        if target is not None and no_replace:
+            raise PosixError(errno.EEXIST)
+        if target is not None and target.ino == moved.ino:
+            return moved, None
+        if moved.is_dir:
+            self._refuse_loop(moved.ino, new_parent)
+        replaced = None
+        if target is not None:
+            self._refuse_replacement(moved, target)
+            self._drop(new_parent, new_name, target, now_ns)
+            replaced = self._inodes.get_raw(target.ino)
+        self._db.execute("DELETE FROM dentries WHERE parent = ? AND name = ?", (parent, name))
+        self._insert(new_parent, new_name, moved.ino)
+        self._inodes.touch(parent, now_ns)
+        if new_parent != parent:
+            self._inodes.touch(new_parent, now_ns)
+            if moved.is_dir:
+                self._inodes.add_links(parent, -1, now_ns)
+                self._inodes.add_links(new_parent, 1, now_ns)
+        self._inodes.add_links(moved.ino, 0, now_ns)
+        return self._must(moved.ino), replaced
+
+    def exchange(
+        self, parent: InodeNo, name: bytes, new_parent: InodeNo, new_name: bytes, now_ns: int
+    ) -> tuple[Attr, Attr]:
+        """Swap two names (RENAME_EXCHANGE). Raises PosixError ENOENT or EINVAL."""
+        one, two = self.lookup(parent, name), self.lookup(new_parent, new_name)
+        if one is None or two is None:
+            raise PosixError(errno.ENOENT)
+        for attr, folder in ((one, new_parent), (two, parent)):
+            if attr.is_dir:
+                self._refuse_loop(attr.ino, folder)
+        update = "UPDATE dentries SET ino = ? WHERE parent = ? AND name = ?"
+        self._db.execute(update, (two.ino, parent, name))
+        self._db.execute(update, (one.ino, new_parent, new_name))
+        shift = int(two.is_dir) - int(one.is_dir)
+        if parent != new_parent and shift:
+            self._inodes.add_links(parent, shift, now_ns)
+            self._inodes.add_links(new_parent, -shift, now_ns)
+        for folder in {parent, new_parent}:
+            self._inodes.touch(folder, now_ns)
+        for attr in (one, two):
+            self._inodes.add_links(attr.ino, 0, now_ns)
+        return self._must(one.ino), self._must(two.ino)
+
+    # Parts
+
+    def _must(self, ino: int) -> Attr:
+        attr = self._inodes.get_raw(ino)
+        if attr is None:
+            raise PosixError(errno.ENOENT)
+        return attr
+
+    def _open_folder(self, ino: int) -> Attr:
+        attr = self._must(ino)
+        if not attr.is_dir:
+            raise PosixError(errno.ENOTDIR)
+        if attr.nlink == 0:
+            raise PosixError(errno.ENOENT)
+        return attr
+
+    def _insert(self, parent: int, name: bytes, ino: int) -> None:
+        if len(name) > NAME_BYTES:
+            raise PosixError(errno.ENAMETOOLONG)
+        try:
+            self._db.execute(
+                "INSERT INTO dentries (parent, name, ino) VALUES (?, ?, ?)", (parent, name, ino)
+            )
+        except apsw.ConstraintError as fault:
+            raise PosixError(errno.EEXIST) from fault
+
+    def _drop(self, parent: int, name: bytes, attr: Attr, now_ns: int) -> None:
+        self._db.execute("DELETE FROM dentries WHERE parent = ? AND name = ?", (parent, name))
+        self._inodes.touch(parent, now_ns)
+        self._inodes.add_links(attr.ino, -2 if attr.is_dir else -1, now_ns)
+        if attr.is_dir:
+            self._inodes.add_links(parent, -1, now_ns)
+
+    def _refuse_replacement(self, moved: Attr, target: Attr) -> None:
+        if target.is_dir and not moved.is_dir:
+            raise PosixError(errno.EISDIR)
+        if moved.is_dir and not target.is_dir:
+            raise PosixError(errno.ENOTDIR)
+        if target.is_dir and not self.is_empty(target.ino):
+            raise PosixError(errno.ENOTEMPTY)
+
+    def _refuse_loop(self, ino: int, folder: int) -> None:
+        """EINVAL if folder is ino or lies below it."""
+        while folder != ROOT:
+            if folder == ino:
+                raise PosixError(errno.EINVAL)
+            above = self.parent(folder)
+            if above is None:
+                raise PosixError(errno.ENOENT)
+            folder = above
+
+

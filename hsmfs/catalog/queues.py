@@ -1,0 +1,182 @@
+"""Work that outlives a crash: recalls, migrations and burns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ..states import BURN_TRANSITIONS, BurnState, check
+from ..types import DataVersion, InodeNo, VolumeId
+from .connection import Database
+
+
+class RecallClass(IntEnum):
+    """Who goes first: the smaller number."""
+
+    INTERACTIVE = 0
+    STANDARD = 1
+    BULK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Bring [start, end) of a file in."""
+
+    ino: InodeNo
+    urgency: RecallClass
+    requester: str
+    created_ns: int
+    start: int
+    end: int
+    attempts: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """Write this version of a file to that many copies."""
+
+    ino: InodeNo
+    version: DataVersion
+    copies: int
+    policy: str
+    group_key: str
+    queued_ns: int
+    release: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """A burn under way; its files are the volume's pending copies."""
+
+    volume: VolumeId
+    copy_no: int
+    state: BurnState
+    image: str
+    created_ns: int
+    error: str
+
+
+def _migration(row: tuple) -> Migration:  # type: ignore[type-arg]
+    return Migration(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
+
+
+_RECALL = 'ino, class, requester, created_ns, start, "end", attempts, error'
+_MIGRATION = "ino, version, copies, policy, group_key, queued_ns, release"
+_BURN = "volume, copy_no, state, image, created_ns, error"
+
+
+class Queues:
+    """Rows of `recalls`, `migrations` and `burns`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    # Recalls
+
+    def recall(self, ino: InodeNo) -> Recall | None:
+        """The request for a file, or None."""
+        for row in self._db.execute(f"SELECT {_RECALL} FROM recalls WHERE ino = ?", (ino,)):
+            return Recall(row[0], RecallClass(row[1]), *row[2:])
+        return None
+
+    def recalls(self, after: int = 0, limit: int = 1000) -> list[Recall]:
+        """Requests in the order of inode numbers greater than after."""
+        rows = self._db.execute(
+            f"SELECT {_RECALL} FROM recalls WHERE ino > ? ORDER BY ino LIMIT ?", (after, limit)
+        )
+        return [Recall(row[0], RecallClass(row[1]), *row[2:]) for row in rows]
+
+    def join_recall(
+        self, ino: InodeNo, urgency: RecallClass, requester: str, now_ns: int, start: int, end: int
+    ) -> None:
+        """Ask for a range; a request that is there already is widened and made as urgent."""
+        self._db.execute(
+            'INSERT INTO recalls (ino, class, requester, created_ns, start, "end")'
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (ino) DO UPDATE SET"
+            " class = min(class, excluded.class), start = min(start, excluded.start),"
+            ' "end" = max("end", excluded."end")',
+            (ino, int(urgency), requester, now_ns, start, end),
+        )
+
+    def fail_attempt(self, ino: InodeNo, error: str) -> None:
+        """A copy was tried in vain."""
+        self._db.execute(
+            "UPDATE recalls SET attempts = attempts + 1, error = ? WHERE ino = ?", (error, ino)
+        )
+
+    def end_recall(self, ino: InodeNo) -> None:
+        """The bytes are there, or nobody wants them any more."""
+        self._db.execute("DELETE FROM recalls WHERE ino = ?", (ino,))
+
+    # Migrations
+
+    def migration(self, ino: InodeNo) -> Migration | None:
+        """The request for a file, or None."""
+        for row in self._db.execute(f"SELECT {_MIGRATION} FROM migrations WHERE ino = ?", (ino,)):
+            return _migration(row)
+        return None
+
+    def migrations(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Migration]:
+        """Requests by group and inode, greater than after."""
+        rows = self._db.execute(
+            f"SELECT {_MIGRATION} FROM migrations WHERE (group_key, ino) > (?, ?)"
+            " ORDER BY group_key, ino LIMIT ?",
+            (*after, limit),
+        )
+        return [_migration(row) for row in rows]
+
+    def put_migration(self, m: Migration) -> None:
+        """Ask for a file to be archived; a request for the same version keeps its time."""
+        self._db.execute(
+            "INSERT INTO migrations VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ino) DO UPDATE SET"
+            " queued_ns = iif(version = excluded.version, queued_ns, excluded.queued_ns),"
+            " release = max(release, excluded.release), version = excluded.version,"
+            " copies = max(copies, excluded.copies), policy = excluded.policy",
+            (m.ino, m.version, m.copies, m.policy, m.group_key, m.queued_ns, int(m.release)),
+        )
+
+    def end_migration(self, ino: InodeNo) -> None:
+        """Archived, cancelled or gone."""
+        self._db.execute("DELETE FROM migrations WHERE ino = ?", (ino,))
+
+    def migrations_waiting(self) -> tuple[int, int, int | None]:
+        """Files waiting, their bytes, and the UTC ns since when the oldest waits."""
+        row = self._db.execute(
+            "SELECT count(*), coalesce(sum(i.size), 0), min(m.queued_ns)"
+            " FROM migrations m JOIN inodes i ON i.ino = m.ino"
+        ).fetchall()[0]
+        return row[0], row[1], row[2]
+
+    # Burns
+
+    def burns(self) -> list[Burn]:
+        """Burns that have not been tidied up, oldest first."""
+        rows = self._db.execute(f"SELECT {_BURN} FROM burns ORDER BY created_ns, volume")
+        return [Burn(row[0], row[1], BurnState(row[2]), *row[3:]) for row in rows]
+
+    def burn(self, volume: VolumeId) -> Burn | None:
+        """The burn of a volume, or None."""
+        for row in self._db.execute(f"SELECT {_BURN} FROM burns WHERE volume = ?", (volume,)):
+            return Burn(row[0], row[1], BurnState(row[2]), *row[3:])
+        return None
+
+    def add_burn(self, volume: VolumeId, copy_no: int, image: str, now_ns: int) -> None:
+        """A burn is planned; its image will have this name in the spool."""
+        self._db.execute(
+            "INSERT INTO burns VALUES (?, ?, ?, ?, ?, '')",
+            (volume, copy_no, int(BurnState.PLANNED), image, now_ns),
+        )
+
+    def set_burn(self, volume: VolumeId, state: BurnState, error: str = "") -> None:
+        """The burn's next step. Raises ValueError if BURN_TRANSITIONS does not allow it."""
+        old = self.burn(volume)
+        assert old is not None
+        check(BURN_TRANSITIONS, old.state, state)
+        self._db.execute(
+            "UPDATE burns SET state = ?, error = ? WHERE volume = ?", (int(state), error, volume)
+        )
+
+    def end_burn(self, volume: VolumeId) -> None:
+        """Nothing of the burn is left to do."""
+        self._db.execute("DELETE FROM burns WHERE volume = ?", (volume,))

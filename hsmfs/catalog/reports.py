@@ -1,0 +1,142 @@
+"""Queries that look at many rows: only run in a thread, on a snapshot, through `Catalog.read`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..states import CopyState, FileState
+from ..types import ROOT, Attr, InodeNo
+from .connection import Database
+from .copies import Copies
+from .inodes import PREFIXED, Inodes
+from .namespace import Namespace
+from .queues import Queues
+from .volumes import Volumes
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What `find` looks for; None means any. Ages are UTC ns bounds, sizes bytes."""
+
+    states: tuple[FileState, ...] = ()
+    modified_before_ns: int | None = None
+    modified_after_ns: int | None = None
+    accessed_before_ns: int | None = None
+    min_size: int | None = None
+    max_size: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    volume: int | None = None
+    pool: int | None = None
+    pinned: bool | None = None
+
+
+class Reports:
+    """Long queries on one read-only connection; valid only inside the call that got it."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.inodes = Inodes(db)
+        self.names = Namespace(db, self.inodes)
+        self.copies = Copies(db)
+        self.queues = Queues(db)
+        self.volumes = Volumes(db)
+
+    def files(self, query: Query, *, after: int = 0, limit: int = -1) -> Iterator[Attr]:
+        """Regular files with a name that match, oldest mtime first within one state.
+
+        With `after` they come in the order of inode numbers greater than it, for paging.
+        """
+        where, values = ["i.nlink > 0"], list[object]()
+        states = query.states or tuple(FileState)
+        where.append(f"i.state IN ({', '.join(str(int(s)) for s in states)})")
+        for clause, value in (
+            ("i.mtime_ns < ?", query.modified_before_ns),
+            ("i.mtime_ns > ?", query.modified_after_ns),
+            ("i.atime_ns < ?", query.accessed_before_ns),
+            ("i.size >= ?", query.min_size),
+            ("i.size <= ?", query.max_size),
+            ("i.uid = ?", query.uid),
+            ("i.gid = ?", query.gid),
+            ("i.pool = ?", query.pool),
+            ("i.pinned = ?", query.pinned),
+        ):
+            if value is not None:
+                where.append(clause)
+                values.append(value)
+        if query.volume is not None:
+            where.append(
+                "i.ino IN (SELECT ino FROM copies WHERE volume = ? AND state ="
+                f" {int(CopyState.VALID)})"
+            )
+            values.append(query.volume)
+        order = "i.state, i.mtime_ns"
+        if after:
+            where.append("i.ino > ?")
+            values.append(after)
+            order = "i.ino"
+        sql = (
+            f"SELECT {PREFIXED} FROM inodes i WHERE {' AND '.join(where)}"
+            f" ORDER BY {order} LIMIT ?"
+        )
+        for row in self.db.execute(sql, (*values, limit)):
+            yield Attr(*row)
+
+    def by_state(self) -> dict[FileState, tuple[int, int]]:
+        """Files and bytes in each state."""
+        rows = self.db.execute(
+            "SELECT state, count(*), sum(size) FROM inodes WHERE state IS NOT NULL AND nlink > 0"
+            " GROUP BY state"
+        )
+        return {FileState(state): (count, size) for state, count, size in rows}
+
+    def pool_blocks(self) -> dict[int, int]:
+        """Bytes on disk in each pool, by the catalog."""
+        rows = self.db.execute(
+            "SELECT pool, sum(blocks) * 512 FROM inodes WHERE pool IS NOT NULL GROUP BY pool"
+        )
+        return dict(rows)
+
+    def path_cache(self) -> PathCache:
+        """Paths of many inodes of this snapshot, with the folders remembered."""
+        return PathCache(self.db)
+
+    def integrity(self) -> list[str]:
+        """SQLite's own check of every page and index; empty if the file is sound."""
+        rows = self.db.execute("PRAGMA integrity_check(100)").fetchall()
+        return [text for (text,) in rows if text != "ok"]
+
+
+class PathCache:
+    """Paths of inodes, each folder looked up once."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._folders: dict[int, bytes | None] = {ROOT: b""}
+
+    def path(self, ino: InodeNo) -> bytes | None:
+        """One path from the root without a leading slash, or None if it has no name."""
+        for parent, name in self._db.execute(
+            "SELECT parent, name FROM dentries WHERE ino = ? ORDER BY id LIMIT 1", (ino,)
+        ):
+            above = self._folder(parent)
+            return None if above is None else above + bytes(name)
+        return b"" if ino == ROOT else None
+
+    def _folder(self, ino: int) -> bytes | None:
+        todo: list[tuple[int, bytes]] = []
+        while ino not in self._folders:
+            row = self._db.execute(
+                "SELECT parent, name FROM dentries WHERE ino = ?", (ino,)
+            ).fetchall()
+            if not row:
+                self._folders[ino] = None
+                break
+            todo.append((ino, bytes(row[0][1])))
+            ino = row[0][0]
+        path = self._folders[ino]
+        for folder, name in reversed(todo):
+            path = None if path is None else path + name + b"/"
+            self._folders[folder] = path
+        return path

@@ -1,0 +1,221 @@
+-- The authoritative description of every table and column. Times are UTC nanoseconds, sizes bytes,
+-- sectors 2048 bytes; names, targets and values are the kernel's own bytes.
+
+-- Small facts about the catalog itself.
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,                    -- name of the fact
+    value ANY NOT NULL                         -- its value
+) STRICT, WITHOUT ROWID;
+
+-- One row an inode. AUTOINCREMENT: a number is never used again, so that NFS handles stay true.
+CREATE TABLE inodes (
+    ino          INTEGER PRIMARY KEY AUTOINCREMENT, -- the inode number; 1 is the root
+    mode         INTEGER NOT NULL,             -- type and permissions, as st_mode
+    uid          INTEGER NOT NULL,             -- owner
+    gid          INTEGER NOT NULL,             -- group
+    nlink        INTEGER NOT NULL,             -- names; 0: in the trash or an orphan
+    rdev         INTEGER NOT NULL DEFAULT 0,   -- device number of special files
+    size         INTEGER NOT NULL DEFAULT 0,   -- bytes; for a dirty inode the pool file's is truer
+    blocks       INTEGER NOT NULL DEFAULT 0,   -- 512-byte units on disk
+    atime_ns     INTEGER NOT NULL,             -- last access
+    mtime_ns     INTEGER NOT NULL,             -- last change of data
+    ctime_ns     INTEGER NOT NULL,             -- last change of data or inode
+    btime_ns     INTEGER NOT NULL,             -- creation
+    state        INTEGER,                      -- states.FileState; NULL if not a regular file
+    pool         INTEGER,                      -- pool of the resident bytes; NULL before the first byte
+    version      INTEGER NOT NULL DEFAULT 1,   -- data version; grows when archived bytes change
+    base_version INTEGER NOT NULL DEFAULT 1,   -- version whose copies hold the absent ranges
+    dirty        INTEGER NOT NULL DEFAULT 0,   -- 1: size and times are to be taken from the pool file
+    pinned       INTEGER NOT NULL DEFAULT 0,   -- 1: never released
+    change_seq   INTEGER NOT NULL              -- place in the order of all changes
+) STRICT;
+CREATE INDEX inodes_by_change ON inodes (change_seq);
+CREATE INDEX inodes_by_state ON inodes (state, mtime_ns) WHERE state IS NOT NULL;
+CREATE INDEX inodes_dirty ON inodes (ino) WHERE dirty = 1;
+CREATE INDEX inodes_unlinked ON inodes (ino) WHERE nlink = 0;
+
+-- Names. The rowid is the readdir cookie: it grows, so a listing in its order is linear and stable.
+CREATE TABLE dentries (
+    id     INTEGER PRIMARY KEY,                -- cookie
+    parent INTEGER NOT NULL,                   -- inode of the directory
+    name   BLOB NOT NULL,                      -- 1 to 255 bytes without '/' and NUL
+    ino    INTEGER NOT NULL                    -- what it names
+) STRICT;
+CREATE UNIQUE INDEX dentries_by_name ON dentries (parent, name);
+CREATE INDEX dentries_by_parent ON dentries (parent);
+CREATE INDEX dentries_by_ino ON dentries (ino);
+
+-- Targets of symbolic links.
+CREATE TABLE symlinks (
+    ino    INTEGER PRIMARY KEY,                -- the link
+    target BLOB NOT NULL                       -- where it points
+) STRICT;
+
+-- Extended attributes, POSIX ACLs among them.
+CREATE TABLE xattrs (
+    ino   INTEGER NOT NULL,                    -- owner
+    name  BLOB NOT NULL,                       -- full name, with its namespace
+    value BLOB NOT NULL,                       -- any bytes
+    PRIMARY KEY (ino, name)
+) STRICT, WITHOUT ROWID;
+
+-- Byte ranges that are not on disk. No row: everything is.
+CREATE TABLE absent (
+    ino     INTEGER NOT NULL,                  -- a partial or migrated file
+    start   INTEGER NOT NULL,                  -- first absent byte
+    "end"   INTEGER NOT NULL,                  -- first byte after
+    PRIMARY KEY (ino, start)
+) STRICT, WITHOUT ROWID;
+
+-- Directories that hold resident bytes.
+CREATE TABLE pools (
+    id       INTEGER PRIMARY KEY,              -- PoolId
+    name     TEXT NOT NULL UNIQUE,             -- as in the configuration
+    tier     TEXT NOT NULL,                    -- fast or disk
+    uuid     TEXT NOT NULL                     -- also in the pool's own marker file
+) STRICT;
+
+-- Checksums of a data version, kept as long as a copy of it.
+CREATE TABLE digests (
+    ino     INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    size    INTEGER NOT NULL,                  -- bytes of the version
+    sha256  BLOB NOT NULL,                     -- of the whole
+    chunks  BLOB NOT NULL,                     -- 32 bytes a chunk; empty if the whole is one chunk
+    PRIMARY KEY (ino, version)
+) STRICT, WITHOUT ROWID;
+
+-- A magazine's discs as one set.
+CREATE TABLE volume_sets (
+    id         INTEGER PRIMARY KEY,            -- SetId
+    name       TEXT NOT NULL UNIQUE,           -- as on the magazine
+    k          INTEGER NOT NULL,               -- data discs
+    m          INTEGER NOT NULL,               -- parity discs
+    created_ns INTEGER NOT NULL
+) STRICT;
+
+-- Discs.
+CREATE TABLE volumes (
+    id           INTEGER PRIMARY KEY,          -- VolumeId
+    barcode      TEXT NOT NULL UNIQUE,         -- label that the robot reads
+    uuid         TEXT,                         -- in VOLUME.json on the disc; NULL while blank
+    set_id       INTEGER,                      -- its set, if any
+    set_index    INTEGER,                      -- place in the set, from 0
+    state        INTEGER NOT NULL,             -- states.VolumeState
+    reason       TEXT NOT NULL DEFAULT '',     -- why it is suspect, damaged, lost
+    location     TEXT NOT NULL DEFAULT 'library', -- or where the operator put it
+    capacity     INTEGER NOT NULL,             -- bytes
+    used         INTEGER NOT NULL DEFAULT 0,   -- bytes of the closed image
+    created_ns   INTEGER NOT NULL,             -- first seen
+    burned_ns    INTEGER,                      -- when the burn ended
+    verified_ns  INTEGER,                      -- last time it was read back without a fault
+    written_by   TEXT,                         -- serial number of the drive
+    loads        INTEGER NOT NULL DEFAULT 0,
+    read_errors  INTEGER NOT NULL DEFAULT 0,   -- blamed on the disc
+    write_errors INTEGER NOT NULL DEFAULT 0,
+    root_hash    TEXT                          -- hex SHA-256 that covers the disc's manifest and sums
+) STRICT;
+CREATE INDEX volumes_by_state ON volumes (state);
+
+-- Drives, by serial number: names change over reboots.
+CREATE TABLE drives (
+    serial       TEXT PRIMARY KEY,
+    name         TEXT NOT NULL,                -- last known name
+    state        INTEGER NOT NULL DEFAULT 0,   -- states.DriveState
+    reason       TEXT NOT NULL DEFAULT '',     -- why it is down
+    loads        INTEGER NOT NULL DEFAULT 0,
+    read_errors  INTEGER NOT NULL DEFAULT 0,   -- blamed on the drive
+    write_errors INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+-- Which bytes of which data version lie where on which disc. A copy is all parts with one copy_no.
+CREATE TABLE copies (
+    id         INTEGER PRIMARY KEY,            -- CopyId
+    ino        INTEGER NOT NULL,
+    version    INTEGER NOT NULL,
+    copy_no    INTEGER NOT NULL,               -- 1 is the first copy
+    volume     INTEGER NOT NULL,
+    state      INTEGER NOT NULL,               -- states.CopyState
+    part       INTEGER NOT NULL,               -- from 0
+    parts      INTEGER NOT NULL,
+    offset     INTEGER NOT NULL,               -- first byte of the version in this part
+    length     INTEGER NOT NULL,               -- bytes of the version in this part
+    sector     INTEGER NOT NULL DEFAULT 0,     -- first sector on the disc
+    stored     INTEGER NOT NULL DEFAULT 0,     -- bytes on the disc
+    compressed INTEGER NOT NULL DEFAULT 0,     -- 1: zstd frames, one a chunk
+    frame_ends BLOB NOT NULL DEFAULT x''       -- 8 bytes little-endian a frame: its end within the part
+) STRICT;
+CREATE INDEX copies_by_ino ON copies (ino, version);
+CREATE INDEX copies_by_volume ON copies (volume, sector);
+
+-- Readers' and admins' requests to bring bytes in; one row an inode, requests join.
+CREATE TABLE recalls (
+    ino        INTEGER PRIMARY KEY,
+    class      INTEGER NOT NULL,               -- 0 interactive, 1 standard, 2 bulk
+    requester  TEXT NOT NULL,                  -- who asked first
+    created_ns INTEGER NOT NULL,
+    start      INTEGER NOT NULL,               -- first byte wanted
+    "end"      INTEGER NOT NULL,               -- first byte after
+    attempts   INTEGER NOT NULL DEFAULT 0,     -- copies tried in vain
+    error      TEXT NOT NULL DEFAULT ''        -- the last fault
+) STRICT;
+
+-- Files that a policy or an admin wants on discs.
+CREATE TABLE migrations (
+    ino        INTEGER PRIMARY KEY,
+    version    INTEGER NOT NULL,               -- the version to write; another one is not premigrated
+    copies     INTEGER NOT NULL,               -- how many
+    policy     TEXT NOT NULL,                  -- which rule, or who
+    group_key  TEXT NOT NULL,                  -- files with the same key go to the same volume
+    queued_ns  INTEGER NOT NULL,
+    release    INTEGER NOT NULL DEFAULT 0      -- 1: release as soon as premigrated
+) STRICT;
+CREATE INDEX migrations_by_group ON migrations (group_key, ino);
+
+-- Burns under way; their files are the pending copies of the volume.
+CREATE TABLE burns (
+    volume     INTEGER PRIMARY KEY,
+    copy_no    INTEGER NOT NULL,
+    state      INTEGER NOT NULL,               -- states.BurnState
+    image      TEXT NOT NULL,                  -- name in the spool
+    created_ns INTEGER NOT NULL,
+    error      TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+-- Moves of the robot, written before they start.
+CREATE TABLE moves (
+    id          INTEGER PRIMARY KEY,
+    barcode     TEXT NOT NULL,
+    src         INTEGER NOT NULL,              -- element address
+    dst         INTEGER NOT NULL,
+    started_ns  INTEGER NOT NULL,
+    finished_ns INTEGER,                       -- NULL: under way or cut off
+    ok          INTEGER                        -- 0: failed, 1: done
+) STRICT;
+CREATE INDEX moves_open ON moves (id) WHERE finished_ns IS NULL;
+
+-- What was unlinked and can still be brought back.
+CREATE TABLE trash (
+    ino        INTEGER PRIMARY KEY,
+    parent     INTEGER NOT NULL,               -- where its last name was
+    name       BLOB NOT NULL,
+    deleted_ns INTEGER NOT NULL,
+    purge_ns   INTEGER NOT NULL                -- not kept longer than this
+) STRICT;
+CREATE INDEX trash_by_purge ON trash (purge_ns);
+
+-- A tree being adopted: each file is moved into a pool one by one, resumable.
+CREATE TABLE adoptions (
+    id         INTEGER PRIMARY KEY,
+    source     BLOB NOT NULL UNIQUE,           -- absolute path of the tree as it was
+    target     BLOB NOT NULL,                  -- path in the namespace
+    pool       INTEGER NOT NULL,
+    state      TEXT NOT NULL,                  -- running, done, undoing
+    started_ns INTEGER NOT NULL
+) STRICT;
+CREATE TABLE adopted (
+    adoption INTEGER NOT NULL,
+    path     BLOB NOT NULL,                    -- below the source
+    ino      INTEGER NOT NULL,
+    PRIMARY KEY (adoption, path)
+) STRICT, WITHOUT ROWID;

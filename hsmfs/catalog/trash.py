@@ -1,0 +1,67 @@
+"""What was unlinked and can be brought back, until it is purged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..types import Attr, InodeNo
+from .connection import Database
+from .inodes import PREFIXED, Inodes
+
+
+@dataclass(frozen=True, slots=True)
+class Trashed:
+    """An inode in the trash, with the folder and name it had last."""
+
+    attr: Attr
+    parent: InodeNo
+    name: bytes
+    deleted_ns: int
+    purge_ns: int
+
+
+_SELECT = (
+    f"SELECT t.parent, t.name, t.deleted_ns, t.purge_ns, {PREFIXED}"
+    " FROM trash t JOIN inodes i ON i.ino = t.ino"
+)
+
+
+def _trashed(row: tuple) -> Trashed:  # type: ignore[type-arg]
+    return Trashed(Attr(*row[4:]), row[0], row[1], row[2], row[3])
+
+
+class Trash:
+    """Rows of `trash`; an inode in it has nlink 0 and keeps xattrs, ranges and copies."""
+
+    def __init__(self, db: Database, inodes: Inodes) -> None:
+        self._db = db
+        self._inodes = inodes
+
+    def put(self, ino: InodeNo, parent: InodeNo, name: bytes, now_ns: int, keep_ns: int) -> None:
+        """Keep an inode that just lost its last name for keep_ns."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO trash VALUES (?, ?, ?, ?, ?)",
+            (ino, parent, name, now_ns, now_ns + keep_ns),
+        )
+
+    def get(self, ino: InodeNo) -> Trashed | None:
+        """What is kept of ino, or None."""
+        for row in self._db.execute(f"{_SELECT} WHERE t.ino = ?", (ino,)):
+            return _trashed(row)
+        return None
+
+    def kept(self, after: int = 0, limit: int = 1000) -> list[Trashed]:
+        """What is kept, in the order of inode numbers greater than after."""
+        rows = self._db.execute(f"{_SELECT} WHERE t.ino > ? ORDER BY t.ino LIMIT ?", (after, limit))
+        return [_trashed(row) for row in rows]
+
+    def due(self, now_ns: int, limit: int = 100) -> list[Trashed]:
+        """What may be purged now, oldest first."""
+        rows = self._db.execute(
+            f"{_SELECT} WHERE t.purge_ns <= ? ORDER BY t.purge_ns LIMIT ?", (now_ns, limit)
+        )
+        return [_trashed(row) for row in rows]
+
+    def take(self, ino: InodeNo) -> None:
+        """No longer in the trash: restored by the caller, or about to be deleted."""
+        self._db.execute("DELETE FROM trash WHERE ino = ?", (ino,))

@@ -1,0 +1,248 @@
+"""Discs, their sets, the drives' ledger, the pools' registration and the journal of moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..states import VOLUME_TRANSITIONS, DriveState, VolumeState, check
+from ..types import Barcode, ElementAddress, PoolId, SetId, VolumeId
+from .connection import Database
+
+_COLUMNS = (
+    "id, barcode, uuid, set_id, set_index, state, reason, location, capacity, used, created_ns,"
+    " burned_ns, verified_ns, written_by, loads, read_errors, write_errors, root_hash"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A disc as the catalog knows it; sizes in bytes, times UTC ns."""
+
+    id: VolumeId
+    barcode: Barcode
+    uuid: str | None
+    set_id: SetId | None
+    set_index: int | None
+    state: VolumeState
+    reason: str
+    location: str
+    capacity: int
+    used: int
+    created_ns: int
+    burned_ns: int | None
+    verified_ns: int | None
+    written_by: str | None
+    loads: int
+    read_errors: int
+    write_errors: int
+    root_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DriveRecord:
+    """A drive's state and ledger."""
+
+    serial: str
+    name: str
+    state: DriveState
+    reason: str
+    loads: int
+    read_errors: int
+    write_errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move of the robot that has not been ticked off."""
+
+    id: int
+    barcode: Barcode
+    src: ElementAddress
+    dst: ElementAddress
+    started_ns: int
+
+
+def _volume(row: tuple) -> Volume:  # type: ignore[type-arg]
+    values = list(row)
+    values[5] = VolumeState(row[5])
+    return Volume(*values)
+
+
+class Volumes:
+    """Rows of `volumes`, `volume_sets`, `drives`, `pools` and `moves`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    # Volumes
+
+    def get(self, volume: VolumeId) -> Volume | None:
+        """The volume, or None."""
+        return self._one("id = ?", volume)
+
+    def by_barcode(self, barcode: str) -> Volume | None:
+        """The volume with that label, or None."""
+        return self._one("barcode = ?", barcode)
+
+    def _one(self, where: str, value: int | str) -> Volume | None:
+        for row in self._db.execute(f"SELECT {_COLUMNS} FROM volumes WHERE {where}", (value,)):
+            return _volume(row)
+        return None
+
+    def all(self, state: VolumeState | None = None) -> list[Volume]:
+        """Volumes by barcode, all or those in one state."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM volumes WHERE ?1 IS NULL OR state = ?1 ORDER BY barcode",
+            (None if state is None else int(state),),
+        )
+        return [_volume(row) for row in rows]
+
+    def add(self, barcode: str, capacity: int, now_ns: int) -> VolumeId:
+        """A blank disc, seen for the first time."""
+        self._db.execute(
+            "INSERT INTO volumes (barcode, state, capacity, created_ns) VALUES (?, ?, ?, ?)",
+            (barcode, int(VolumeState.BLANK), capacity, now_ns),
+        )
+        return VolumeId(self._db.last_insert_rowid())
+
+    def set_state(self, volume: VolumeId, state: VolumeState, reason: str = "") -> None:
+        """Change the state. Raises ValueError if states.VOLUME_TRANSITIONS does not allow it."""
+        old = self.get(volume)
+        assert old is not None
+        check(VOLUME_TRANSITIONS, old.state, state)
+        self._db.execute(
+            "UPDATE volumes SET state = ?, reason = ? WHERE id = ?", (int(state), reason, volume)
+        )
+
+    def set_location(self, volume: VolumeId, location: str) -> None:
+        """Where the disc is: 'library', or the operator's words."""
+        self._db.execute("UPDATE volumes SET location = ? WHERE id = ?", (location, volume))
+
+    def start(self, volume: VolumeId, uuid: str) -> None:
+        """A burn of the volume begins under this uuid."""
+        self.set_state(volume, VolumeState.BURNING)
+        self._db.execute("UPDATE volumes SET uuid = ? WHERE id = ?", (uuid, volume))
+
+    def close(
+        self, volume: VolumeId, used: int, serial: str, root_hash: str, now_ns: int
+    ) -> None:
+        """The commit point of a burn: the disc was read back and is full."""
+        self.set_state(volume, VolumeState.FULL)
+        self._db.execute(
+            "UPDATE volumes SET used = ?, burned_ns = ?, verified_ns = ?, written_by = ?,"
+            " root_hash = ? WHERE id = ?",
+            (used, now_ns, now_ns, serial, root_hash, volume),
+        )
+
+    def verified(self, volume: VolumeId, now_ns: int) -> None:
+        """The disc was read back without a fault."""
+        self._db.execute("UPDATE volumes SET verified_ns = ? WHERE id = ?", (now_ns, volume))
+
+    def count(self, volume: VolumeId, *, loads: int = 0, reads: int = 0, writes: int = 0) -> None:
+        """Add to the disc's loads and errors."""
+        self._db.execute(
+            "UPDATE volumes SET loads = loads + ?, read_errors = read_errors + ?,"
+            " write_errors = write_errors + ? WHERE id = ?",
+            (loads, reads, writes, volume),
+        )
+
+    def add_set(self, name: str, k: int, m: int, now_ns: int) -> SetId:
+        """A new volume set of k data and m parity discs."""
+        self._db.execute(
+            "INSERT INTO volume_sets (name, k, m, created_ns) VALUES (?, ?, ?, ?)",
+            (name, k, m, now_ns),
+        )
+        return SetId(self._db.last_insert_rowid())
+
+    def set_of(self, name: str) -> SetId | None:
+        """The set of that name, or None."""
+        for (found,) in self._db.execute("SELECT id FROM volume_sets WHERE name = ?", (name,)):
+            return SetId(found)
+        return None
+
+    def join(self, volume: VolumeId, set_id: SetId, index: int) -> None:
+        """The volume is disc number index of the set."""
+        self._db.execute(
+            "UPDATE volumes SET set_id = ?, set_index = ? WHERE id = ?", (set_id, index, volume)
+        )
+
+    # Drives
+
+    def drives(self) -> list[DriveRecord]:
+        """All drives ever seen, by name."""
+        rows = self._db.execute(
+            "SELECT serial, name, state, reason, loads, read_errors, write_errors FROM drives"
+            " ORDER BY name"
+        )
+        return [
+            DriveRecord(serial, name, DriveState(state), *rest)
+            for serial, name, state, *rest in rows
+        ]
+
+    def see_drive(self, serial: str, name: str) -> None:
+        """A drive is there, under this name."""
+        self._db.execute(
+            "INSERT INTO drives (serial, name) VALUES (?, ?)"
+            " ON CONFLICT (serial) DO UPDATE SET name = excluded.name",
+            (serial, name),
+        )
+
+    def set_drive(self, serial: str, state: DriveState, reason: str) -> None:
+        """Take a drive up or down."""
+        self._db.execute(
+            "UPDATE drives SET state = ?, reason = ? WHERE serial = ?",
+            (int(state), reason, serial),
+        )
+
+    def count_drive(
+        self, serial: str, *, loads: int = 0, reads: int = 0, writes: int = 0
+    ) -> None:
+        """Add to the drive's loads and errors."""
+        self._db.execute(
+            "UPDATE drives SET loads = loads + ?, read_errors = read_errors + ?,"
+            " write_errors = write_errors + ? WHERE serial = ?",
+            (loads, reads, writes, serial),
+        )
+
+    # Pools
+
+    def register_pool(self, name: str, tier: str, uuid: str) -> PoolId:
+        """The pool's number; a known uuid keeps its number under a new name or tier."""
+        for (found,) in self._db.execute("SELECT id FROM pools WHERE uuid = ?", (uuid,)):
+            self._db.execute(
+                "UPDATE pools SET name = ?, tier = ? WHERE id = ?", (name, tier, found)
+            )
+            return PoolId(found)
+        self._db.execute(
+            "INSERT INTO pools (name, tier, uuid) VALUES (?, ?, ?)", (name, tier, uuid)
+        )
+        return PoolId(self._db.last_insert_rowid())
+
+    def pools(self) -> dict[str, tuple[PoolId, str]]:
+        """Registered pools: name to (number, uuid)."""
+        rows = self._db.execute("SELECT name, id, uuid FROM pools")
+        return {name: (PoolId(found), uuid) for name, found, uuid in rows}
+
+    # Journal of moves
+
+    def begin_move(self, barcode: str, src: int, dst: int, now_ns: int) -> int:
+        """Write a move down before it starts."""
+        self._db.execute(
+            "INSERT INTO moves (barcode, src, dst, started_ns) VALUES (?, ?, ?, ?)",
+            (barcode, src, dst, now_ns),
+        )
+        return int(self._db.last_insert_rowid())
+
+    def finish_move(self, move: int, ok: bool, now_ns: int) -> None:
+        """Tick a move off."""
+        self._db.execute(
+            "UPDATE moves SET finished_ns = ?, ok = ? WHERE id = ?", (now_ns, int(ok), move)
+        )
+
+    def open_moves(self) -> list[Move]:
+        """Moves that were begun and not ticked off."""
+        rows = self._db.execute(
+            "SELECT id, barcode, src, dst, started_ns FROM moves WHERE finished_ns IS NULL"
+            " ORDER BY id"
+        )
+        return [Move(*row) for row in rows]
