@@ -81,7 +81,8 @@ def setup(
     handler.setFormatter(Formatter(style, is_journal(stream) if journal is None else journal))
     handler.addFilter(RepeatLimit())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [h for h in root.handlers if not isinstance(h.formatter, Formatter)]
+    root.addHandler(handler)
     root.setLevel(level.upper())
     for chatty in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

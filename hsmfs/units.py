@@ -43,10 +43,7 @@ def parse_size(value: object) -> int:
             f'{value!r} is not a size: write bytes, or "64 KiB", "10 TiB" (powers of 1024), '
             '"300 GB" (powers of 1000)'
         )
-    size = Decimal(match[1]) * factor
-    if size != int(size):
-        raise ValueError(f"{value!r} is not a whole number of bytes")
-    return int(size)
+    return round(Decimal(match[1]) * factor)
 
 
 def format_size(size: int) -> str:

@@ -1,0 +1,138 @@
+"""What every test has: a quiet log, a seed that is printed, and reasons for skips."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from hsmfs.watchdog import LoopWatch
+
+settings.register_profile(
+    "hsmfs", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("hsmfs")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hsmfs")
+    group.addoption("--seed", type=int, help="seed of random and hypothesis; printed at the start")
+    group.addoption("--gc", action="store_true", help="collect garbage after each test")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # The controller draws the seed; xdist hands its options to the workers.
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(2**32)
+    if getattr(config.option, "hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = config.option.seed
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.option.seed} (repeat with --seed={config.option.seed})"
+
+
+def fuse_problem() -> str | None:
+    """Why nothing can be mounted here, or None."""
+    if os.geteuid() != 0:
+        return "mounting needs root"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as e:
+        return f"/dev/fuse: {e.strerror}"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reasons = {
+        "root": None if os.geteuid() == 0 else "needs root",
+        "mount": fuse_problem(),
+    }
+    for item in items:
+        for name, reason in reasons.items():
+            if reason and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+class _Loud(logging.Handler):
+    """Collects what no test may log unless it says so."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+        self.allowed: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def unexpected(self) -> list[str]:
+        lines = [
+            f"{r.levelname} {r.name}: {r.getMessage()} {getattr(r, 'fields', '')}"
+            for r in self.records
+        ]
+        return [line for line in lines if not any(re.search(a, line) for a in self.allowed)]
+
+
+_loud = pytest.StashKey[_Loud]()
+
+
+@contextmanager
+def _listening(item: pytest.Item) -> Iterator[_Loud]:
+    loud = _Loud()
+    loud.allowed = [str(mark.args[0]) for mark in item.iter_markers("expect_log")]
+    item.stash[_loud] = loud
+    root = logging.getLogger()
+    root.addHandler(loud)
+    try:
+        yield loud
+    finally:
+        root.removeHandler(loud)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with _listening(item) as loud:
+        result = yield
+    if unexpected := loud.unexpected():
+        pytest.fail("logged without @pytest.mark.expect_log:\n" + "\n".join(unexpected))
+    if item.config.getoption("--gc"):
+        gc.collect()
+    return result
+
+
+@pytest.fixture
+def expect_log(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """`expect_log("regex")` allows lines that match from now on, as the marker does for all."""
+
+    def allow(regex: str) -> None:
+        request.node.stash[_loud].allowed.append(regex)
+
+    return allow
+
+
+@pytest.fixture(autouse=True)
+def _seeded(request: pytest.FixtureRequest) -> None:
+    random.seed(request.config.option.seed)
+
+
+@pytest.fixture
+async def loop_watch() -> AsyncIterator[LoopWatch]:
+    """Fails the test if any step of the event loop takes longer than 50 ms."""
+    with LoopWatch(exact=True, sample=True) as watch:
+        yield watch
+    assert not watch.stalls, "\n".join(map(str, watch.stalls))
+
+
+@pytest.fixture
+def repo() -> Path:
+    """The checkout."""
+    return Path(__file__).parent.parent

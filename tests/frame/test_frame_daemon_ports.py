@@ -1,0 +1,94 @@
+"""Service notification and the event loop's watchdog."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from hsmfs import limits, sdnotify
+from hsmfs.watchdog import LoopWatch, Stall, log_stall
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The socket that systemd would listen on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(str(tmp_path / "notify"))
+        s.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield s
+
+
+def test_nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert not sdnotify.notify("READY=1")
+
+
+def test_states_are_told(manager: socket.socket) -> None:
+    sdnotify.ready("mounted on /srv")
+    assert manager.recv(100) == b"READY=1\nSTATUS=mounted on /srv"
+    sdnotify.stopping("finishing a burn")
+    assert manager.recv(100) == b"STOPPING=1\nSTATUS=finishing a burn"
+    sdnotify.status("idle")
+    assert manager.recv(100) == b"STATUS=idle"
+    sdnotify.extend(1.5)
+    assert manager.recv(100) == b"EXTEND_TIMEOUT_USEC=1500000"
+
+
+async def test_keep_alive_at_a_third_of_the_interval(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    with trio.move_on_after(25):
+        await sdnotify.keep_alive()
+    assert [manager.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+
+
+async def test_keep_alive_ends_when_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    await sdnotify.keep_alive()
+    monkeypatch.setenv("WATCHDOG_USEC", "1000")
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    assert sdnotify.watchdog_interval() is None
+
+
+def spin(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+async def test_a_stall_is_seen_with_its_stack() -> None:
+    seen: list[Stall] = []
+    with LoopWatch(0.05, seen.append, sample=True) as watch:
+        await trio.lowlevel.checkpoint()
+        spin(0.2)
+        await trio.lowlevel.checkpoint()
+    assert watch.stall_count == len(seen) == len(watch.stalls) == 1
+    assert seen[0].seconds >= 0.2
+    assert "spin(" in seen[0].stack
+    assert sum(watch.counts) == watch.steps >= 1
+    assert watch.worst == seen[0].seconds
+    assert watch.counts[8] == 1, "0.1 to 0.5 s"
+
+
+async def test_a_wait_is_no_stall(loop_watch: LoopWatch, autojump_clock: MockClock) -> None:
+    await trio.sleep(1000)
+    await trio.to_thread.run_sync(time.sleep, 0.1)
+    assert loop_watch.stall_count == 0
+
+
+@pytest.mark.expect_log("event loop stalled")
+def test_a_stall_is_logged() -> None:
+    log_stall(Stall("task", 0.2, ""))
+
+
+def test_bounds_of_the_histogram_hold_the_threshold() -> None:
+    from hsmfs.watchdog import BOUNDS
+
+    assert limits.LOOP_STALL_SECONDS in BOUNDS
