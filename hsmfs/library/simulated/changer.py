@@ -1,0 +1,147 @@
+"""The simulated robot: it reports what lies in which element's directory, and moves by rename.
+
+A disc on its way is in the transport element, so a process killed at any instant leaves it in
+exactly one place. It keeps no state of its own besides the directories.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import trio
+
+from hsmfs.clock import MEDIA, blocking
+from hsmfs.errors import ChangerError, DoorOpen, VolumeMissing
+from hsmfs.library.ports import Drive, Element, ElementKind
+from hsmfs.library.simulated.faults import FaultKind, Faults
+from hsmfs.library.simulated.files import sync_directory
+from hsmfs.library.simulated.layout import (
+    TRANSPORT,
+    Geometry,
+    disc_in,
+    element_path,
+    note_source,
+    source_of,
+)
+from hsmfs.library.simulated.timing import Timing, pass_until
+from hsmfs.types import Barcode, ElementAddress
+
+SLOTS = (ElementKind.STORAGE, ElementKind.IMPORT_EXPORT)
+
+
+class SimulatedChanger:
+    """A `ports.Changer` over the directories of one library."""
+
+    def __init__(
+        self,
+        root: Path,
+        geometry: Geometry,
+        timing: Timing,
+        faults: Faults,
+        drives: Sequence[Drive],
+    ) -> None:
+        self._root = root
+        self._elements = {element.address: element for element in geometry.elements()}
+        self._timing = timing
+        self._faults = faults
+        self._drives = {drive.address: drive for drive in drives}
+
+    async def inventory(self) -> list[Element]:
+        """Every element, from the directories as they are now."""
+        spinning = self._spinning()
+        return await blocking(lambda: self._look(spinning), MEDIA)
+
+    async def rescan(self) -> None:
+        """Takes one exchange time; the directories are looked at by every inventory anyway."""
+        started = trio.current_time()
+        await blocking(self._check_door, MEDIA)
+        await pass_until(started, self._timing.exchange_s)
+
+    async def move(self, src: ElementAddress, dst: ElementAddress) -> None:
+        """Lift the disc out of src, take the exchange time, put it into dst."""
+        spinning = self._spinning()
+        with trio.CancelScope(shield=True):
+            started = trio.current_time()
+            await blocking(lambda: _robotic(lambda: self._lift(src, dst, spinning)), MEDIA)
+            await pass_until(started, self._timing.exchange_s)
+            await blocking(lambda: _robotic(lambda: self._put(src, dst)), MEDIA)
+
+    def _spinning(self) -> set[ElementAddress]:
+        return {address for address, drive in self._drives.items() if drive.loaded is not None}
+
+    def _check_door(self) -> None:
+        if self._faults.strike(FaultKind.DOOR_OPEN):
+            raise DoorOpen("the library's door is open")
+
+    def _look(self, spinning: set[ElementAddress]) -> list[Element]:
+        self._check_door()
+        return [self._status(element, spinning) for element in self._elements.values()]
+
+    def _status(self, element: Element, spinning: set[ElementAddress]) -> Element:
+        disc = disc_in(self._root, element.address)
+        if disc is None or self._gone(disc, element):
+            return element
+        barcode: Barcode | None = Barcode(disc.name)
+        for label in self._faults.armed(FaultKind.LABEL, barcode=barcode):
+            barcode = label.reads_as
+        source = None if element.kind in SLOTS else source_of(disc)
+        reachable = element.address not in spinning
+        return replace(element, full=True, barcode=barcode, accessible=reachable, source=source)
+
+    def _gone(self, disc: Path, element: Element) -> bool:
+        """Whether a fault takes the disc out of its slot."""
+        barcode = Barcode(disc.name)
+        return element.kind is ElementKind.STORAGE and bool(
+            self._faults.armed(FaultKind.MISSING, barcode=barcode)
+        )
+
+    def _lift(
+        self, src: ElementAddress, dst: ElementAddress, spinning: set[ElementAddress]
+    ) -> None:
+        self._check_door()
+        start, end = self._element(src), self._element(dst)
+        if end.address == TRANSPORT or start == end:
+            raise ChangerError(f"a disc cannot be moved from {start.place} to {end.place}")
+        disc = disc_in(self._root, src)
+        if disc is None or self._gone(disc, start):
+            raise VolumeMissing(f"{start.place} is empty")
+        if src in spinning:
+            raise ChangerError(f"{start.place} holds its disc fast", next_step="eject it first")
+        if disc_in(self._root, dst) is not None:
+            raise ChangerError(f"{end.place} is full")
+        held = disc_in(self._root, TRANSPORT)
+        if held is not None and held != disc:
+            raise ChangerError(f"the robot's gripper still holds disc {held.name}")
+        jam = self._faults.strike(FaultKind.ROBOT_JAM, barcode=Barcode(disc.name))
+        if jam is None or jam.leaves == "transport":
+            if start.kind in SLOTS:
+                note_source(disc, src)
+            if src != TRANSPORT:
+                os.rename(disc, element_path(self._root, TRANSPORT) / disc.name)
+        if jam is not None:
+            raise ChangerError(f"the robot jammed moving disc {disc.name} to {end.place}")
+
+    def _put(self, src: ElementAddress, dst: ElementAddress) -> None:
+        disc = disc_in(self._root, TRANSPORT)
+        if disc is None:
+            raise VolumeMissing(f"the disc for {self._element(dst).place} left the robot's gripper")
+        os.rename(disc, element_path(self._root, dst) / disc.name)
+        for address in (dst, src):
+            sync_directory(element_path(self._root, address))
+
+    def _element(self, address: ElementAddress) -> Element:
+        try:
+            return self._elements[address]
+        except KeyError:
+            raise ChangerError(f"the library has no element {address}") from None
+
+
+def _robotic(step: Callable[[], None]) -> None:
+    """The directories beneath fail as a robot does."""
+    try:
+        step()
+    except OSError as error:
+        raise ChangerError(f"the robot failed: {error}") from error
