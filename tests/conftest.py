@@ -24,7 +24,7 @@ settings.load_profile("hsmfs")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hsmfs")
-    group.addoption("--seed", type=int, help="seed of random and hypothesis; printed at the start")
+    group.addoption("--seed", type=int, help="seed of random and hypothesis; printed at the end")
     group.addoption("--gc", action="store_true", help="collect garbage after each test")
 
 
@@ -37,8 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = config.option.seed
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"seed: {config.option.seed} (repeat with --seed={config.option.seed})"
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    terminalreporter.write_line(f"seed {config.option.seed}: --seed={config.option.seed} repeats")
 
 
 def fuse_problem() -> str | None:
