@@ -253,6 +253,8 @@ class Transaction:
                 self._db.execute("COMMIT")
         else:
             self._db.execute("ROLLBACK")
+            self._catalog.inodes.rolled_back()
+            self._catalog.names.rolled_back()
 
 
 def _lock(state: Path) -> int:

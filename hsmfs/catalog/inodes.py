@@ -21,16 +21,22 @@ COLUMNS = (
 PREFIXED = ", ".join(f"i.{column.strip()}" for column in COLUMNS.split(","))
 _GET = f"SELECT {COLUMNS} FROM inodes WHERE ino = ?"
 _INSERT = (
-    "INSERT INTO inodes (mode, uid, gid, nlink, rdev, size, atime_ns, mtime_ns, ctime_ns, btime_ns,"
-    " state, dirty, change_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO inodes (ino, mode, uid, gid, nlink, rdev, size, atime_ns, mtime_ns, ctime_ns,"
+    " btime_ns, state, pool, dirty, change_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _PUT = (
     "UPDATE inodes SET mode = ?, uid = ?, gid = ?, size = ?, blocks = ?, atime_ns = ?,"
     " mtime_ns = ?, ctime_ns = ?, pool = ?, dirty = ?, change_seq = ? WHERE ino = ?"
 )
-_TOUCH = "UPDATE inodes SET mtime_ns = ?, ctime_ns = ?, change_seq = ? WHERE ino = ?"
+_TOUCH = "UPDATE inodes SET mtime_ns = ?, ctime_ns = ?, nlink = nlink + ? WHERE ino = ?"
 _LINK = "UPDATE inodes SET nlink = nlink + ?, ctime_ns = ?, change_seq = ? WHERE ino = ?"
+_CEILING = (
+    "INSERT INTO meta VALUES ('ino_ceiling', ?)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
 DIRECTORY_SIZE = 4096
+NUMBERS = 4096
+"""Inode numbers set aside at a time."""
 
 
 class Inodes:
@@ -39,6 +45,8 @@ class Inodes:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._seq: int = db.execute("SELECT max(change_seq) FROM inodes").get or 0
+        ceiling = db.execute("SELECT value FROM meta WHERE key = 'ino_ceiling'").get
+        self._next = self._ceiling = ceiling or int(ROOT)
 
     def next_seq(self) -> int:
         """The next place in the order of changes."""
@@ -60,7 +68,9 @@ class Inodes:
 
     def dirty(self) -> list[Attr]:
         """Inodes whose pool file is truer than the row."""
-        rows = self._db.execute(f"SELECT {COLUMNS} FROM inodes WHERE dirty = 1")
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM inodes WHERE dirty = 1 AND state IS NOT NULL"
+        )
         return [Attr(*row) for row in rows]
 
     def unlinked(self) -> list[Attr]:
@@ -88,8 +98,8 @@ class Inodes:
 
     def insert_root(self, uid: int, gid: int, now_ns: int) -> None:
         """The root folder of a new catalog."""
-        ino = self.insert(stat.S_IFDIR | 0o755, uid, gid, 0, now_ns, nlink=2)
-        assert ino == ROOT
+        root = self.insert(stat.S_IFDIR | 0o755, uid, gid, 0, now_ns, nlink=2)
+        assert root.ino == ROOT
 
     def insert(
         self,
@@ -101,18 +111,37 @@ class Inodes:
         *,
         nlink: int = 1,
         size: int = 0,
-    ) -> InodeNo:
+        pool: PoolId | None = None,
+    ) -> Attr:
         """A new inode without a name; its number was never used before.
 
-        A regular file is born dirty, so that its first bytes cost no second transaction.
+        A regular file is born dirty and with the pool that its bytes will go to, so that the first
+        bytes cost no second transaction.
         """
         regular = stat.S_ISREG(mode)
         size = DIRECTORY_SIZE if stat.S_ISDIR(mode) else size
         state = int(FileState.RESIDENT) if regular else None
+        ino, seq = self._number(), self.next_seq()
         times = (now_ns, now_ns, now_ns, now_ns)
-        row = (mode, uid, gid, nlink, rdev, size, *times, state, int(regular), self.next_seq())
+        row = (ino, mode, uid, gid, nlink, rdev, size, *times, state, pool, int(regular), seq)
         self._db.execute(_INSERT, row)
-        return InodeNo(self._db.last_insert_rowid())
+        one = DataVersion(1)
+        return Attr(
+            ino, mode, uid, gid, nlink, rdev, size, 0, *times, state, pool, one, one, regular,
+            False, seq,
+        )
+
+    def rolled_back(self) -> None:
+        """A transaction was undone, perhaps the one that raised the ceiling: raise it again."""
+        self._ceiling = self._next
+
+    def _number(self) -> InodeNo:
+        """A number never given before, also not by a transaction that was rolled back or lost."""
+        if self._next >= self._ceiling:
+            self._ceiling = self._next + NUMBERS
+            self._db.execute(_CEILING, (self._ceiling,))
+        self._next += 1
+        return InodeNo(self._next - 1)
 
     def put(self, attr: Attr) -> Attr:
         """Write mode, owner, size, blocks, times, pool and dirty; return it as it is now."""
@@ -124,9 +153,9 @@ class Inodes:
         )
         return attr._replace(change_seq=seq)
 
-    def touch(self, ino: int, now_ns: int) -> None:
-        """The directory's content changed now."""
-        self._db.execute(_TOUCH, (now_ns, now_ns, self.next_seq(), ino))
+    def touch(self, ino: int, now_ns: int, links: int = 0) -> None:
+        """A folder's content changed now, with links more (or less) folders in it."""
+        self._db.execute(_TOUCH, (now_ns, now_ns, links, ino))
 
     def add_links(self, ino: int, count: int, now_ns: int) -> None:
         """Add count (may be negative) to nlink; ctime is now."""

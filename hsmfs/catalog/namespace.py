@@ -13,7 +13,7 @@ import apsw
 
 from ..errors import PosixError
 from ..limits import LINKS, NAME_BYTES
-from ..types import ROOT, Attr, InodeNo
+from ..types import ROOT, Attr, InodeNo, PoolId
 from .connection import Database
 from .inodes import PREFIXED, Inodes
 
@@ -25,6 +25,15 @@ _LIST = (
     f"SELECT d.id, d.name, {PREFIXED} FROM dentries d JOIN inodes i ON i.ino = d.ino"
     " WHERE d.parent = ? AND d.id > ? ORDER BY d.id LIMIT ?"
 )
+_INSERT = "INSERT INTO dentries (parent, id, name, ino) VALUES (?, ?, ?, ?)"
+_CEILING = (
+    "INSERT INTO meta VALUES ('cookie_ceiling', ?)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+FIRST_COOKIE = 16
+"""Smaller ones are the filesystem layer's own, for '.' and '..'."""
+COOKIES = 4096
+"""Cookies set aside at a time."""
 
 
 class Namespace:
@@ -33,6 +42,8 @@ class Namespace:
     def __init__(self, db: Database, inodes: Inodes) -> None:
         self._db = db
         self._inodes = inodes
+        newest = db.execute("SELECT max(value) FROM meta WHERE key = 'cookie_ceiling'").get
+        self._cookie = self._cookie_ceiling = newest or FIRST_COOKIE
 
     # Reading
 
@@ -52,7 +63,7 @@ class Namespace:
         if ino == ROOT:
             return ROOT
         for (parent,) in self._db.execute(
-            "SELECT parent FROM dentries WHERE ino = ? ORDER BY id LIMIT 1", (ino,)
+            "SELECT parent FROM dentries WHERE ino = ? ORDER BY parent, id LIMIT 1", (ino,)
         ):
             return InodeNo(parent)
         return None
@@ -63,7 +74,8 @@ class Namespace:
             return [b""]
         found = []
         for parent, name in self._db.execute(
-            "SELECT parent, name FROM dentries WHERE ino = ? ORDER BY id LIMIT ?", (ino, limit)
+            "SELECT parent, name FROM dentries WHERE ino = ? ORDER BY parent, id LIMIT ?",
+            (ino, limit),
         ).fetchall():
             above = self._directory_path(parent)
             if above is not None:
@@ -112,6 +124,7 @@ class Namespace:
         *,
         rdev: int = 0,
         target: bytes | None = None,
+        pool: PoolId | None = None,
     ) -> Attr:
         """A new file, folder, symbolic link or special file.
 
@@ -120,16 +133,15 @@ class Namespace:
         self._open_folder(parent)
         is_dir = stat.S_ISDIR(mode)
         size = 0 if target is None else len(target)
-        ino = self._inodes.insert(mode, uid, gid, rdev, now_ns, nlink=2 if is_dir else 1, size=size)
-        self._insert(parent, name, ino)
+        links = 2 if is_dir else 1
+        attr = self._inodes.insert(
+            mode, uid, gid, rdev, now_ns, nlink=links, size=size, pool=pool
+        )
+        self._insert(parent, name, attr.ino)
         if target is not None:
-            self._db.execute("INSERT INTO symlinks VALUES (?, ?)", (ino, target))
-        self._inodes.touch(parent, now_ns)
-        if is_dir:
-            self._inodes.add_links(parent, 1, now_ns)
-        found = self._inodes.get_raw(ino)
-        assert found is not None
-        return found
+            self._db.execute("INSERT INTO symlinks VALUES (?, ?)", (attr.ino, target))
+        self._inodes.touch(parent, now_ns, int(is_dir))
+        return attr
 
     def link(self, ino: InodeNo, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
         """One more name for a file. Raises PosixError EPERM, EMLINK, EEXIST or ENOENT."""
@@ -203,12 +215,9 @@ class Namespace:
             replaced = self._inodes.get_raw(target.ino)
         self._db.execute("DELETE FROM dentries WHERE parent = ? AND name = ?", (parent, name))
         self._insert(new_parent, new_name, moved.ino)
-        self._inodes.touch(parent, now_ns)
-        if new_parent != parent:
-            self._inodes.touch(new_parent, now_ns)
-            if moved.is_dir:
-                self._inodes.add_links(parent, -1, now_ns)
-                self._inodes.add_links(new_parent, 1, now_ns)
+        shift = int(moved.is_dir and new_parent != parent)
+        self._inodes.touch(parent, now_ns, -shift)
+        self._inodes.touch(new_parent, now_ns, shift)
         self._inodes.add_links(moved.ino, 0, now_ns)
         return self._must(moved.ino), replaced
 
@@ -225,15 +234,16 @@ class Namespace:
         update = "UPDATE dentries SET ino = ? WHERE parent = ? AND name = ?"
         self._db.execute(update, (two.ino, parent, name))
         self._db.execute(update, (one.ino, new_parent, new_name))
-        shift = int(two.is_dir) - int(one.is_dir)
-        if parent != new_parent and shift:
-            self._inodes.add_links(parent, shift, now_ns)
-            self._inodes.add_links(new_parent, -shift, now_ns)
-        for folder in {parent, new_parent}:
-            self._inodes.touch(folder, now_ns)
+        shift = int(two.is_dir) - int(one.is_dir) if parent != new_parent else 0
+        self._inodes.touch(parent, now_ns, shift)
+        self._inodes.touch(new_parent, now_ns, -shift)
         for attr in (one, two):
             self._inodes.add_links(attr.ino, 0, now_ns)
         return self._must(one.ino), self._must(two.ino)
+
+    def rolled_back(self) -> None:
+        """A transaction was undone, perhaps the one that raised the ceiling: raise it again."""
+        self._cookie_ceiling = self._cookie
 
     # Parts
 
@@ -254,19 +264,19 @@ class Namespace:
     def _insert(self, parent: int, name: bytes, ino: int) -> None:
         if len(name) > NAME_BYTES:
             raise PosixError(errno.ENAMETOOLONG)
+        if self._cookie >= self._cookie_ceiling:
+            self._cookie_ceiling = self._cookie + COOKIES
+            self._db.execute(_CEILING, (self._cookie_ceiling,))
+        self._cookie += 1
         try:
-            self._db.execute(
-                "INSERT INTO dentries (parent, name, ino) VALUES (?, ?, ?)", (parent, name, ino)
-            )
+            self._db.execute(_INSERT, (parent, self._cookie - 1, name, ino))
         except apsw.ConstraintError as fault:
             raise PosixError(errno.EEXIST) from fault
 
     def _drop(self, parent: int, name: bytes, attr: Attr, now_ns: int) -> None:
         self._db.execute("DELETE FROM dentries WHERE parent = ? AND name = ?", (parent, name))
-        self._inodes.touch(parent, now_ns)
+        self._inodes.touch(parent, now_ns, -int(attr.is_dir))
         self._inodes.add_links(attr.ino, -2 if attr.is_dir else -1, now_ns)
-        if attr.is_dir:
-            self._inodes.add_links(parent, -1, now_ns)
 
     def _refuse_replacement(self, moved: Attr, target: Attr) -> None:
         if target.is_dir and not moved.is_dir:

@@ -50,6 +50,7 @@ class Reports:
         """
         where, values = ["i.nlink > 0"], list[object]()
         states = query.states or tuple(FileState)
+        where.append("i.dirty IN (0, 1)")
         where.append(f"i.state IN ({', '.join(str(int(s)) for s in states)})")
         for clause, value in (
             ("i.mtime_ns < ?", query.modified_before_ns),
@@ -118,7 +119,7 @@ class PathCache:
     def path(self, ino: InodeNo) -> bytes | None:
         """One path from the root without a leading slash, or None if it has no name."""
         for parent, name in self._db.execute(
-            "SELECT parent, name FROM dentries WHERE ino = ? ORDER BY id LIMIT 1", (ino,)
+            "SELECT parent, name FROM dentries WHERE ino = ? ORDER BY parent, id LIMIT 1", (ino,)
         ):
             above = self._folder(parent)
             return None if above is None else above + bytes(name)

@@ -7,9 +7,10 @@ CREATE TABLE meta (
     value ANY NOT NULL                         -- its value
 ) STRICT, WITHOUT ROWID;
 
--- One row an inode. AUTOINCREMENT: a number is never used again, so that NFS handles stay true.
+-- One row an inode. A number is never used again, so that NFS handles stay true: they are given out
+-- below meta.ino_ceiling, which is raised first (AUTOINCREMENT would write one more page a create).
 CREATE TABLE inodes (
-    ino          INTEGER PRIMARY KEY AUTOINCREMENT, -- the inode number; 1 is the root
+    ino          INTEGER PRIMARY KEY,          -- the inode number; 1 is the root
     mode         INTEGER NOT NULL,             -- type and permissions, as st_mode
     uid          INTEGER NOT NULL,             -- owner
     gid          INTEGER NOT NULL,             -- group
@@ -27,22 +28,22 @@ CREATE TABLE inodes (
     base_version INTEGER NOT NULL DEFAULT 1,   -- version whose copies hold the absent ranges
     dirty        INTEGER NOT NULL DEFAULT 0,   -- 1: size and times are to be taken from the pool file
     pinned       INTEGER NOT NULL DEFAULT 0,   -- 1: never released
-    change_seq   INTEGER NOT NULL              -- place in the order of all changes
+    change_seq   INTEGER NOT NULL              -- place in the order of all changes; a folder's does
+                                               -- not move when names in it do: the named inode's does
 ) STRICT;
 CREATE INDEX inodes_by_change ON inodes (change_seq);
-CREATE INDEX inodes_by_state ON inodes (state, mtime_ns) WHERE state IS NOT NULL;
-CREATE INDEX inodes_dirty ON inodes (ino) WHERE dirty = 1;
+CREATE INDEX inodes_by_state ON inodes (dirty, state, mtime_ns) WHERE state IS NOT NULL;
 CREATE INDEX inodes_unlinked ON inodes (ino) WHERE nlink = 0;
 
--- Names. The rowid is the readdir cookie: it grows, so a listing in its order is linear and stable.
+-- Names. The id is the readdir cookie: it grows, so a listing in its order is linear and stable.
 CREATE TABLE dentries (
-    id     INTEGER PRIMARY KEY,                -- cookie
     parent INTEGER NOT NULL,                   -- inode of the directory
+    id     INTEGER NOT NULL,                   -- cookie
     name   BLOB NOT NULL,                      -- 1 to 255 bytes without '/' and NUL
-    ino    INTEGER NOT NULL                    -- what it names
-) STRICT;
+    ino    INTEGER NOT NULL,                   -- what it names
+    PRIMARY KEY (parent, id)
+) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX dentries_by_name ON dentries (parent, name);
-CREATE INDEX dentries_by_parent ON dentries (parent);
 CREATE INDEX dentries_by_ino ON dentries (ino);
 
 -- Targets of symbolic links.
