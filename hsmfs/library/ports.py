@@ -144,13 +144,14 @@ class Drive(Protocol):
         """Burn the image as the disc's one session, close it and leave it loaded.
 
         The image must be whole sectors and no larger than the disc, else MediaError and the disc
-        stays blank. Raises WriteOnceViolation if it is not blank, DriveError, VolumeMissing, OSError
-        if the image does not open. After a DriveError or a cancellation in the middle the disc is INCOMPLETE: shield what must end.
+        stays blank. Raises WriteOnceViolation if it is not blank, DriveError, VolumeMissing, and
+        OSError if the image does not open. After a DriveError or a cancellation in the middle the
+        disc is INCOMPLETE: shield what must end.
         """
         ...
 
     async def eject(self) -> None:
-        """Spin down and free the disc for the robot, also if nothing is loaded. Raises DriveError."""
+        """Spin down and free the disc for the robot; nothing need be loaded. Raises DriveError."""
         ...
 
 

@@ -1,0 +1,102 @@
+"""One rig an implementation: what the conformance tests need to know besides the protocols."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hsmfs.library.ports import Drive, Element, ElementKind, Library
+from hsmfs.library.robot import Robot
+from hsmfs.library.simulated.config import SimulatedConfig
+from hsmfs.library.simulated.create import create
+from hsmfs.library.simulated.library import SimulatedLibrary
+from hsmfs.types import SECTOR, Barcode
+
+MIB = 1 << 20
+
+
+@dataclass
+class Move:
+    token: int
+    barcode: Barcode
+    src: int
+    dst: int
+
+
+class MemoryJournal:
+    """A move journal that keeps everything, for tests to look at."""
+
+    def __init__(self):
+        self.moves: list[Move] = []
+        self.ended: dict[int, bool] = {}
+
+    def begin(self, barcode, src, dst):
+        self.moves.append(Move(len(self.moves), barcode, src, dst))
+        return len(self.moves) - 1
+
+    def finish(self, token, ok):
+        assert token not in self.ended
+        self.ended[token] = ok
+
+    def open_moves(self):
+        return [move for move in self.moves if move.token not in self.ended]
+
+
+@dataclass
+class Rig:
+    """A library with blank discs in storage, for tests that use the protocols alone."""
+
+    library: Library
+    scratch: Path
+
+    @property
+    def drive(self) -> Drive:
+        return self.library.drives[0]
+
+    def image(self, sectors: int = 64, seed: int = 1) -> Path:
+        path = self.scratch / f"image-{sectors}-{seed}"
+        path.write_bytes(random.Random(seed).randbytes(sectors * SECTOR))
+        return path
+
+    async def discs(self) -> list[Element]:
+        found = await self.library.changer.inventory()
+        return [e for e in found if e.kind is ElementKind.STORAGE and e.full]
+
+    async def loaded_blank(self) -> Element:
+        disc = (await self.discs())[0]
+        await self.library.changer.move(disc.address, self.drive.address)
+        assert (await self.drive.load()).blank
+        return disc
+
+
+@pytest.fixture
+def config(tmp_path) -> SimulatedConfig:
+    return SimulatedConfig(
+        tmp_path / "library", drives=2, magazines=2, import_export=2, disc_bytes=64 * MIB
+    )
+
+
+@pytest.fixture
+def library(config) -> SimulatedLibrary:
+    create(config)
+    return SimulatedLibrary(config)
+
+
+@pytest.fixture(params=["simulated"])
+def rig(request, tmp_path) -> Rig:
+    return Rig(request.getfixturevalue("library"), tmp_path)
+
+
+@pytest.fixture
+def journal() -> MemoryJournal:
+    return MemoryJournal()
+
+
+@pytest.fixture
+async def robot(library, journal) -> Robot:
+    robot = Robot(library, journal)
+    await robot.inventory()
+    return robot
