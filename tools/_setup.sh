@@ -151,10 +151,8 @@ _clean() {
     local pid device mountpoint
     cd /
     for pid in $(_ours); do kill "$pid" 2>/dev/null || true; done
-    for _ in $(seq 50); do
-        [[ -n $(_ours) ]] || break
-        sleep 0.1
-    done
+    local patience=$((SECONDS + 5))
+    while [[ -n $(_ours) && $SECONDS -lt $patience ]]; do sleep 0.1; done
     # Innermost first. A mount whose daemon hangs is aborted, else its readers would never end.
     awk -v work="$WORK/" 'index($5, work) == 1 { print $3, $5 }' /proc/self/mountinfo | tac |
         while read -r device mountpoint; do
@@ -168,12 +166,11 @@ _clean() {
 }
 
 _ours() {
-    local environ pid
-    for environ in /proc/[0-9]*/environ; do
-        pid=${environ#/proc/} pid=${pid%/environ}
-        [[ $pid != "$$" && $pid != "$BASHPID" ]] || continue
-        if grep -qzxF "HSMFS_RUN=$WORK" "$environ" 2>/dev/null; then
-            echo "$pid"
-        fi
+    local found environ
+    # Without the mark itself, or the search would find itself.
+    found=$(env -u HSMFS_RUN grep -lszxF "HSMFS_RUN=$WORK" /proc/[0-9]*/environ) || true
+    for environ in $found; do
+        environ=${environ#/proc/}
+        echo "${environ%/environ}"
     done
 }
