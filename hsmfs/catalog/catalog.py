@@ -48,7 +48,8 @@ class Catalog:
     Attributes:
         inodes, names, xattrs, copies, volumes, queues, trash: the tables by job; their writing
             methods must be called inside `write()`.
-        reports: queries that take long; only ever run in a thread through `read`.
+        commits: transactions committed since the catalog was opened.
+        durable: those of them that a power cut cannot undo any more.
     """
 
     def __init__(self, state: Path, lock_fd: int) -> None:
@@ -69,6 +70,7 @@ class Catalog:
         self._sync_lock = trio.Lock()
         self._checkpoint_lock = trio.Lock()
         self._wanted = self._synced = 0
+        self.commits = self.durable = 0
         self._write = Transaction(self)
         self._mark()
         self._pin()
@@ -152,9 +154,9 @@ class Catalog:
         async with self._sync_lock:
             if self._synced >= mine:
                 return
-            upto = self._wanted
+            upto, commits = self._wanted, self.commits
             await clock.blocking(lambda: os.fdatasync(self._wal_fd))
-            self._synced = upto
+            self._synced, self.durable = upto, commits
 
     def wal_bytes(self) -> int:
         """Bytes of the WAL file; it is reused, so this does not shrink."""
@@ -251,6 +253,7 @@ class Transaction:
         if fault is None:
             with faults(self._catalog.path):
                 self._db.execute("COMMIT")
+            self._catalog.commits += 1
         else:
             self._db.execute("ROLLBACK")
             self._catalog.inodes.rolled_back()

@@ -22,7 +22,8 @@ PREFIXED = ", ".join(f"i.{column.strip()}" for column in COLUMNS.split(","))
 _GET = f"SELECT {COLUMNS} FROM inodes WHERE ino = ?"
 _INSERT = (
     "INSERT INTO inodes (ino, mode, uid, gid, nlink, rdev, size, atime_ns, mtime_ns, ctime_ns,"
-    " btime_ns, state, pool, dirty, change_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " btime_ns, state, pool, dirty, change_seq)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _PUT = (
     "UPDATE inodes SET mode = ?, uid = ?, gid = ?, size = ?, blocks = ?, atime_ns = ?,"

@@ -1,0 +1,58 @@
+"""The in-memory side of an inode that is open, being changed, or worked on by the engine."""
+
+from __future__ import annotations
+
+import trio
+
+from ..types import Attr, InodeNo, Range
+
+
+class Live:
+    """One per inode in use; made and dropped by `Files` alone.
+
+    Attributes:
+        attr: the inode as a stat must show it now; ahead of the catalog while `unflushed`.
+        fd: descriptor of the pool file, or -1 before the first byte.
+        absent: ranges not on disk; what a recall brought in is taken out at once, while the
+            catalog learns it only after an fsync of the pool file (`unsaved_ranges`).
+        dirty_mark: the catalog's commit count when the inode was marked dirty; 0 if it was born so.
+        sealed: checksums of this data version exist, so its bytes must not change any more: the
+            next write begins a new version.
+        gen: grows with each change of bytes, so that a long reader can see that it raced.
+        opens, writers: open handles, and those that may write.
+        holds: how many of the engine's workers need it.
+        lock: held for whatever changes version, ranges or state; a plain write to a plain
+            resident file does not need it.
+        arrived: set and replaced when ranges come in or a recall fails.
+    """
+
+    __slots__ = (
+        "absent", "arrived", "attr", "dirty_mark", "fd", "gen", "holds", "ino", "lock", "opens",
+        "sealed", "unflushed", "unsaved_ranges", "writers",
+    )  # fmt: skip
+
+    def __init__(self, attr: Attr, absent: list[Range], sealed: bool) -> None:
+        self.ino: InodeNo = attr.ino
+        self.attr = attr
+        self.absent = absent
+        self.sealed = sealed
+        self.fd = -1
+        self.gen = self.dirty_mark = 0
+        self.opens = self.writers = self.holds = 0
+        self.unflushed = self.unsaved_ranges = False
+        self.lock = trio.Lock()
+        self.arrived = trio.Event()
+
+    @property
+    def plain(self) -> bool:
+        """True if a write needs nothing but the pool file."""
+        return not self.sealed and not self.absent
+
+    @property
+    def idle(self) -> bool:
+        return not (self.opens or self.holds or self.unflushed or self.unsaved_ranges)
+
+    def wake(self) -> None:
+        """Tell all who wait that ranges came in or a recall ended."""
+        self.arrived.set()
+        self.arrived = trio.Event()
