@@ -88,4 +88,5 @@ def test_contained_runs_leave_no_process_and_no_folder(repo: Path, tmp_path: Pat
     assert done.returncode == 7
     assert Path(folder).parent == tmp_path
     assert not Path(folder).exists()
-    assert not Path(f"/proc/{pid}").exists()
+    status = Path(f"/proc/{pid}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text(), "dead, if not yet reaped"
