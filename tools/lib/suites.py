@@ -224,5 +224,6 @@ def _run(command: list[str], cwd: Path, limit_s: float) -> tuple[str, int | None
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         output.seek(0)
         return output.read().decode(errors="replace"), status

@@ -78,7 +78,7 @@ class TempFs:
 
     def __enter__(self) -> Self:
         try:
-            self._lay_out()
+            self.lay_out()
             self.control("init")
             self.start()
         except BaseException:
@@ -174,7 +174,8 @@ class TempFs:
         """The environment in which `control_command` finds this source tree."""
         return {**os.environ, "PYTHONPATH": str(REPOSITORY), **self._environment}
 
-    def _lay_out(self) -> None:
+    def lay_out(self) -> None:
+        """Make the folders and the configuration, without starting anything."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)  # other users must reach the mount below it
         for name in ("mnt", "pool", "state", "library", "spool"):
@@ -188,7 +189,7 @@ class TempFs:
                 "mountpoint": self.mountpoint, "state": self.folder / "state",
                 "socket": self.socket,
             },
-            "[pool]": {"name": "pool", "path": self.pool, "tier": "disk"},
+            "pool": {"name": "pool", "path": self.pool, "tier": "disk"},
             "library": {
                 "kind": "simulated", "path": self.folder / "library", "drives": 2,
                 "magazines": 4, "disc": "64 MiB", "exchange": "0 s", "load": "0 s",
@@ -200,8 +201,7 @@ class TempFs:
             },
         }  # fmt: skip
         for table, keys in self._tables.items():
-            name = "[pool]" if table == "pool" else table
-            settings.setdefault(name, {}).update(keys)
+            settings.setdefault(table, {}).update(keys)
         return settings
 
     def _api_answers(self) -> bool:
@@ -240,7 +240,8 @@ def _mounts() -> set[str]:
 def _toml(settings: Mapping[str, Mapping[str, Value]]) -> str:
     lines: list[str] = []
     for table, keys in settings.items():
-        lines += [f"[{table}]", *(f"{key} = {_literal(value)}" for key, value in keys.items()), ""]
+        header = f"[[{table}]]" if table == "pool" else f"[{table}]"  # there may be several pools
+        lines += [header, *(f"{key} = {_literal(value)}" for key, value in keys.items()), ""]
     return "\n".join(lines)
 
 
