@@ -78,8 +78,8 @@ CREATE TABLE pools (
 
 -- Checksums of a data version, kept as long as a copy of it.
 CREATE TABLE digests (
-    ino     INTEGER NOT NULL,
-    version INTEGER NOT NULL,
+    ino     INTEGER NOT NULL,                  -- the inode
+    version INTEGER NOT NULL,                  -- the data version
     size    INTEGER NOT NULL,                  -- bytes of the version
     sha256  BLOB NOT NULL,                     -- of the whole
     chunks  BLOB NOT NULL,                     -- 32 bytes a chunk; empty if the whole is one chunk
@@ -92,7 +92,7 @@ CREATE TABLE volume_sets (
     name       TEXT NOT NULL UNIQUE,           -- as on the magazine
     k          INTEGER NOT NULL,               -- data discs
     m          INTEGER NOT NULL,               -- parity discs
-    created_ns INTEGER NOT NULL
+    created_ns INTEGER NOT NULL                -- when the row was made
 ) STRICT;
 
 -- Discs.
@@ -111,34 +111,34 @@ CREATE TABLE volumes (
     burned_ns    INTEGER,                      -- when the burn ended
     verified_ns  INTEGER,                      -- last time it was read back without a fault
     written_by   TEXT,                         -- serial number of the drive
-    loads        INTEGER NOT NULL DEFAULT 0,
+    loads        INTEGER NOT NULL DEFAULT 0,   -- times it was loaded
     read_errors  INTEGER NOT NULL DEFAULT 0,   -- blamed on the disc
-    write_errors INTEGER NOT NULL DEFAULT 0,
+    write_errors INTEGER NOT NULL DEFAULT 0,   -- blamed on the drive
     root_hash    TEXT                          -- hex SHA-256 that covers the disc's manifest and sums
 ) STRICT;
 CREATE INDEX volumes_by_state ON volumes (state);
 
 -- Drives, by serial number: names change over reboots.
 CREATE TABLE drives (
-    serial       TEXT PRIMARY KEY,
+    serial       TEXT PRIMARY KEY,             -- the drive's own number
     name         TEXT NOT NULL,                -- last known name
     state        INTEGER NOT NULL DEFAULT 0,   -- states.DriveState
     reason       TEXT NOT NULL DEFAULT '',     -- why it is down
-    loads        INTEGER NOT NULL DEFAULT 0,
+    loads        INTEGER NOT NULL DEFAULT 0,   -- times it was loaded
     read_errors  INTEGER NOT NULL DEFAULT 0,   -- blamed on the drive
-    write_errors INTEGER NOT NULL DEFAULT 0
+    write_errors INTEGER NOT NULL DEFAULT 0    -- blamed on the drive
 ) STRICT, WITHOUT ROWID;
 
 -- Which bytes of which data version lie where on which disc. A copy is all parts with one copy_no.
 CREATE TABLE copies (
     id         INTEGER PRIMARY KEY,            -- CopyId
-    ino        INTEGER NOT NULL,
-    version    INTEGER NOT NULL,
+    ino        INTEGER NOT NULL,               -- the inode
+    version    INTEGER NOT NULL,               -- the data version
     copy_no    INTEGER NOT NULL,               -- 1 is the first copy
-    volume     INTEGER NOT NULL,
+    volume     INTEGER NOT NULL,               -- the disc
     state      INTEGER NOT NULL,               -- states.CopyState
     part       INTEGER NOT NULL,               -- from 0
-    parts      INTEGER NOT NULL,
+    parts      INTEGER NOT NULL,               -- how many parts the copy has
     offset     INTEGER NOT NULL,               -- first byte of the version in this part
     length     INTEGER NOT NULL,               -- bytes of the version in this part
     sector     INTEGER NOT NULL DEFAULT 0,     -- first sector on the disc
@@ -151,10 +151,10 @@ CREATE INDEX copies_by_volume ON copies (volume, sector);
 
 -- Readers' and admins' requests to bring bytes in; one row an inode, requests join.
 CREATE TABLE recalls (
-    ino        INTEGER PRIMARY KEY,
+    ino        INTEGER PRIMARY KEY,            -- the inode
     class      INTEGER NOT NULL,               -- 0 interactive, 1 standard, 2 bulk
     requester  TEXT NOT NULL,                  -- who asked first
-    created_ns INTEGER NOT NULL,
+    created_ns INTEGER NOT NULL,               -- when the row was made
     start      INTEGER NOT NULL,               -- first byte wanted
     "end"      INTEGER NOT NULL,               -- first byte after
     attempts   INTEGER NOT NULL DEFAULT 0,     -- copies tried in vain
@@ -163,33 +163,33 @@ CREATE TABLE recalls (
 
 -- Files that a policy or an admin wants on discs.
 CREATE TABLE migrations (
-    ino        INTEGER PRIMARY KEY,
+    ino        INTEGER PRIMARY KEY,            -- the inode
     version    INTEGER NOT NULL,               -- the version to write; another one is not premigrated
     copies     INTEGER NOT NULL,               -- how many
     policy     TEXT NOT NULL,                  -- which rule, or who
     group_key  TEXT NOT NULL,                  -- files with the same key go to the same volume
-    queued_ns  INTEGER NOT NULL,
+    queued_ns  INTEGER NOT NULL,               -- when it was asked for
     release    INTEGER NOT NULL DEFAULT 0      -- 1: release as soon as premigrated
 ) STRICT;
 CREATE INDEX migrations_by_group ON migrations (group_key, ino);
 
 -- Burns under way; their files are the pending copies of the volume.
 CREATE TABLE burns (
-    volume     INTEGER PRIMARY KEY,
-    copy_no    INTEGER NOT NULL,
+    volume     INTEGER PRIMARY KEY,            -- the disc
+    copy_no    INTEGER NOT NULL,               -- which copy of its files it makes
     state      INTEGER NOT NULL,               -- states.BurnState
     image      TEXT NOT NULL,                  -- name in the spool
-    created_ns INTEGER NOT NULL,
-    error      TEXT NOT NULL DEFAULT ''
+    created_ns INTEGER NOT NULL,               -- when the row was made
+    error      TEXT NOT NULL DEFAULT ''        -- the last fault
 ) STRICT;
 
 -- Moves of the robot, written before they start.
 CREATE TABLE moves (
-    id          INTEGER PRIMARY KEY,
-    barcode     TEXT NOT NULL,
+    id          INTEGER PRIMARY KEY,           -- number of the move
+    barcode     TEXT NOT NULL,                 -- the disc
     src         INTEGER NOT NULL,              -- element address
-    dst         INTEGER NOT NULL,
-    started_ns  INTEGER NOT NULL,
+    dst         INTEGER NOT NULL,              -- element address it went to
+    started_ns  INTEGER NOT NULL,              -- when it began
     finished_ns INTEGER,                       -- NULL: under way or cut off
     ok          INTEGER                        -- 0: failed, 1: done
 ) STRICT;
@@ -197,26 +197,26 @@ CREATE INDEX moves_open ON moves (id) WHERE finished_ns IS NULL;
 
 -- What was unlinked and can still be brought back.
 CREATE TABLE trash (
-    ino        INTEGER PRIMARY KEY,
+    ino        INTEGER PRIMARY KEY,            -- the inode
     parent     INTEGER NOT NULL,               -- where its last name was
-    name       BLOB NOT NULL,
-    deleted_ns INTEGER NOT NULL,
+    name       BLOB NOT NULL,                  -- its name
+    deleted_ns INTEGER NOT NULL,               -- when
     purge_ns   INTEGER NOT NULL                -- not kept longer than this
 ) STRICT;
 CREATE INDEX trash_by_purge ON trash (purge_ns);
 
 -- A tree being adopted: each file is moved into a pool one by one, resumable.
 CREATE TABLE adoptions (
-    id         INTEGER PRIMARY KEY,
+    id         INTEGER PRIMARY KEY,            -- number of the adoption
     source     BLOB NOT NULL UNIQUE,           -- absolute path of the tree as it was
     target     BLOB NOT NULL,                  -- path in the namespace
-    pool       INTEGER NOT NULL,
+    pool       INTEGER NOT NULL,               -- pool that took the bytes
     state      TEXT NOT NULL,                  -- running, done, undoing
-    started_ns INTEGER NOT NULL
+    started_ns INTEGER NOT NULL                -- when it began
 ) STRICT;
 CREATE TABLE adopted (
-    adoption INTEGER NOT NULL,
+    adoption INTEGER NOT NULL,                 -- the adoption
     path     BLOB NOT NULL,                    -- below the source
-    ino      INTEGER NOT NULL,
+    ino      INTEGER NOT NULL,                 -- the inode
     PRIMARY KEY (adoption, path)
 ) STRICT, WITHOUT ROWID;

@@ -1,0 +1,232 @@
+"""The catalog's promises: numbers, durability without a sync on the loop, one owner."""
+
+from __future__ import annotations
+
+import errno
+import stat
+import threading
+
+import apsw
+import pytest
+
+from hsmfs.catalog import migrate
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.errors import CatalogDamaged, CatalogInUse, NotFound, PosixError, SchemaTooNew
+from hsmfs.types import ROOT
+
+FILE, DIR = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
+
+
+@pytest.fixture
+async def catalog(tmp_path):
+    catalog = Catalog.create(tmp_path)
+    yield catalog
+    catalog.close()
+
+
+async def make(catalog, name, mode=FILE, parent=ROOT):
+    async with catalog.write():
+        return catalog.names.create(parent, name, mode, 1, 2, 3)
+
+
+async def test_names(catalog):
+    folder = await make(catalog, b"d", DIR)
+    file = await make(catalog, b"\xff\n", parent=folder.ino)
+    assert catalog.names.lookup(folder.ino, b"\xff\n") == file
+    assert catalog.names.paths(file.ino) == [b"d/\xff\n"]
+    assert catalog.names.resolve(b"/d/\xff\n") == file
+    assert catalog.inodes.get_raw(ROOT).nlink == 3
+    async with catalog.write():
+        catalog.names.link(file.ino, ROOT, b"two", 4)
+        assert catalog.names.unlink(folder.ino, b"\xff\n", 5).nlink == 1
+        catalog.names.rmdir(ROOT, b"d", 6)
+    assert catalog.inodes.get_raw(ROOT).nlink == 2
+    assert catalog.names.paths(file.ino) == [b"two"]
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [
+        (lambda n, d, f: n.create(ROOT, b"f", FILE, 0, 0, 1), errno.EEXIST),
+        (lambda n, d, f: n.create(f, b"x", FILE, 0, 0, 1), errno.ENOTDIR),
+        (lambda n, d, f: n.create(ROOT, b"x" * 256, FILE, 0, 0, 1), errno.ENAMETOOLONG),
+        (lambda n, d, f: n.unlink(ROOT, b"d", 1), errno.EISDIR),
+        (lambda n, d, f: n.rmdir(ROOT, b"d", 1), errno.ENOTEMPTY),
+        (lambda n, d, f: n.rmdir(ROOT, b"f", 1), errno.ENOTDIR),
+        (lambda n, d, f: n.link(d, ROOT, b"x", 1), errno.EPERM),
+        (lambda n, d, f: n.rename(ROOT, b"d", d, b"x", 1), errno.EINVAL),
+        (lambda n, d, f: n.rename(ROOT, b"f", ROOT, b"d", 1), errno.EISDIR),
+        (lambda n, d, f: n.rename(ROOT, b"d", ROOT, b"f", 1), errno.ENOTDIR),
+        (lambda n, d, f: n.rename(ROOT, b"none", ROOT, b"x", 1), errno.ENOENT),
+        (lambda n, d, f: n.rename(ROOT, b"f", ROOT, b"d", 1, no_replace=True), errno.EEXIST),
+        (lambda n, d, f: n.exchange(ROOT, b"d", d, b"in", 1), errno.EINVAL),
+    ],
+)
+async def test_refusals_change_nothing(catalog, call, number):
+    folder = await make(catalog, b"d", DIR)
+    await make(catalog, b"in", parent=folder.ino)
+    file = await make(catalog, b"f")
+    before = catalog.db.execute("SELECT * FROM dentries").fetchall()
+    with pytest.raises(PosixError) as fault:
+        async with catalog.write():
+            call(catalog.names, folder.ino, file.ino)
+    assert fault.value.number == number
+    assert catalog.db.execute("SELECT * FROM dentries").fetchall() == before
+
+
+async def test_exchange_counts_links(catalog):
+    one, two = await make(catalog, b"one", DIR), await make(catalog, b"two", DIR)
+    await make(catalog, b"sub", DIR, one.ino)
+    await make(catalog, b"file", FILE, two.ino)
+    async with catalog.write():
+        catalog.names.exchange(one.ino, b"sub", two.ino, b"file", 9)
+    assert catalog.inodes.get_raw(one.ino).nlink == 2
+    assert catalog.inodes.get_raw(two.ino).nlink == 3
+
+
+async def test_listing_survives_deletion(catalog):
+    for i in range(1200):
+        await make(catalog, b"%d" % i)
+    seen, after = set(), 0
+    while page := catalog.names.entries(ROOT, after, 100):
+        after = page[-1][0]
+        seen |= {name for _, name, _ in page}
+        async with catalog.write():
+            for _, name, _ in page:
+                catalog.names.unlink(ROOT, name, 1)
+    assert len(seen) == 1200
+
+
+async def test_numbers_are_never_used_again(tmp_path):
+    used = set()
+    for _ in range(3):
+        catalog = Catalog.open(tmp_path) if used else Catalog.create(tmp_path)
+        with pytest.raises(RuntimeError):
+            async with catalog.write():
+                catalog.names.create(ROOT, b"gone", FILE, 0, 0, 1)
+                raise RuntimeError("undo")
+        attr = await make(catalog, b"f")
+        assert attr.ino not in used
+        used.add(attr.ino)
+        async with catalog.write():
+            catalog.names.unlink(ROOT, b"f", 2)
+            catalog.inodes.delete([attr.ino])
+        catalog.close()
+
+
+class Recorder(apsw.VFS):
+    """Notes which thread syncs which file."""
+
+    def __init__(self):
+        self.syncs = []
+        self.base = apsw.vfs_names()[0]
+        super().__init__("recorder", base="", makedefault=True)
+
+    def xOpen(self, name, flags):
+        recorder = self
+
+        class File(apsw.VFSFile):
+            def __init__(self):
+                super().__init__(recorder.base, name, flags)
+
+            def xSync(self, flags):
+                recorder.syncs.append(threading.current_thread())
+                super().xSync(flags)
+
+        return File()
+
+
+async def test_loop_never_syncs_and_wal_is_reused(tmp_path):
+    recorder = Recorder()
+    try:
+        catalog = Catalog.create(tmp_path)
+        del recorder.syncs[:]
+        for _ in range(3):
+            for i in range(300):
+                await make(catalog, b"f%d" % i)
+            assert await catalog.checkpoint()
+            for i in range(300):
+                async with catalog.write():
+                    catalog.names.unlink(ROOT, b"f%d" % i, 1)
+            assert await catalog.checkpoint()
+            size = catalog.wal_bytes()
+        assert recorder.syncs
+        assert threading.main_thread() not in recorder.syncs
+        assert size == catalog.wal_bytes()
+        assert size < 3 * 600 * 40_000
+        catalog.close()
+    finally:
+        recorder.unregister()
+
+
+async def test_a_long_reader_only_delays_the_checkpoint(catalog):
+    await make(catalog, b"f")
+    release = threading.Event()
+    started = threading.Event()
+
+    def slow(reports):
+        first = reports.by_state()
+        started.set()
+        release.wait()
+        return first
+
+    import trio
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catalog.read, slow)
+        await trio.to_thread.run_sync(started.wait)
+        assert not await catalog.checkpoint(patience=0.01)
+        await make(catalog, b"g")
+        release.set()
+    assert await catalog.checkpoint()
+    assert catalog.names.lookup(ROOT, b"g") is not None
+
+
+async def test_sync_moves_the_durable_mark(catalog):
+    await make(catalog, b"f")
+    assert catalog.durable < catalog.commits
+    await catalog.sync()
+    assert catalog.durable == catalog.commits
+
+
+async def test_one_owner(catalog, tmp_path):
+    with pytest.raises(CatalogInUse, match="in use by process"):
+        Catalog.open(tmp_path)
+
+
+async def test_absent_newer_and_foreign(tmp_path):
+    with pytest.raises(NotFound, match="hsmctl init"):
+        Catalog.open(tmp_path)
+    Catalog.create(tmp_path).close()
+    path = tmp_path / "catalog.db"
+    db = apsw.Connection(str(path))
+    db.pragma("user_version", migrate.newest() + 1)
+    db.close()
+    with pytest.raises(SchemaTooNew, match="schema"):
+        Catalog.open(tmp_path)
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(CatalogDamaged):
+        Catalog.open(tmp_path)
+
+
+async def test_hot_statements_scan_nothing(catalog):
+    from hsmfs.catalog import inodes, namespace
+
+    for sql, args in (
+        (inodes._GET, (1,)),
+        (namespace._LOOKUP, (1, b"x")),
+        (namespace._LIST, (1, 0, 10)),
+        (inodes._PUT, (None,) * 12),
+        ("SELECT parent FROM dentries WHERE ino = ? ORDER BY parent, id LIMIT 1", (1,)),
+    ):
+        plan = [row[3] for row in catalog.db.execute(f"EXPLAIN QUERY PLAN {sql}", args)]
+        assert not [step for step in plan if "SCAN" in step or "TEMP B-TREE" in step], (sql, plan)
+
+
+def test_every_column_is_explained():
+    for _, sql in migrate.steps():
+        for table in sql.split("CREATE TABLE")[1:]:
+            body = table[table.index("(") + 1 : table.index("\n) STRICT")]
+            for line in body.splitlines():
+                if not line.strip().startswith(("PRIMARY", "--")):
+                    assert not line.strip() or "--" in line, line

@@ -1,0 +1,264 @@
+"""Bytes, versions, ranges and what survives a crash."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+import trio
+import trio.testing
+
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine.files import Files
+from hsmfs.errors import Conflict, PosixError, RecallFailed
+from hsmfs.pool.pools import Pools
+from hsmfs.pool.store import Pool
+from hsmfs.states import FileState
+from hsmfs.types import ROOT, Digest, Range, Requester
+
+WHO = Requester()
+SIZE = 200_000
+
+
+class World:
+    """A catalog and a pool, reopened as after a crash by `crash()`."""
+
+    def __init__(self, path):
+        self.path = path
+        self.uuid = Pool.create(path / "pool")
+        self.pool = Pool("p", path / "pool")
+        self.catalog = Catalog.create(path / "state")
+
+    async def start(self):
+        async with self.catalog.write():
+            self.pool.id = self.catalog.volumes.register_pool("p", "disk", self.uuid)
+        self.files = Files(self.catalog, Pools([self.pool]))
+
+    async def crash(self):
+        self.catalog.close()
+        self.catalog = Catalog.open(self.path / "state")
+        await self.start()
+        await self.files.recover()
+
+    async def create(self, name=b"f", data=b""):
+        async with self.catalog.write():
+            attr = self.catalog.names.create(
+                ROOT, name, stat.S_IFREG | 0o644, 0, 0, 1, pool=self.pool.id
+            )
+        self.files.born(attr)
+        live = self.files.open(attr.ino, write=True)
+        if data:
+            await self.files.write(live, 0, data)
+        return live
+
+    async def archived(self, data, name=b"f"):
+        """A closed, sealed and premigrated file; its copy is only claimed."""
+        live = await self.create(name, data)
+        self.files.close(live, write=True)
+        await self.files.flush_closed()
+        async with self.catalog.write():
+            digest = Digest(b"\0" * 32, (b"\0" * 32,), len(data))
+            self.catalog.copies.set_digest(live.ino, live.attr.version, digest)
+            self.catalog.inodes.set_state(live.ino, FileState.PREMIGRATED)
+        return live.ino
+
+    async def stub(self, data, head=4096):
+        ino = await self.archived(data)
+        live = self.files.hold(ino)
+        assert await self.files.release(live, head) > 0
+        self.files.drop(live)
+        return ino
+
+
+@pytest.fixture
+async def world(tmp_path):
+    world = World(tmp_path)
+    await world.start()
+    yield world
+    world.catalog.close()
+
+
+async def test_read_back_and_flush(world):
+    live = await world.create(data=b"abc")
+    await world.files.write(live, 5, b"x")
+    assert bytes(world.files.read_now(live, 0, 10)) == b"abc\0\0x"
+    assert await world.files.read(live, 4, 10, WHO) == b"\0x"
+    world.files.close(live, write=True)
+    await world.files.flush_closed()
+    assert world.files.live(live.ino) is None
+    attr = world.catalog.inodes.get_raw(live.ino)
+    assert (attr.size, attr.dirty, attr.blocks > 0) == (6, 0, True)
+
+
+async def test_what_was_written_survives_a_crash(world):
+    live = await world.create(data=b"a" * 5000)
+    await world.files.truncate(live, 3000)
+    await world.files.write(live, 4000, b"b")
+    await world.crash()
+    assert world.files.attr(live.ino).size == 4001
+    again = world.files.open(live.ino, write=False)
+    want = b"a" * 3000 + b"\0" * 1000 + b"b"
+    assert await world.files.read(again, 0, 9999, WHO) == want
+
+
+async def test_mtime_set_while_dirty_survives_a_crash(world):
+    live = await world.create(data=b"a")
+    await world.files.setattr(live.ino, live.attr._replace(mtime_ns=123_000_000_007))
+    await world.crash()
+    assert world.files.attr(live.ino).mtime_ns == 123_000_000_007
+
+
+async def test_clean_row_heals_the_pool_file(world):
+    live = await world.create(data=b"a" * 100)
+    world.files.close(live, write=True)
+    await world.files.flush_closed()
+    path = world.pool.path_of(live.ino)
+    for size in (50, 500):
+        os.truncate(path, size)
+        again = world.files.open(live.ino, write=False)
+        assert len(await world.files.read(again, 0, 999, WHO)) == 100
+        world.files.close(again, write=False)
+
+
+async def test_release_keeps_the_head_and_survives(world):
+    data = os.urandom(SIZE)
+    ino = await world.stub(data)
+    assert world.catalog.inodes.absent(ino) == [Range(4096, SIZE)]
+    assert world.files.attr(ino).blocks * 512 <= 8192
+    await world.crash()
+    live = world.files.open(ino, write=False)
+    assert await world.files.read(live, 0, 4096, WHO) == data[:4096]
+    with pytest.raises(RecallFailed):
+        await world.files.read(live, 0, 4097, WHO)
+
+
+@pytest.mark.parametrize("case", ["open", "pinned", "resident"])
+async def test_release_refuses(world, case):
+    ino = await world.archived(b"x" * SIZE)
+    live = world.files.hold(ino)
+    if case == "open":
+        world.files.open(ino, write=False)
+    elif case == "pinned":
+        live.attr = live.attr._replace(pinned=True)
+    else:
+        live.sealed = False
+    with pytest.raises(Conflict):
+        await world.files.release(live, 0)
+    assert live.absent == []
+
+
+async def test_fill_wakes_readers_and_saves(world):
+    data = os.urandom(SIZE)
+    ino = await world.stub(data)
+    live = world.files.open(ino, write=False)
+
+    async def wait(ino, wanted, who):
+        await live.arrived.wait()
+
+    world.files.wait_for = wait
+    got = []
+
+    async def reader():
+        got.append(await world.files.read(live, 100_000, 50, WHO))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await world.files.fill(live, live.attr.version, 0, data[:150_000])
+    assert got == [data[100_000:100_050]]
+    assert not await world.files.fill(live, live.attr.version + 1, 0, data)
+    assert await world.files.fill(live, live.attr.version, 0, data)
+    await world.files.save_ranges(live)
+    assert world.catalog.inodes.get_raw(ino).state == FileState.PREMIGRATED
+    await world.crash()
+    again = world.files.open(ino, write=False)
+    assert await world.files.read(again, 0, SIZE, WHO) == data
+
+
+async def test_unsaved_fill_is_recalled_again(world):
+    ino = await world.stub(b"x" * SIZE)
+    live = world.files.hold(ino)
+    await world.files.fill(live, live.attr.version, 0, b"x" * SIZE)
+    await world.crash()
+    assert world.catalog.inodes.absent(ino) == [Range(4096, SIZE)]
+
+
+async def test_overwrite_of_a_stub_recalls_nothing(world):
+    data = os.urandom(SIZE)
+    ino = await world.stub(data)
+    live = world.files.open(ino, write=True)
+    await world.files.write(live, 50_001, b"new")
+    attr = world.files.attr(ino)
+    assert (attr.version, attr.base_version, attr.state) == (2, 1, FileState.PARTIAL)
+    assert live.absent == [Range(4096, 50_001), Range(50_004, SIZE)]
+    assert await world.files.fill(live, 1, 0, data)
+    want = data[:50_001] + b"new" + data[50_004:]
+    assert await world.files.read(live, 0, SIZE, WHO) == want
+    await world.files.save_ranges(live)
+    assert world.catalog.inodes.get_raw(ino).state == FileState.RESIDENT
+
+
+async def test_truncate_of_a_stub_recalls_nothing(world):
+    data = os.urandom(SIZE)
+    ino = await world.stub(data)
+    live = world.files.open(ino, write=True)
+    await world.files.truncate(live, 10_000)
+    assert live.absent == [Range(4096, 10_000)]
+    await world.files.truncate(live, 20_000)
+    assert await world.files.read(live, 10_000, 99_999, WHO) == b"\0" * 10_000
+    await world.files.truncate(live, 0)
+    assert (live.absent, live.attr.state) == ([], FileState.RESIDENT)
+    await world.crash()
+    assert world.files.attr(ino).size == 0
+    assert world.catalog.inodes.absent(ino) == []
+
+
+async def test_write_to_a_sealed_file_is_a_new_version(world):
+    ino = await world.archived(b"x" * 100)
+    live = world.files.open(ino, write=True)
+    assert live.sealed
+    await world.files.write(live, 0, b"y")
+    attr = world.catalog.inodes.get_raw(ino)
+    assert (attr.version, attr.state, live.sealed) == (2, FileState.RESIDENT, False)
+    assert world.catalog.durable == world.catalog.commits
+
+
+async def test_full_pool_makes_room_once(world, monkeypatch):
+    live = await world.create()
+    asked = []
+
+    async def make_room(need):
+        asked.append(need)
+        return len(asked) == 2
+
+    world.files.make_room = make_room
+    real = os.pwrite
+    full = [True]
+
+    def pwrite(fd, data, offset):
+        if full[0]:
+            full[0] = len(asked) < 1
+            raise OSError(errno.ENOSPC, "full")
+        return real(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with pytest.raises(PosixError) as fault:
+        await world.files.write(live, 0, b"abc")
+    assert fault.value.number == errno.ENOSPC
+    full[0] = True
+    assert await world.files.write(live, 0, b"abc") == 3
+    assert live.attr.size == 3
+
+
+async def test_purge(world):
+    live = await world.create(data=b"x")
+    async with world.catalog.write():
+        world.catalog.names.unlink(ROOT, b"f", 1)
+    with pytest.raises(Conflict):
+        await world.files.purge(live.ino)
+    world.files.close(live, write=True)
+    await world.files.purge(live.ino)
+    assert world.files.attr(live.ino) is None
+    assert not os.path.exists(world.pool.path_of(live.ino))
