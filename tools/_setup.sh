@@ -1,7 +1,8 @@
 # Sourced by the other tools: makes this checkout ready to run, and runs things so that nothing of
 # theirs stays behind. Everything is done once; when all is there it takes a fraction of a second.
 #
-#   setup            installs what is missing (apt packages, a private venv); exits with a reason
+#   setup [EXTRA..]  installs what is missing (apt packages, a private venv with setup.cfg's extras);
+#                    exits with a reason
 #   fuse_problem     prints why nothing can be mounted here and what to do, or fails if all is well
 #   contained CMD..  runs CMD with a temporary folder of its own, then unmounts, ends and removes
 #                    whatever it left
@@ -20,12 +21,13 @@ die() {
 }
 
 setup() {
-    local python
+    local python extra
     exec 9>"$ROOT/.setup.lock"
     flock 9 # two tools may be started at once
     _system_packages
     python=$(_find_python) || die "Python 3.11 or newer is needed (python3 --version)"
     _venv "$python"
+    for extra; do _extra "$extra"; done
     exec 9>&-
 }
 
@@ -93,26 +95,36 @@ _system_packages() {
 
 # The stamp says for which interpreter, place and requirements the venv was made.
 _venv() {
-    local python=$1 stamp log
+    local python=$1 stamp
     stamp=$("$python" -V; echo "$ROOT"; cat "$ROOT/setup.cfg" "$ROOT/pyproject.toml")
     if [[ -x $PYTHON && -f $VENV/stamp && $(<"$VENV/stamp") == "$stamp" ]]; then
         return 0
     fi
     step "making the private Python environment .venv (a minute or two)"
-    log=$(mktemp)
     rm -rf "$VENV"
-    if ! "$python" -m venv "$VENV" >"$log" 2>&1; then
-        cat "$log" >&2
-        die "$python could not make a venv in $VENV"
-    fi
+    "$python" -m venv "$VENV" >&2 || die "$python could not make a venv in $VENV"
+    _pip test
+    printf '%s\n' "$stamp" >"$VENV/stamp"
+}
+
+# What not every tool needs; asked for once in the life of a venv.
+_extra() {
+    [[ ! -f $VENV/stamp.$1 ]] || return 0
+    step "installing what '$1' needs"
+    _pip "$1"
+    touch "$VENV/stamp.$1"
+}
+
+_pip() {
+    local log
+    log=$(mktemp)
     if ! (cd "$ROOT" && PIP_ROOT_USER_ACTION=ignore "$PYTHON" -m pip install \
-        --disable-pip-version-check --no-input --progress-bar off -e '.[test]') >>"$log" 2>&1; then
+        --disable-pip-version-check --no-input --progress-bar off -e ".[$1]") >"$log" 2>&1; then
         tail -n 30 "$log" >&2
         die "pip could not install hsmfs's requirements (its whole output is in $log)" \
             "is the package index reachable? behind a proxy set https_proxy"
     fi
     rm -f "$log"
-    printf '%s\n' "$stamp" >"$VENV/stamp"
 }
 
 fuse_problem() {
