@@ -33,13 +33,13 @@ class OpenMove(Protocol):
 
 
 class MoveJournal(Protocol):
-    """Kept by the catalog; each call is committed when it returns and takes microseconds."""
+    """Kept by the catalog; a begun move survives a power cut from the moment `begin` returns."""
 
-    def begin(self, barcode: Barcode, src: ElementAddress, dst: ElementAddress) -> int:
+    async def begin(self, barcode: Barcode, src: ElementAddress, dst: ElementAddress) -> int:
         """Record that the robot is about to move the disc; returns the token to finish it with."""
         ...
 
-    def finish(self, token: int, ok: bool) -> None:
+    async def finish(self, token: int, ok: bool) -> None:
         """Record how it ended; ok means that the disc lies in dst."""
         ...
 

@@ -197,18 +197,18 @@ class Robot:
         if disc.barcode is None:
             raise ChangerError(f"the disc in {disc.place} bears no label that reads")
         with trio.CancelScope(shield=True):
-            token = self._journal.begin(disc.barcode, disc.address, dst)
+            token = await self._journal.begin(disc.barcode, disc.address, dst)
             try:
                 await self._changer.move(disc.address, dst)
             except BaseException as error:
                 self._stale = True
-                self._journal.finish(token, ok=False)
+                await await self._journal.finish(token, ok=False)
                 if isinstance(error, HsmError):
                     route = f"from {disc.place} to {target.place}"
                     error.message = f"disc {disc.barcode}, {route}: {error.message}"
                 raise
             self._note(disc, target)
-            self._journal.finish(token, ok=True)
+            await await self._journal.finish(token, ok=True)
 
     def _note(self, disc: Element, target: Element) -> None:
         """Update the map after a move that went well."""

@@ -33,11 +33,11 @@ class MemoryJournal:
         self.moves: list[Move] = []
         self.ended: dict[int, bool] = {}
 
-    def begin(self, barcode, src, dst):
+    async def begin(self, barcode, src, dst):
         self.moves.append(Move(len(self.moves), barcode, src, dst))
         return len(self.moves) - 1
 
-    def finish(self, token, ok):
+    async def finish(self, token, ok):
         assert token not in self.ended
         self.ended[token] = ok
 

@@ -70,7 +70,7 @@ def run(config, image, job, die_at):
 async def test_killed_in_a_move(config, library, journal, tmp_path, die_at):
     before = {e.barcode: e.address for e in await library.changer.inventory() if e.full}
     drive = library.drives[0]
-    journal.begin(ONE, before[ONE], drive.address)
+    await journal.begin(ONE, before[ONE], drive.address)
     lived = run(config, None, "move", die_at)
     assert lived is None or lived < die_at
 

@@ -1,0 +1,50 @@
+"""The robot's journal of moves, kept in the catalog.
+
+A move is written down before it starts, so that after a crash the half-done one is known. It need
+not survive a power cut: then the robot's inventory tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .. import clock, crash
+from ..catalog.catalog import Catalog
+from ..types import Barcode, ElementAddress
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMove:
+    """A move without an end, as library.journal wants it."""
+
+    token: int
+    barcode: Barcode
+    src: ElementAddress
+    dst: ElementAddress
+
+
+class CatalogJournal:
+    """A library.journal.MoveJournal in the catalog's table of moves."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def begin(self, barcode: Barcode, src: ElementAddress, dst: ElementAddress) -> int:
+        crash.point("move.begin.before")
+        async with self._catalog.write():
+            token = self._catalog.volumes.begin_move(barcode, src, dst, clock.now_ns())
+        crash.point("move.begin.committed")
+        return token
+
+    async def finish(self, token: int, ok: bool) -> None:
+        crash.point("move.finish.before")
+        async with self._catalog.write():
+            self._catalog.volumes.finish_move(token, ok, clock.now_ns())
+        crash.point("move.finish.committed")
+
+    def open_moves(self) -> Sequence[OpenMove]:
+        return [
+            OpenMove(move.id, move.barcode, move.src, move.dst)
+            for move in self._catalog.volumes.open_moves()
+        ]
