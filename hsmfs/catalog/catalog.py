@@ -27,6 +27,7 @@ import trio
 from .. import clock
 from ..errors import CatalogDamaged, CatalogInUse, NotFound
 from . import migrate
+from .adoptions import Adoptions
 from .connection import connect, faults
 from .copies import Copies
 from .inodes import Inodes
@@ -46,8 +47,8 @@ class Catalog:
     """An open catalog. Made by `Catalog.create` or `Catalog.open`; closed by `close`.
 
     Attributes:
-        inodes, names, xattrs, copies, volumes, queues, trash: the tables by job; their writing
-            methods must be called inside `write()`.
+        inodes, names, xattrs, copies, volumes, queues, trash, adoptions: the tables by job; their
+            writing methods must be called inside `write()`.
         commits: transactions committed since the catalog was opened.
         durable: those of them that a power cut cannot undo any more.
     """
@@ -81,6 +82,7 @@ class Catalog:
         self.volumes = Volumes(self.db)
         self.queues = Queues(self.db)
         self.trash = Trash(self.db, self.inodes)
+        self.adoptions = Adoptions(self.db)
 
     @classmethod
     def create(cls, state: Path, *, uid: int = 0, gid: int = 0) -> Catalog:

@@ -132,6 +132,18 @@ class Inodes:
             False, seq,
         )
 
+    def reserve(self) -> InodeNo:
+        """A number never given before, for a row that comes later (`insert_as`)."""
+        return self._number()
+
+    def insert_as(self, attr: Attr) -> Attr:
+        """A new inode under a number that was reserved, with all that attr says but the order."""
+        seq = self.next_seq()
+        row = (*attr[:-3], int(attr.dirty), int(attr.pinned), seq)
+        marks = ", ".join("?" * len(row))
+        self._db.execute(f"INSERT INTO inodes ({COLUMNS}) VALUES ({marks})", row)
+        return attr._replace(change_seq=seq)
+
     def rolled_back(self) -> None:
         """A transaction was undone, perhaps the one that raised the ceiling: raise it again."""
         self._ceiling = self._next

@@ -158,6 +158,30 @@ class Namespace:
         self._inodes.touch(parent, now_ns)
         return self._must(ino)
 
+    def revive(self, ino: InodeNo, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
+        """The first name of an inode that has none, whatever its nlink says: out of the trash.
+
+        Raises PosixError EEXIST, ENAMETOOLONG, or ENOENT if the folder was removed.
+        """
+        self._open_folder(parent)
+        attr = self._must(ino)
+        self._insert(parent, name, ino)
+        links = 2 if attr.is_dir else 1
+        self._inodes.add_links(ino, links - attr.nlink, now_ns)
+        self._inodes.touch(parent, now_ns, int(attr.is_dir))
+        return self._must(ino)
+
+    def adopt(self, parent: InodeNo, name: bytes, attr: Attr) -> None:
+        """The first name of an inode just inserted; the folder keeps its times."""
+        self._open_folder(parent)
+        self._insert(parent, name, attr.ino)
+        if attr.is_dir:
+            self._db.execute("UPDATE inodes SET nlink = nlink + 1 WHERE ino = ?", (parent,))
+
+    def set_target(self, ino: InodeNo, target: bytes) -> None:
+        """Where a symbolic link points."""
+        self._db.execute("INSERT OR REPLACE INTO symlinks VALUES (?, ?)", (ino, target))
+
     def unlink(self, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
         """Take the name away; return the inode as it is then (nlink 0: that was the last one).
 

@@ -62,6 +62,13 @@ class Trash:
         )
         return [_trashed(row) for row in rows]
 
+    def below(self, folder: InodeNo) -> list[Trashed]:
+        """What is kept and had its last name in that folder, the newest first."""
+        rows = self._db.execute(
+            f"{_SELECT} WHERE t.parent = ? ORDER BY t.deleted_ns DESC, t.ino DESC", (folder,)
+        )
+        return [_trashed(row) for row in rows]
+
     def take(self, ino: InodeNo) -> None:
         """No longer in the trash: restored by the caller, or about to be deleted."""
         self._db.execute("DELETE FROM trash WHERE ino = ?", (ino,))

@@ -114,7 +114,9 @@ CREATE TABLE volumes (
     loads        INTEGER NOT NULL DEFAULT 0,   -- times it was loaded
     read_errors  INTEGER NOT NULL DEFAULT 0,   -- blamed on the disc
     write_errors INTEGER NOT NULL DEFAULT 0,   -- blamed on the drive
-    root_hash    TEXT                          -- hex SHA-256 that covers the disc's manifest and sums
+    root_hash    TEXT,                         -- hex SHA-256 that covers the disc's manifest and sums
+    element      INTEGER,                      -- where the robot had it last; NULL: outside
+    former       INTEGER                       -- its state before it was lost or exported
 ) STRICT;
 CREATE INDEX volumes_by_state ON volumes (state);
 
@@ -204,19 +206,25 @@ CREATE TABLE trash (
     purge_ns   INTEGER NOT NULL                -- not kept longer than this
 ) STRICT;
 CREATE INDEX trash_by_purge ON trash (purge_ns);
+CREATE INDEX trash_by_parent ON trash (parent, ino);
 
 -- A tree being adopted: each file is moved into a pool one by one, resumable.
 CREATE TABLE adoptions (
-    id         INTEGER PRIMARY KEY,            -- number of the adoption
+    id         INTEGER PRIMARY KEY,
     source     BLOB NOT NULL UNIQUE,           -- absolute path of the tree as it was
     target     BLOB NOT NULL,                  -- path in the namespace
-    pool       INTEGER NOT NULL,               -- pool that took the bytes
-    state      TEXT NOT NULL,                  -- running, done, undoing
-    started_ns INTEGER NOT NULL                -- when it began
+    pool       INTEGER NOT NULL,
+    link       INTEGER NOT NULL,               -- 1: by hard link, the tree stays as well
+    state      INTEGER NOT NULL,               -- adoptions.AdoptionState
+    started_ns INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE adopted (
-    adoption INTEGER NOT NULL,                 -- the adoption
+    adoption INTEGER NOT NULL,
     path     BLOB NOT NULL,                    -- below the source
-    ino      INTEGER NOT NULL,                 -- the inode
+    ino      INTEGER NOT NULL,                 -- what it became; has no row yet while state is 0
+    src_ino  INTEGER NOT NULL,                 -- its inode number on the pool's filesystem
+    state    INTEGER NOT NULL,                 -- adoptions.Step
     PRIMARY KEY (adoption, path)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX adopted_by_source ON adopted (adoption, src_ino);
+CREATE INDEX adopted_open ON adopted (ino) WHERE state = 0;
