@@ -202,13 +202,13 @@ class Robot:
                 await self._changer.move(disc.address, dst)
             except BaseException as error:
                 self._stale = True
-                await await self._journal.finish(token, ok=False)
+                await self._journal.finish(token, ok=False)
                 if isinstance(error, HsmError):
                     route = f"from {disc.place} to {target.place}"
                     error.message = f"disc {disc.barcode}, {route}: {error.message}"
                 raise
             self._note(disc, target)
-            await await self._journal.finish(token, ok=True)
+            await self._journal.finish(token, ok=True)
 
     def _note(self, disc: Element, target: Element) -> None:
         """Update the map after a move that went well."""
