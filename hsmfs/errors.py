@@ -118,6 +118,10 @@ class UnreadableSector(MediaError):
         self.sector = sector
 
 
+class ChecksumMismatch(UnreadableSector):
+    """Bytes came off a disc, but not the ones that were written."""
+
+
 class WriteOnceViolation(MediaError):
     """Something tried to write to a disc that is not blank."""
 
