@@ -88,7 +88,9 @@ VOLUME_TRANSITIONS: dict[VolumeState, frozenset[VolumeState]] = {
     _V.SUSPECT: frozenset({_V.FULL, _V.DAMAGED, _V.EXPORTED, _V.LOST, _V.RETIRED}),
     _V.DAMAGED: frozenset({_V.SUSPECT, _V.RETIRED, _V.LOST}),
     _V.EXPORTED: frozenset({_V.FULL, _V.BLANK, _V.SUSPECT, _V.LOST}),
-    _V.LOST: frozenset({_V.FULL, _V.SUSPECT, _V.BLANK, _V.RETIRED}),
+    _V.LOST: frozenset(
+        {_V.FULL, _V.SUSPECT, _V.DAMAGED, _V.BLANK, _V.EXPORTED, _V.RETIRED}
+    ),
     _V.RETIRED: frozenset(),
 }
 

@@ -10,7 +10,8 @@ from .connection import Database
 
 _COLUMNS = (
     "id, barcode, uuid, set_id, set_index, state, reason, location, capacity, used, created_ns,"
-    " burned_ns, verified_ns, written_by, loads, read_errors, write_errors, root_hash"
+    " burned_ns, verified_ns, written_by, loads, read_errors, write_errors, root_hash, element,"
+    " former"
 )
 
 
@@ -36,6 +37,8 @@ class Volume:
     read_errors: int
     write_errors: int
     root_hash: str | None
+    element: ElementAddress | None = None
+    former: VolumeState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Move:
 def _volume(row: tuple) -> Volume:  # type: ignore[type-arg]
     values = list(row)
     values[5] = VolumeState(row[5])
+    values[-1] = None if row[-1] is None else VolumeState(row[-1])
     return Volume(*values)
 
 
@@ -117,6 +121,33 @@ class Volumes:
     def set_location(self, volume: VolumeId, location: str) -> None:
         """Where the disc is: 'library', or the operator's words."""
         self._db.execute("UPDATE volumes SET location = ? WHERE id = ?", (location, volume))
+
+    def set_element(self, volume: VolumeId, element: ElementAddress | None) -> None:
+        """Where the robot has the disc; None: outside the library."""
+        self._db.execute("UPDATE volumes SET element = ? WHERE id = ?", (element, volume))
+
+    def go_away(self, volume: VolumeId, state: VolumeState, reason: str) -> None:
+        """The disc is EXPORTED or LOST; what it was before is kept for `come_back`."""
+        old = self.get(volume)
+        assert old is not None
+        self.set_state(volume, state, reason)
+        if old.former is None:
+            self._db.execute(
+                "UPDATE volumes SET former = ? WHERE id = ?", (int(old.state), volume)
+            )
+
+    def come_back(self, volume: VolumeId) -> VolumeState:
+        """An exported or lost disc is in the library again, as good as it was before."""
+        old = self.get(volume)
+        assert old is not None
+        state = old.former
+        if state is None:
+            state = VolumeState.BLANK if old.uuid is None else VolumeState.FULL
+        self.set_state(volume, state)
+        self._db.execute(
+            "UPDATE volumes SET former = NULL, location = 'library' WHERE id = ?", (volume,)
+        )
+        return state
 
     def start(self, volume: VolumeId, uuid: str) -> None:
         """A burn of the volume begins under this uuid."""
@@ -234,10 +265,16 @@ class Volumes:
         return int(self._db.last_insert_rowid())
 
     def finish_move(self, move: int, ok: bool, now_ns: int) -> None:
-        """Tick a move off."""
+        """Tick a move off; ok means that the disc lies where it was to go."""
         self._db.execute(
             "UPDATE moves SET finished_ns = ?, ok = ? WHERE id = ?", (now_ns, int(ok), move)
         )
+        if ok:
+            self._db.execute(
+                "UPDATE volumes SET element = (SELECT dst FROM moves WHERE id = ?1)"
+                " WHERE barcode = (SELECT barcode FROM moves WHERE id = ?1)",
+                (move,),
+            )
 
     def open_moves(self) -> list[Move]:
         """Moves that were begun and not ticked off."""

@@ -1,0 +1,169 @@
+"""What the robot says is in the library, taken over into the catalog, and the journal of moves.
+
+The robot is right: new labels become blank volumes, discs that are gone become lost with the
+reason and come back as what they were, discs moved by hand are noted. Runs at start and on demand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .. import clock, crash, logs
+from ..catalog.catalog import Catalog
+from ..catalog.volumes import Volume
+from ..library.journal import Difference, DifferenceKind, reconcile
+from ..library.ports import Element, ElementKind, Library
+from ..library.robot import Robot
+from ..limits import BATCH_ROWS
+from ..states import VolumeState
+from ..types import Barcode, ElementAddress
+from .events import Events
+
+log = logs.get(__name__)
+
+_MAY_GET_LOST = {
+    VolumeState.BLANK,
+    VolumeState.FULL,
+    VolumeState.SUSPECT,
+    VolumeState.DAMAGED,
+}
+_SLOTS = (ElementKind.STORAGE, ElementKind.DRIVE, ElementKind.TRANSPORT)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMove:
+    """A move of the catalog as the library's rules want it."""
+
+    token: int
+    barcode: Barcode
+    src: ElementAddress
+    dst: ElementAddress
+
+
+class CatalogJournal:
+    """A `library.journal.MoveJournal` in the catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def begin(self, barcode: Barcode, src: ElementAddress, dst: ElementAddress) -> int:
+        """Write the move down; it survives a power cut when this returns."""
+        async with self._catalog.write():
+            token = self._catalog.volumes.begin_move(barcode, src, dst, clock.now_ns())
+        crash.point("library.move.committed")
+        await self._catalog.sync()
+        crash.point("library.move.begin")
+        return token
+
+    async def finish(self, token: int, ok: bool) -> None:
+        """Tick the move off."""
+        crash.point("library.move.moved")
+        async with self._catalog.write():
+            self._catalog.volumes.finish_move(token, ok, clock.now_ns())
+        crash.point("library.move.finished")
+
+    def open_moves(self) -> Sequence[OpenMove]:
+        """Moves that were begun and not ticked off."""
+        found = self._catalog.volumes.open_moves()
+        return [OpenMove(move.id, move.barcode, move.src, move.dst) for move in found]
+
+
+class Inventory:
+    """Brings the catalog's picture of the library up to what the robot says."""
+
+    def __init__(self, catalog: Catalog, library: Library, robot: Robot, events: Events) -> None:
+        self._catalog = catalog
+        self._library = library
+        self._robot = robot
+        self._events = events
+        self._journal = CatalogJournal(catalog)
+
+    async def sync(self, *, rescan: bool = False) -> list[Difference]:
+        """Compare and take over; returns what was not as the catalog had it.
+
+        Raises DoorOpen, ChangerError if the robot does not answer; nothing is changed then.
+        """
+        elements = await self._robot.inventory(rescan=rescan)
+        volumes = {v.barcode: v for v in self._catalog.volumes.all()}
+        expected = {v.barcode: v.element for v in volumes.values()}
+        open_moves = self._journal.open_moves()
+        differences = reconcile(elements, expected, open_moves)
+        crash.point("library.inventory.seen")
+        await self._see_drives()
+        for start in range(0, len(differences), BATCH_ROWS):
+            async with self._catalog.write():
+                for difference in differences[start : start + BATCH_ROWS]:
+                    self._take_over(difference, volumes, elements)
+        async with self._catalog.write():
+            for move in open_moves:
+                self._catalog.volumes.finish_move(
+                    move.token, self._lies_in(elements, move), clock.now_ns()
+                )
+        await self._catalog.sync()
+        crash.point("library.inventory.taken_over")
+        self._report(differences)
+        await self._clear_gripper()
+        return differences
+
+    async def _see_drives(self) -> None:
+        async with self._catalog.write():
+            for drive in self._library.drives:
+                self._catalog.volumes.see_drive(drive.serial, drive.name)
+
+    async def _clear_gripper(self) -> None:
+        slot = await self._robot.clear_transport()
+        if slot is not None:
+            log.info("gripper cleared", barcode=slot.barcode, place=slot.place)
+            self._events.emit("gripper_cleared", barcode=slot.barcode, place=slot.place)
+
+    @staticmethod
+    def _lies_in(elements: Sequence[Element], move: OpenMove) -> bool:
+        return any(e.address == move.dst and e.barcode == move.barcode for e in elements)
+
+    def _take_over(
+        self,
+        difference: Difference,
+        volumes: dict[Barcode, Volume],
+        elements: Sequence[Element],
+    ) -> None:
+        """One difference into the catalog; inside a transaction."""
+        table, barcode = self._catalog.volumes, difference.barcode
+        kind = difference.kind
+        if barcode is None or kind is DifferenceKind.DUPLICATE:
+            return
+        volume = volumes.get(barcode)
+        if volume is None:
+            if difference.found is not None:
+                new = table.add(barcode, self._library.disc_bytes, clock.now_ns())
+                table.set_element(new, difference.found)
+            return
+        table.set_element(volume.id, difference.found)
+        if difference.found is None:
+            if volume.state in _MAY_GET_LOST:
+                table.go_away(volume.id, VolumeState.LOST, difference.meaning)
+        elif volume.state is VolumeState.LOST or (
+            volume.state is VolumeState.EXPORTED and _kind(elements, difference.found) in _SLOTS
+        ):
+            # A disc in a mail slot was exported there, or waits to be imported.
+            table.come_back(volume.id)
+
+    def _report(self, differences: list[Difference]) -> None:
+        new = [d for d in differences if d.kind is DifferenceKind.UNKNOWN]
+        if new:
+            log.info("new discs", count=len(new), first=new[0].barcode, last=new[-1].barcode)
+            self._events.emit("discs_found", count=len(new), first=new[0].barcode)
+        for d in differences:
+            if d.kind is DifferenceKind.UNKNOWN:
+                continue
+            quiet = d.kind in (DifferenceKind.HALF_DONE, DifferenceKind.RETURNED)
+            (log.info if quiet else log.warning)(
+                "inventory differs", kind=d.kind.value, barcode=d.barcode, meaning=d.meaning
+            )
+            self._events.emit(
+                "inventory_differs", what=d.kind.value, barcode=d.barcode, meaning=d.meaning
+            )
+
+
+def _kind(elements: Sequence[Element], address: ElementAddress) -> ElementKind | None:
+    return next((e.kind for e in elements if e.address == address), None)
