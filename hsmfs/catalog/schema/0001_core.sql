@@ -210,16 +210,16 @@ CREATE INDEX trash_by_parent ON trash (parent, ino);
 
 -- A tree being adopted: each file is moved into a pool one by one, resumable.
 CREATE TABLE adoptions (
-    id         INTEGER PRIMARY KEY,
+    id         INTEGER PRIMARY KEY,            -- number of the adoption
     source     BLOB NOT NULL UNIQUE,           -- absolute path of the tree as it was
     target     BLOB NOT NULL,                  -- path in the namespace
-    pool       INTEGER NOT NULL,
+    pool       INTEGER NOT NULL,               -- where its files go
     link       INTEGER NOT NULL,               -- 1: by hard link, the tree stays as well
     state      INTEGER NOT NULL,               -- adoptions.AdoptionState
-    started_ns INTEGER NOT NULL
+    started_ns INTEGER NOT NULL                -- when it was begun
 ) STRICT;
 CREATE TABLE adopted (
-    adoption INTEGER NOT NULL,
+    adoption INTEGER NOT NULL,                 -- adoptions.id
     path     BLOB NOT NULL,                    -- below the source
     ino      INTEGER NOT NULL,                 -- what it became; has no row yet while state is 0
     src_ino  INTEGER NOT NULL,                 -- its inode number on the pool's filesystem
