@@ -18,7 +18,8 @@ class Live:
         dirty_mark: the catalog's commit count when the inode was marked dirty; 0 if it was born so.
         sealed: checksums of this data version exist, so its bytes must not change any more: the
             next write begins a new version.
-        gen: grows with each change of bytes, so that a long reader can see that it raced.
+        gen: grows before each change of bytes, so that a long reader can see that it raced.
+        writing: changes of bytes under way in threads.
         opens, writers: open handles, and those that may write.
         holds: how many of the engine's workers need it.
         lock: held for whatever changes version, ranges or state; a plain write to a plain
@@ -28,7 +29,7 @@ class Live:
 
     __slots__ = (
         "absent", "arrived", "attr", "dirty_mark", "fd", "gen", "holds", "ino", "lock", "opens",
-        "sealed", "unflushed", "unsaved_ranges", "writers",
+        "sealed", "unflushed", "unsaved_ranges", "writers", "writing",
     )  # fmt: skip
 
     def __init__(self, attr: Attr, absent: list[Range], sealed: bool) -> None:
@@ -38,7 +39,7 @@ class Live:
         self.sealed = sealed
         self.fd = -1
         self.gen = self.dirty_mark = 0
-        self.opens = self.writers = self.holds = 0
+        self.opens = self.writers = self.writing = self.holds = 0
         self.unflushed = self.unsaved_ranges = False
         self.lock = trio.Lock()
         self.arrived = trio.Event()

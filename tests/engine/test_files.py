@@ -262,3 +262,32 @@ async def test_purge(world):
     await world.files.purge(live.ino)
     assert world.files.attr(live.ino) is None
     assert not os.path.exists(world.pool.path_of(live.ino))
+
+
+async def test_seal_sees_a_race(world):
+    live = await world.create(data=b"x" * 10)
+    digest = Digest(b"\0" * 32, (b"\0" * 32,), 10)
+    gen = world.files.begin_hash(live)
+    await world.files.write(live, 0, b"y")
+    async with world.catalog.write():
+        assert not world.files.seal(live, gen, digest)
+        assert world.files.seal(live, world.files.begin_hash(live), digest)
+    await world.files.write(live, 0, b"z")
+    assert (live.attr.version, live.sealed) == (2, False)
+
+
+async def test_read_under_a_release_is_not_zeros(world, monkeypatch):
+    data = os.urandom(SIZE)
+    ino = await world.archived(data)
+    live = world.files.open(ino, write=False)
+    real, reads = os.pread, []
+
+    def pread(fd, size, offset):
+        if not reads:
+            reads.append(1)
+            trio.from_thread.run(lambda: world.files.release(live, 0, even_open=True))
+        return real(fd, size, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    with pytest.raises(RecallFailed):
+        await world.files.read(live, 100_000, 10, WHO)

@@ -1,0 +1,282 @@
+"""Live inodes, and what the engine does to their bytes: seal, release, fill in, purge, recover.
+
+The base of `Files`, which adds what users do. What is written before what, and why, is in
+docs/durability.md. Callers `hold` an inode as long as they work on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from .. import clock
+from ..catalog.catalog import Catalog
+from ..errors import Conflict, PosixError
+from ..pool.pools import Pools
+from ..pool.store import BLOCK
+from ..states import FileState
+from ..types import Attr, DataVersion, Digest, InodeNo, Range
+from .live import Live
+from .ranges import overlap, subtract
+
+
+class Residency:
+    """The table of live inodes and the engine's operations on them.
+
+    Attributes:
+        changed: called with an inode number when the engine changed what stat shows.
+    """
+
+    def __init__(self, catalog: Catalog, pools: Pools) -> None:
+        self.catalog = catalog
+        self.pools = pools
+        self._live: dict[InodeNo, Live] = {}
+        self.changed: Callable[[InodeNo], None] = lambda ino: None
+
+    def live(self, ino: InodeNo) -> Live | None:
+        """The in-memory side, if the inode is in use."""
+        return self._live.get(ino)
+
+    def hold(self, ino: InodeNo) -> Live:
+        """Keep the inode in memory until `drop`. Raises PosixError ENOENT."""
+        live = self._live.get(ino)
+        if live is None:
+            attr = self.catalog.inodes.get_raw(ino)
+            if attr is None:
+                raise PosixError(errno.ENOENT)
+            live = self._load(attr)
+        live.holds += 1
+        return live
+
+    def drop(self, live: Live) -> None:
+        """End a `hold`."""
+        live.holds -= 1
+        self._forget_if_idle(live)
+
+    def _load(self, attr: Attr) -> Live:
+        catalog, ino = self.catalog, attr.ino
+        absent = catalog.inodes.absent(ino) if attr.state != FileState.RESIDENT else []
+        sealed = attr.is_file and catalog.copies.digest(ino, attr.version) is not None
+        live = self._live[ino] = Live(attr, absent, sealed)
+        return live
+
+    def _forget_if_idle(self, live: Live) -> None:
+        if live.idle and not live.lock.locked():
+            self._live.pop(live.ino, None)
+            if live.fd >= 0:
+                os.close(live.fd)
+                live.fd = -1
+
+    def file(self, live: Live) -> int:
+        """The pool file's descriptor, opened and healed if need be.
+
+        A clean inode's row is the truth: after a crash the pool file may be longer (bytes that
+        nobody was told of) or shorter (zeros that were never written).
+        """
+        if live.fd < 0:
+            attr = live.attr
+            pool = self.pools.for_new(attr.ino) if attr.pool is None else self.pools[attr.pool]
+            live.fd = pool.open(live.ino)
+            if attr.pool is None:
+                live.attr = attr._replace(pool=pool.id)
+                live.unflushed = True
+            if not attr.dirty and os.fstat(live.fd).st_size != attr.size:
+                os.ftruncate(live.fd, attr.size)
+        return live.fd
+
+    # Attributes
+
+    async def flush_closed(self, limit: int = 500) -> int:
+        """Write attributes of inodes that nobody writes any more to the catalog; how many."""
+        ready = [live for live in self._live.values() if live.unflushed and not live.writers]
+        ready = ready[:limit]
+        if ready:
+            async with self.catalog.write():
+                for live in ready:
+                    self._flush(live)
+            crash.point("files.flush.committed")
+            for live in ready:
+                self._forget_if_idle(live)
+        return len(ready)
+
+    def _flush(self, live: Live) -> None:
+        if live.fd >= 0:
+            live.attr = live.attr._replace(blocks=os.fstat(live.fd).st_blocks)
+        live.attr = self.catalog.inodes.put(live.attr._replace(dirty=False))
+        live.unflushed = False
+
+    def _set_state(self, live: Live, state: FileState) -> None:
+        self.catalog.inodes.set_state(live.ino, state)
+        live.attr = live.attr._replace(state=state)
+
+    # Sealing
+
+    def begin_hash(self, live: Live) -> int | None:
+        """The `gen` whose bytes may be hashed now, or None: being written or not all on disk."""
+        return None if live.writing or live.absent or live.lock.locked() else live.gen
+
+    def seal(self, live: Live, gen: int, digest: Digest) -> bool:
+        """Keep the checksums of what `begin_hash` allowed to be read; False if it changed since.
+
+        Called inside a transaction, so that many files can share one. After it the first write
+        begins a new version.
+        """
+        if live.sealed:
+            return True
+        if self.begin_hash(live) != gen or digest.size != live.attr.size:
+            return False
+        self.catalog.copies.set_digest(live.ino, live.attr.version, digest)
+        if live.unflushed and not live.writers:
+            self._flush(live)
+        live.sealed = True
+        return True
+
+    # Bytes that come and go
+
+    async def settle(self, live: Live) -> None:
+        """Write the attributes to the catalog now. The caller holds live.lock."""
+        if live.unflushed:
+            async with self.catalog.write():
+                self._flush(live)
+
+    async def fill(self, live: Live, version: DataVersion, offset: int, data: bytes) -> bool:
+        """Bring verified bytes of a version in; False if they are stale. Wakes readers.
+
+        Only bytes that are still absent are written. The catalog learns it by `save_ranges`.
+        """
+        async with live.lock:
+            if not live.absent or live.attr.base_version != version:
+                return False
+            fd = self.file(live)
+            r = Range(offset, offset + len(data))
+            view = memoryview(data)
+            for x in overlap(live.absent, r):
+                part = view[x.start - offset : x.end - offset]
+                start = x.start
+                await clock.blocking(lambda part=part, start=start: write_all(fd, part, start))  # type: ignore[misc]
+            crash.point("recall.fill.written")
+            live.absent = subtract(live.absent, r)
+            live.unsaved_ranges = True
+            live.wake()
+            return True
+
+    async def save_ranges(self, live: Live) -> None:
+        """Make what `fill` brought in durable and known to the catalog."""
+        async with live.lock:
+            if not live.unsaved_ranges:
+                return
+            fd = self.file(live)
+            crash.point("recall.save.before")
+            await clock.blocking(lambda: os.fdatasync(fd))
+            crash.point("recall.save.synced")
+            state = FileState.PARTIAL
+            if not live.absent:
+                state = FileState.PREMIGRATED if live.sealed else FileState.RESIDENT
+            blocks = os.fstat(fd).st_blocks
+            async with self.catalog.write():
+                self.catalog.inodes.set_absent(live.ino, live.absent)
+                self.catalog.inodes.set_blocks(live.ino, blocks)
+                self._set_state(live, state)
+            crash.point("recall.save.committed")
+            live.attr = live.attr._replace(blocks=blocks)
+            live.unsaved_ranges = False
+        self.changed(live.ino)
+
+    async def release(self, live: Live, head: int, *, even_open: bool = False) -> int:
+        """Punch all but the first head bytes out; return the bytes freed.
+
+        The caller has made sure of enough verified copies. Raises Conflict if the file is pinned,
+        not premigrated, or open (with even_open: being written).
+        """
+        async with live.lock:
+            attr = live.attr
+            start = -(-head // BLOCK) * BLOCK
+            if live.writing or (live.opens and not even_open):
+                raise Conflict(f"inode {live.ino} is open", next_step="close it first")
+            if attr.pinned:
+                raise Conflict(f"inode {live.ino} is pinned", next_step="'hsmctl pin --off' it")
+            if not live.sealed or attr.state not in (FileState.PREMIGRATED, FileState.PARTIAL):
+                raise Conflict(
+                    f"inode {live.ino} has no verified copy of its present bytes",
+                    next_step="archive it first",
+                )
+            if start >= attr.size:
+                return 0
+            await self.settle(live)
+            fd = self.file(live)
+            before = os.fstat(fd).st_blocks
+            absent = [Range(start, attr.size)]
+            async with self.catalog.write():
+                self.catalog.inodes.set_version(live.ino, attr.version, attr.version)
+                self.catalog.inodes.set_absent(live.ino, absent)
+                self._set_state(live, FileState.MIGRATED)
+            crash.point("release.committed")
+            live.attr = live.attr._replace(base_version=attr.version)
+            live.absent = absent
+            # The note that the bytes are gone must outlive a power cut before they go.
+            await self.catalog.sync()
+            crash.point("release.synced")
+            pool = self.pools[live.attr.pool] if live.attr.pool else self.pools.for_new(live.ino)
+            blocks = await clock.blocking(lambda: pool.release(fd, start, attr.size))
+            crash.point("release.punched")
+            async with self.catalog.write():
+                self.catalog.inodes.set_blocks(live.ino, blocks)
+            live.attr = live.attr._replace(blocks=blocks)
+        self.changed(live.ino)
+        return (before - blocks) * 512
+
+    async def purge(self, ino: InodeNo) -> None:
+        """Delete an inode without a name: bytes, rows, and its copies' claim to be alive."""
+        live = self._live.get(ino)
+        if live is not None:
+            if live.opens or live.holds:
+                raise Conflict(f"inode {ino} is in use", next_step="it goes when it is closed")
+            live.unflushed = live.unsaved_ranges = False
+            live.wake()
+            self._forget_if_idle(live)
+        attr = self.catalog.inodes.get_raw(ino)
+        if attr is None:
+            return
+        async with self.catalog.write():
+            self.catalog.copies.mark_dead(ino)
+            self.catalog.inodes.delete([ino])
+        crash.point("purge.committed")
+        if attr.pool is not None:
+            pool = self.pools[attr.pool]
+            await clock.blocking(lambda: pool.remove(ino))
+            crash.point("purge.removed")
+
+    async def recover(self) -> int:
+        """After a start: take dirty inodes' truth from their pool files; how many there were."""
+        dirty = self.catalog.inodes.dirty()
+        for attr in dirty:
+            found = await clock.blocking(lambda attr=attr: self._stat(attr))  # type: ignore[misc]
+            if found is not None:
+                attr = attr._replace(
+                    size=found.st_size,
+                    blocks=found.st_blocks,
+                    mtime_ns=found.st_mtime_ns,
+                    ctime_ns=max(attr.ctime_ns, found.st_mtime_ns),
+                )
+            absent = overlap(self.catalog.inodes.absent(attr.ino), Range(0, attr.size))
+            async with self.catalog.write():
+                self.catalog.inodes.put(attr._replace(dirty=False))
+                self.catalog.inodes.set_absent(attr.ino, absent)
+        return len(dirty)
+
+    def _stat(self, attr: Attr) -> os.stat_result | None:
+        if attr.pool is None:
+            return None
+        try:
+            return os.stat(self.pools[attr.pool].path_of(attr.ino))
+        except FileNotFoundError:
+            return None
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:
+    """pwrite until all is written."""
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
+    return done
