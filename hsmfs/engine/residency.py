@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from .. import clock
+from .. import clock, crash
 from ..catalog.catalog import Catalog
 from ..errors import Conflict, PosixError
 from ..pool.pools import Pools
