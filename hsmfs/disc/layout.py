@@ -17,7 +17,8 @@ from hsmfs.types import CHUNK, DataVersion, Digest, InodeNo
 
 FORMAT_VERSION = 1
 PATH_MAX = 1000
-"""Bytes of a stored path from the root of the disc; Rock Ridge readers know no more than 1024."""
+"""Bytes of a stored path from the root of the disc, or of a symlink's target: libisofs and many
+readers of Rock Ridge stop at 1024."""
 NAME_MAX = 255
 FILES = b"files"
 LONG = b"files.long"
@@ -160,7 +161,8 @@ def _place_one(file: StagedFile, folders: set[bytes], taken: set[bytes]) -> tupl
     result: list[bytes | None] = []
     for path in file.paths:
         name = FILES + b"/" + path + file.suffix
-        if not _storable(name) or name in taken or (file.kind is not Kind.DIR and name in folders):
+        fits = _storable(name) and len(file.target) <= PATH_MAX
+        if not fits or name in taken or (file.kind is not Kind.DIR and name in folders):
             result.append(None)
         elif file.parts > 1 and any(result):
             # xorriso would store the bytes of a part once for each name.

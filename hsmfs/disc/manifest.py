@@ -143,7 +143,7 @@ def _digest(line: Mapping[str, Any]) -> Digest:
 
 
 def write_volume(
-    label: VolumeLabel, *, files: int, stored: int, sums: Mapping[str, str], snapshot: bool
+    label: VolumeLabel, *, files: int, stored: int, sums: Mapping[str, str]
 ) -> bytes:
     """VOLUME.json; its own SHA-256 is the volume's root hash. sums: hex SHA-256 by file name."""
     volume = {
@@ -165,7 +165,7 @@ def write_volume(
         "stored_bytes": stored,
         "manifest_sha256": sums[MANIFEST],
         "sums_sha256": sums[SUMS],
-        "catalog": CATALOG if snapshot else None,
+        "catalog_sha256": sums.get(CATALOG),
     }
     return json.dumps(volume, ensure_ascii=False, indent=2).encode() + b"\n"
 
