@@ -165,6 +165,25 @@ class Copies:
         )
         return int(self._db.changes())
 
+    def validate(self, volume: VolumeId, limit: int) -> list[tuple[InodeNo, DataVersion, int]]:
+        """Make up to limit pending parts of a verified volume valid; (ino, version, sector)."""
+        rows = self._db.execute(
+            "UPDATE copies SET state = ? WHERE id IN"
+            " (SELECT id FROM copies WHERE volume = ? AND state = ? ORDER BY sector LIMIT ?)"
+            " RETURNING ino, version, sector",
+            (int(CopyState.VALID), volume, int(CopyState.PENDING), limit),
+        )
+        return rows.fetchall()  # type: ignore[no-any-return]
+
+    def pending_of(self, volume: VolumeId, after: tuple[int, int], limit: int) -> list[Copy]:
+        """Pending parts on a volume in the order of (sector, id), greater than after."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM copies c WHERE volume = ? AND state = ?"
+            " AND (sector, id) > (?, ?) ORDER BY sector, id LIMIT ?",
+            (volume, int(CopyState.PENDING), *after, limit),
+        )
+        return [_copy(row) for row in rows]
+
     def mark_dead(self, ino: InodeNo) -> None:
         """The file is gone for good; its bytes stay on write-once discs."""
         self._db.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ..states import BURN_TRANSITIONS, BurnState, check
+from ..states import BURN_TRANSITIONS, BurnState, FileState, check
 from ..types import DataVersion, InodeNo, VolumeId
 from .connection import Database
 
@@ -55,6 +55,20 @@ class Burn:
     image: str
     created_ns: int
     error: str
+    size: int
+    """Bytes of the image; 0 before it is staged."""
+    root_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A migration with what its inode is just now."""
+
+    migration: Migration
+    size: int
+    version: DataVersion
+    state: FileState
+    nlink: int
 
 
 def _migration(row: tuple) -> Migration:  # type: ignore[type-arg]
@@ -63,7 +77,8 @@ def _migration(row: tuple) -> Migration:  # type: ignore[type-arg]
 
 _RECALL = 'ino, class, requester, created_ns, start, "end", attempts, error'
 _MIGRATION = "ino, version, copies, policy, group_key, queued_ns, release"
-_BURN = "volume, copy_no, state, image, created_ns, error"
+_QUEUED = ", ".join(f"m.{column}" for column in _MIGRATION.split(", "))
+_BURN = "volume, copy_no, state, image, created_ns, error, size, root_hash"
 
 
 class Queues:
@@ -86,6 +101,11 @@ class Queues:
             f"SELECT {_RECALL} FROM recalls WHERE ino > ? ORDER BY ino LIMIT ?", (after, limit)
         )
         return [Recall(row[0], RecallClass(row[1]), *row[2:]) for row in rows]
+
+    def recalls_waiting(self) -> int:
+        """Files that are asked for."""
+        row = self._db.execute("SELECT count(*) FROM recalls").fetchall()[0]
+        return int(row[0])
 
     def join_recall(
         self, ino: InodeNo, urgency: RecallClass, requester: str, now_ns: int, start: int, end: int
@@ -126,6 +146,27 @@ class Queues:
         )
         return [_migration(row) for row in rows]
 
+    def queued(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Queued]:
+        """As `migrations`, with size, version and state of each inode."""
+        rows = self._db.execute(
+            f"SELECT {_QUEUED}, i.size, i.version, i.state, i.nlink"
+            " FROM migrations m JOIN inodes i ON i.ino = m.ino"
+            " WHERE (m.group_key, m.ino) > (?, ?) ORDER BY m.group_key, m.ino LIMIT ?",
+            (*after, limit),
+        )
+        return [
+            Queued(_migration(row), row[7], row[8], FileState(row[9]), row[10]) for row in rows
+        ]
+
+    def burn_before(self) -> int:
+        """UTC ns: what was queued before it does not wait for a full disc."""
+        found = self._db.execute("SELECT value FROM meta WHERE key = 'burn_before_ns'").fetchall()
+        return int(found[0][0]) if found else 0
+
+    def set_burn_before(self, at_ns: int) -> None:
+        """Let nothing that was queued before wait for a full disc."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('burn_before_ns', ?)", (at_ns,))
+
     def put_migration(self, m: Migration) -> None:
         """Ask for a file to be archived; a request for the same version keeps its time."""
         self._db.execute(
@@ -164,7 +205,7 @@ class Queues:
     def add_burn(self, volume: VolumeId, copy_no: int, image: str, now_ns: int) -> None:
         """A burn is planned; its image will have this name in the spool."""
         self._db.execute(
-            "INSERT INTO burns VALUES (?, ?, ?, ?, ?, '')",
+            "INSERT INTO burns (volume, copy_no, state, image, created_ns) VALUES (?, ?, ?, ?, ?)",
             (volume, copy_no, int(BurnState.PLANNED), image, now_ns),
         )
 
@@ -175,6 +216,13 @@ class Queues:
         check(BURN_TRANSITIONS, old.state, state)
         self._db.execute(
             "UPDATE burns SET state = ?, error = ? WHERE volume = ?", (int(state), error, volume)
+        )
+
+    def stage_burn(self, volume: VolumeId, size: int, root_hash: str) -> None:
+        """The image is complete, and its parts are written down as pending copies."""
+        self.set_burn(volume, BurnState.STAGED)
+        self._db.execute(
+            "UPDATE burns SET size = ?, root_hash = ? WHERE volume = ?", (size, root_hash, volume)
         )
 
     def end_burn(self, volume: VolumeId) -> None:

@@ -182,7 +182,9 @@ CREATE TABLE burns (
     state      INTEGER NOT NULL,               -- states.BurnState
     image      TEXT NOT NULL,                  -- name in the spool
     created_ns INTEGER NOT NULL,               -- when the row was made
-    error      TEXT NOT NULL DEFAULT ''        -- the last fault
+    error      TEXT NOT NULL DEFAULT '',       -- the last fault
+    size       INTEGER NOT NULL DEFAULT 0,     -- bytes of the image, once it is staged
+    root_hash  TEXT NOT NULL DEFAULT ''        -- as in volumes, once it is staged
 ) STRICT;
 
 -- Moves of the robot, written before they start.
