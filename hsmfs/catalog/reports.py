@@ -92,6 +92,10 @@ class Reports:
         )
         return {FileState(state): (count, size) for state, count, size in rows}
 
+    def inode_count(self) -> int:
+        """Inodes of all kinds."""
+        return int(self.db.execute("SELECT count(*) FROM inodes").get)
+
     def pool_blocks(self) -> dict[int, int]:
         """Bytes on disk in each pool, by the catalog."""
         rows = self.db.execute(

@@ -26,6 +26,7 @@ Wait = Callable[[InodeNo, Range, Requester], Awaitable[None]]
 """Returns when the range is on disk; raises HsmError if it cannot come, or not in time."""
 MakeRoom = Callable[[int], Awaitable[bool]]
 """Try to free that many bytes of the pools; False if there is nothing to release."""
+_DAY_NS = 86_400 * 10**9
 
 
 class Files(Residency):
@@ -142,6 +143,13 @@ class Files(Residency):
                 continue
             await self.wait_for(live.ino, Range(missing[0].start, missing[-1].end), who)
 
+    def accessed(self, live: Live) -> None:
+        """Bytes were read: set atime as relatime does; it reaches the catalog with the others."""
+        attr, now = live.attr, clock.now_ns()
+        if attr.atime_ns <= max(attr.mtime_ns, attr.ctime_ns) or attr.atime_ns < now - _DAY_NS:
+            live.attr = attr._replace(atime_ns=now)
+            live.unflushed = True
+
     async def _pread(self, live: Live, offset: int, size: int) -> bytes:
         fd = self.file(live)
         live.holds += 1
@@ -247,9 +255,10 @@ class Files(Residency):
     async def truncate(self, live: Live, size: int) -> None:
         """Make the file size bytes long; recalls nothing. Raises PosixError."""
         async with live.lock:
+            if live.sealed and size == live.attr.size:
+                self._touch_times(live)
+                return
             if live.sealed:
-                if size == live.attr.size:
-                    return
                 await self._begin_version(live)
             elif not live.attr.dirty:
                 await self._mark_dirty(live)
@@ -270,6 +279,11 @@ class Files(Residency):
             now = clock.now_ns()
             live.attr = live.attr._replace(size=size, mtime_ns=now, ctime_ns=now)
             live.unflushed = True
+
+    def _touch_times(self, live: Live) -> None:
+        now = clock.now_ns()
+        live.attr = live.attr._replace(mtime_ns=now, ctime_ns=now)
+        live.unflushed = True
 
     async def _clip(self, live: Live, size: int) -> None:
         left = overlap(live.absent, Range(0, size))

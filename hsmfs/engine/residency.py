@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .. import clock, crash
 from ..catalog.catalog import Catalog
@@ -227,25 +227,40 @@ class Residency:
         return (before - blocks) * 512
 
     async def purge(self, ino: InodeNo) -> None:
-        """Delete an inode without a name: bytes, rows, and its copies' claim to be alive."""
-        live = self._live.get(ino)
-        if live is not None:
-            if live.opens or live.holds:
-                raise Conflict(f"inode {ino} is in use", next_step="it goes when it is closed")
-            live.unflushed = live.unsaved_ranges = False
-            live.wake()
-            self._forget_if_idle(live)
-        attr = self.catalog.inodes.get_raw(ino)
-        if attr is None:
-            return
+        """Delete an inode without a name: bytes, rows, and its copies' claim to be alive.
+
+        Raises Conflict if it is in use.
+        """
+        if await self.purge_many([ino]):
+            raise Conflict(f"inode {ino} is in use", next_step="it goes when it is closed")
+
+    async def purge_many(self, inos: Sequence[InodeNo]) -> list[InodeNo]:
+        """As `purge`, in one transaction; returns those that are in use and so were left."""
+        kept, going = list[InodeNo](), list[Attr]()
         async with self.catalog.write():
-            self.catalog.copies.mark_dead(ino)
-            self.catalog.inodes.delete([ino])
+            for ino in inos:
+                live = self._live.get(ino)
+                if live is not None and (live.opens or live.holds):
+                    kept.append(ino)
+                    continue
+                if live is not None:
+                    live.unflushed = live.unsaved_ranges = False
+                    live.wake()
+                    self._forget_if_idle(live)
+                attr = self.catalog.inodes.get_raw(ino)
+                if attr is not None:
+                    going.append(attr)
+                    self.catalog.copies.mark_dead(ino)
+            self.catalog.inodes.delete([attr.ino for attr in going])
         crash.point("purge.committed")
-        if attr.pool is not None:
-            pool = self.pools[attr.pool]
-            await clock.blocking(lambda: pool.remove(ino))
+        files = [(self.pools[attr.pool], attr.ino) for attr in going if attr.pool is not None]
+        if files:
+            # The name that was taken away, by a rename perhaps, must not come back without bytes.
+            await self.catalog.sync()
+            crash.point("purge.synced")
+            await clock.blocking(lambda: [pool.remove(ino) for pool, ino in files])
             crash.point("purge.removed")
+        return kept
 
     async def recover(self) -> int:
         """After a start: take dirty inodes' truth from their pool files; how many there were."""
