@@ -6,6 +6,7 @@ Everything else asks for `ports.Library` and cannot tell a simulated robot from 
 from __future__ import annotations
 
 from hsmfs.config import LibraryConfig
+from hsmfs.library.activity import WatchedLibrary
 from hsmfs.library.ports import Library
 from hsmfs.library.simulated.config import SimulatedConfig
 from hsmfs.library.simulated.create import create
@@ -28,7 +29,7 @@ def build(config: LibraryConfig) -> bool:
 
 def open_library(config: LibraryConfig) -> Library:
     """Open it; blocking, milliseconds. Raises ConfigError if it is not there or another one."""
-    return SimulatedLibrary(_simulated(config))
+    return WatchedLibrary(SimulatedLibrary(_simulated(config)))
 
 
 def _simulated(config: LibraryConfig) -> SimulatedConfig:

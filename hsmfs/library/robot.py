@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import trio
@@ -17,6 +17,15 @@ from hsmfs.errors import ChangerError, Conflict, HsmError, VolumeMissing
 from hsmfs.library.journal import MoveJournal
 from hsmfs.library.ports import Drive, Element, ElementKind, Library
 from hsmfs.types import Barcode, ElementAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """A move under way; places in an admin's words."""
+
+    barcode: Barcode
+    src: str
+    dst: str
 
 
 class Robot:
@@ -33,6 +42,12 @@ class Robot:
         self._elements: dict[ElementAddress, Element] = {}
         self._places: dict[Barcode, list[ElementAddress]] = {}
         self._stale = True
+        self._moving: Moving | None = None
+
+    @property
+    def moving(self) -> Moving | None:
+        """The disc that is on its way just now."""
+        return self._moving
 
     @property
     def elements(self) -> Mapping[ElementAddress, Element]:
@@ -198,6 +213,7 @@ class Robot:
             raise ChangerError(f"the disc in {disc.place} bears no label that reads")
         with trio.CancelScope(shield=True):
             token = await self._journal.begin(disc.barcode, disc.address, dst)
+            self._moving = Moving(disc.barcode, disc.place, target.place)
             try:
                 await self._changer.move(disc.address, dst)
             except BaseException as error:
@@ -207,6 +223,8 @@ class Robot:
                     route = f"from {disc.place} to {target.place}"
                     error.message = f"disc {disc.barcode}, {route}: {error.message}"
                 raise
+            finally:
+                self._moving = None
             self._note(disc, target)
             await self._journal.finish(token, ok=True)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hsmfs.library.activity import WatchedLibrary
 from hsmfs.library.ports import Drive, Element, ElementKind, Library
 from hsmfs.library.robot import Robot
 from hsmfs.library.simulated.config import SimulatedConfig
@@ -85,9 +86,14 @@ def library(config) -> SimulatedLibrary:
     return SimulatedLibrary(config)
 
 
-@pytest.fixture(params=["simulated"])
+@pytest.fixture
+def watched(library) -> WatchedLibrary:
+    return WatchedLibrary(library)
+
+
+@pytest.fixture(params=["library", "watched"])
 def rig(request, tmp_path) -> Rig:
-    return Rig(request.getfixturevalue("library"), tmp_path)
+    return Rig(request.getfixturevalue(request.param), tmp_path)
 
 
 @pytest.fixture
