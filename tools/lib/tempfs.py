@@ -51,7 +51,8 @@ def interpreter() -> Path:
 class TempFs:
     """A mounted hsmfs in a folder of its own, as a context manager.
 
-    `tables` changes the configuration, by table and key ({"library": {"drives": 2}}). `folder`
+    `tables` changes the configuration, by table and key ({"library": {"drives": 2}}); `fast_tier`
+    puts a pool of the fast tier before the one of the disk tier. `folder`
     is used and kept if given; else one is made and removed again, unless `keep` is set. Between
     `kill()` and `start()` the same hsmfs is restarted, which is what crash tests want.
     """
@@ -59,9 +60,10 @@ class TempFs:
     def __init__(
         self, tables: Tables | None = None, *, folder: Path | None = None, keep: bool = False,
         python: Path | None = None, environment: Mapping[str, str] | None = None,
-        ready_s: float = 30.0, stop_s: float = 60.0,
+        ready_s: float = 30.0, stop_s: float = 60.0, fast_tier: bool = False,
     ) -> None:  # fmt: skip
         self._tables = tables or {}
+        self._fast_tier = fast_tier
         self._remove = folder is None and not keep
         self._python = python or interpreter()
         self._environment = dict(environment or {})
@@ -144,21 +146,30 @@ class TempFs:
                 daemon.wait(30)
         self._unmount()
 
-    def control(self, *arguments: str | Path, timeout_s: float = 120.0) -> str:
-        """The output of `hsmctl ARGUMENTS`; raises TempFsError with its message if it fails."""
+    def control(
+        self, *arguments: str | Path, timeout_s: float = 120.0, check: bool = True
+    ) -> str:
+        """The output of `hsmctl ARGUMENTS`; raises TempFsError with its message if it fails.
+
+        Without `check` only a silent failure raises: fsck prints its findings and exits non-zero.
+        """
         done = subprocess.run(
             [*self.control_command(), *map(str, arguments)], env=self.environment(),
             capture_output=True, timeout=timeout_s, check=False,
         )  # fmt: skip
-        if done.returncode != 0:
+        if done.returncode != 0 and (check or not done.stdout):
             words = shlex.join(map(str, arguments))
             message = done.stderr.decode(errors="replace").strip()
             raise TempFsError(f"hsmctl {words}: exit status {done.returncode}: {message}")
         return done.stdout.decode(errors="replace")
 
-    def ask(self, *arguments: str | Path, timeout_s: float = 120.0) -> Any:
+    def ask(self, *arguments: str | Path, timeout_s: float = 120.0, check: bool = True) -> Any:
         """What `hsmctl --json ARGUMENTS` answers, decoded."""
-        return json.loads(self.control("--json", *arguments, timeout_s=timeout_s))
+        return json.loads(self.control("--json", *arguments, timeout_s=timeout_s, check=check))
+
+    def set_environment(self, **variables: str) -> None:
+        """Variables for the processes started from now on; an empty one is taken away."""
+        self._environment.update(variables)
 
     def control_command(self) -> list[str]:
         """The words that start `hsmctl` for this hsmfs."""
@@ -172,15 +183,18 @@ class TempFs:
 
     def environment(self) -> dict[str, str]:
         """The environment in which `control_command` finds this source tree."""
-        return {**os.environ, "PYTHONPATH": str(REPOSITORY), **self._environment}
+        whole = {**os.environ, "PYTHONPATH": str(REPOSITORY), **self._environment}
+        return {name: value for name, value in whole.items() if value}
 
     def lay_out(self) -> None:
         """Make the folders and the configuration, without starting anything."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)  # other users must reach the mount below it
-        for name in ("mnt", "pool", "state", "library", "spool"):
+        for name in ("mnt", "fast", "pool", "state", "library", "spool"):
             (self.folder / name).mkdir(exist_ok=True)
-        self.config.write_text(_toml(self._settings()), encoding="utf-8")
+        fast = {"name": "fast", "path": self.folder / "fast", "tier": "fast"}
+        text = _toml({"pool": fast}) if self._fast_tier else ""
+        self.config.write_text(text + _toml(self._settings()), encoding="utf-8")
 
     def _settings(self) -> dict[str, dict[str, Value]]:
         """The configuration: small discs and a robot that needs no time, unless told otherwise."""

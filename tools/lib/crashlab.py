@@ -1,0 +1,318 @@
+"""A life of files on a mount, with a model of what was acknowledged and what was made durable.
+
+The lab performs operations on a TempFs whose daemon may die at any of them. `compare` then looks
+at every path and names those that are neither what was acknowledged nor, for the operation that
+was under way, what it would have become.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lib.tempfs import TempFs, TempFsError
+
+Entry = tuple[str, bytes] | None
+"""('file', content), ('link', target), ('dir', b''), or None for absent."""
+Judge = Callable[[Entry], bool]
+CHUNK = 4 << 20
+
+
+class Died(Exception):
+    """The daemon went away, as it was told to."""
+
+
+class Lab:
+    """Operations, and the model beside them.
+
+    Attributes:
+        model: path below the mount to what was acknowledged.
+        groups: names of one inode, where there are several.
+        durable: paths whose model entry was made durable and not touched since.
+        doubt: for the operation under way, what each touched path may be instead.
+    """
+
+    def __init__(self, fs: TempFs, seed: int) -> None:
+        self.fs = fs
+        self.random = random.Random(seed)
+        self.model: dict[str, Entry] = {}
+        self.groups: list[set[str]] = []
+        self.durable: set[str] = set()
+        self.doubt: dict[str, Judge] = {}
+        self.steps = 0
+
+    def data(self, size: int) -> bytes:
+        """Bytes that do not compress and differ each time."""
+        return self.random.randbytes(size)
+
+    @contextmanager
+    def step(self, doubt: dict[str, Judge]) -> Iterator[None]:
+        """One operation: if the daemon dies in it, each path may be as before or as judged."""
+        self.doubt = doubt
+        self.durable -= set(doubt)
+        self.steps += 1
+        try:
+            yield
+        except (OSError, TempFsError):
+            if self.dead():
+                raise Died from None
+            raise
+        if self.dead():
+            raise Died
+        self.doubt = {}
+
+    def dead(self) -> bool:
+        daemon = self.fs.daemon
+        if daemon is None:
+            return True
+        try:
+            daemon.wait(0 if os.path.ismount(self.fs.mountpoint) else 5)
+        except Exception:
+            return False
+        return True
+
+    def path(self, name: str) -> Path:
+        return self.fs.mountpoint / name
+
+    def group(self, name: str) -> set[str]:
+        """All names of the inode."""
+        return next((names for names in self.groups if name in names), {name})
+
+    def _leave_group(self, name: str) -> None:
+        for names in self.groups:
+            names.discard(name)
+
+    def _changed(self, name: str, entry: Entry, fsynced: bool) -> None:
+        for n in self.group(name):
+            self.model[n] = entry
+        if fsynced:
+            self.durable.add(name)
+
+    # Operations
+
+    def mkdir(self, name: str) -> None:
+        with self.step({name: lambda e: e == ("dir", b"")}):
+            self.path(name).mkdir()
+        self.model[name] = ("dir", b"")
+
+    def write(self, name: str, data: bytes, *, fsync: bool = False, block: int = 1 << 20) -> None:
+        """Make or overwrite a file from its start, in calls of block bytes."""
+        before = self.model.get(name)
+        old = before[1] if before else b""
+        whole = data + old[len(data) :]
+
+        def torn(entry: Entry) -> bool:
+            if entry is None:
+                return before is None
+            kind, found = entry
+            done = common_prefix(found, whole)
+            return (
+                kind == "file"
+                and len(found) >= len(old)
+                and found[done:] == old[done : len(found)]
+            )
+
+        with self.step(dict.fromkeys(self.group(name), torn)):
+            fd = os.open(self.path(name), os.O_RDWR | os.O_CREAT, 0o640)
+            try:
+                for start in range(0, len(data), block):
+                    os.pwrite(fd, data[start : start + block], start)
+                if fsync:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+        self._changed(name, ("file", whole), fsync)
+
+    def overwrite(self, name: str, offset: int, data: bytes, *, fsync: bool = False) -> None:
+        """One pwrite into a file that is there."""
+        entry = self.model[name]
+        assert entry is not None
+        old = entry[1].ljust(offset + len(data), b"\0")
+        new = old[:offset] + data + old[offset + len(data) :]
+        either = {entry[1], new, new[:offset]}
+        judge = {n: lambda e: e is not None and e[1] in either for n in self.group(name)}
+        with self.step(judge):
+            fd = os.open(self.path(name), os.O_RDWR)
+            try:
+                os.pwrite(fd, data, offset)
+                if fsync:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+        self._changed(name, ("file", new), fsync)
+
+    def truncate(self, name: str, size: int) -> None:
+        entry = self.model[name]
+        assert entry is not None
+        new = ("file", entry[1][:size].ljust(size, b"\0"))
+        with self.step({n: lambda e: e in (entry, new) for n in self.group(name)}):
+            os.truncate(self.path(name), size)
+        self._changed(name, new, False)
+
+    def rename(self, old: str, new: str) -> None:
+        moved, replaced = self.model[old], self.model.get(new)
+        with self.step({old: lambda e: e in (moved, None), new: lambda e: e in (moved, replaced)}):
+            os.rename(self.path(old), self.path(new))
+        self.model[new], self.model[old] = moved, None
+        self._leave_group(new)
+        for names in self.groups:
+            if old in names:
+                names ^= {old, new}
+
+    def unlink(self, name: str) -> None:
+        gone = self.model[name]
+        with self.step({name: lambda e: e in (gone, None)}):
+            self.path(name).unlink()
+        self.model[name] = None
+        self._leave_group(name)
+
+    def link(self, old: str, new: str) -> None:
+        entry = self.model[old]
+        with self.step({new: lambda e: e in (entry, None)}):
+            os.link(self.path(old), self.path(new))
+        self.model[new] = entry
+        names = self.group(old)
+        self.groups = [g for g in self.groups if old not in g] + [names | {new}]
+
+    def symlink(self, target: str, name: str) -> None:
+        entry = ("link", target.encode())
+        with self.step({name: lambda e: e in (entry, None)}):
+            os.symlink(target, self.path(name))
+        self.model[name] = entry
+
+    def sync_folder(self, name: str) -> None:
+        """fsync of a folder: every name is durable, and so are all files that were fsynced."""
+        with self.step({}):
+            fd = os.open(self.path(name), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def read(self, name: str) -> None:
+        """Read a file whole, recalling it if need be, and compare at once."""
+        entry = self.model[name]
+        assert entry is not None
+        with self.step({}):
+            found = self.path(name).read_bytes()
+            if found != entry[1]:
+                raise AssertionError(f"{name}: {describe(('file', found))}, not {describe(entry)}")
+
+    def control(self, *words: str) -> None:
+        """An order to the engine; it changes no byte that a user sees."""
+        with self.step({}):
+            self.fs.control(*words)
+
+    # Judgement
+
+    def actual(self, name: str) -> Entry:
+        """What the mount holds at a path."""
+        path = self.path(name)
+        try:
+            if path.is_symlink():
+                return "link", os.readlink(os.fsencode(path))
+            if path.is_dir():
+                return "dir", b""
+            return "file", path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def compare(self, *, only_durable: bool = False) -> list[str]:
+        """What is wrong, a line each; reading everything recalls everything."""
+        faults = []
+        for name in sorted(self.durable if only_durable else set(self.model) | set(self.doubt)):
+            wanted, found = self.model.get(name), self.actual(name)
+            judge = self.doubt.get(name)
+            if found != wanted and not (judge and judge(found)):
+                faults.append(f"{name}: {describe(found)}, not {describe(wanted)}")
+        if not only_durable:
+            known = set(self.model) | set(self.doubt)
+            for folder, folders, files in os.walk(self.fs.mountpoint):
+                for name in (*folders, *files):
+                    path = str(Path(folder, name).relative_to(self.fs.mountpoint))
+                    if path not in known:
+                        faults.append(f"{path}: nobody made it")
+        return faults
+
+    def take_over(self) -> None:
+        """Take what the mount holds for the whole truth, as after a power cut."""
+        self.model, self.durable, self.doubt = {}, set(), {}
+        for folder, folders, files in os.walk(self.fs.mountpoint):
+            for name in (*folders, *files):
+                path = str(Path(folder, name).relative_to(self.fs.mountpoint))
+                self.model[path] = self.actual(path)
+
+    def settle(self) -> None:
+        """Take what the mount holds for what the operation under way came to."""
+        for name in self.doubt:
+            self.model[name] = self.actual(name)
+        self.doubt = {}
+
+
+def common_prefix(one: bytes, two: bytes) -> int:
+    """How many first bytes are the same."""
+    end, low = min(len(one), len(two)), 0
+    high = end
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == two[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def describe(entry: Entry) -> str:
+    """An entry in a few words."""
+    if entry is None:
+        return "absent"
+    kind, data = entry
+    return f"{kind} of {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()[:12]}"
+
+
+def files_life(lab: Lab) -> None:
+    """What users do: every kind of change of names and bytes."""
+    for folder in ("d", "d/sub", "e"):
+        lab.mkdir(folder)
+    lab.write("d/empty", b"", fsync=True)
+    lab.write("d/small", lab.data(10))
+    lab.write("d/page", lab.data(5000), fsync=True)
+    lab.write("d/sub/medium", lab.data(300_000), fsync=True)
+    lab.write("d/large", lab.data(2 * CHUNK + 12_345), fsync=True)
+    lab.write("d/plain", b"text that compresses well\n" * 20_000, fsync=True)
+    lab.write("e/gone", lab.data(100))
+    lab.link("d/page", "d/page-too")
+    lab.symlink("sub/medium", "d/to-medium")
+    lab.rename("d/small", "e/moved")
+    lab.rename("d/sub/medium", "d/medium")
+    lab.write("e/target", lab.data(999))
+    lab.rename("e/moved", "e/target")
+    lab.unlink("e/gone")
+    lab.truncate("d/large", 2 * CHUNK + 1000)
+    lab.truncate("d/large", 2 * CHUNK + 5000)
+    lab.overwrite("d/medium", 1000, lab.data(5000), fsync=True)
+    lab.sync_folder("d")
+
+
+def media_life(lab: Lab) -> None:
+    """What the engine does: archive, release, recall, and users' changes in between."""
+    archive = ("archive", "--now", "--wait", "--copies", "2")
+    lab.control(*archive, str(lab.path("d")))
+    lab.durable |= {n for n, e in lab.model.items() if n.startswith("d/") and e}
+    lab.control("release", str(lab.path("d")))
+    for name in ("d/page", "d/large", "d/plain"):
+        lab.read(name)
+    lab.control("release", str(lab.path("d")))
+    lab.overwrite("d/large", CHUNK + 17, lab.data(999), fsync=True)
+    lab.truncate("d/medium", 100_000)
+    lab.rename("d/plain", "e/plain")
+    lab.write("d/page", lab.data(6000))
+    lab.control("recall", "--wait", str(lab.path("d/large")))
+    lab.control(*archive, str(lab.path("d")))
+    lab.control("release", str(lab.path("d/large")))
+    lab.unlink("d/large")
+    lab.read("e/plain")
