@@ -1,7 +1,7 @@
 """The robot's journal of moves, kept in the catalog.
 
-A move is written down before it starts, so that after a crash the half-done one is known. It need
-not survive a power cut: then the robot's inventory tells.
+A move is written down, durably, before it starts, so that after a crash or a power cut the
+half-done one is known.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class CatalogJournal:
         async with self._catalog.write():
             token = self._catalog.volumes.begin_move(barcode, src, dst, clock.now_ns())
         crash.point("move.begin.committed")
+        await self._catalog.sync()
+        crash.point("move.begin.durable")
         return token
 
     async def finish(self, token: int, ok: bool) -> None:

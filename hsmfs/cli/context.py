@@ -1,0 +1,93 @@
+"""What every command of hsmctl shares: the configuration, the daemon's API, and the output.
+
+Heavy imports (pydantic, httpx) happen inside the properties, when a command first needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from .client import Client
+    from .output import Out
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Ctl:
+    """The context object of a run of hsmctl."""
+
+    def __init__(self, config_path: Path | None, as_json: bool, no_color: bool) -> None:
+        self.config_path = config_path
+        self.as_json = as_json
+        self.no_color = no_color
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration. Raises ConfigError."""
+        from .. import config
+
+        return config.load(self.config_path or config.DEFAULT_PATH)
+
+    @cached_property
+    def client(self) -> Client:
+        """The daemon's API; connects with the first request."""
+        from .client import Client
+
+        return Client(self.config.daemon.socket)
+
+    @cached_property
+    def out(self) -> Out:
+        """Where answers go."""
+        from .output import Out
+
+        return Out(self.as_json, self.no_color)
+
+    def namespace(self, path: str) -> bytes:
+        """The namespace path, from its root and with a slash, of a path under the mountpoint."""
+        from .paths import to_namespace
+
+        return to_namespace(path, self.config.daemon.mountpoint)
+
+    def shown(self, item: dict[str, Any]) -> str:
+        """A path of the API as a path under the mountpoint, safe to print."""
+        from .paths import from_namespace
+
+        return from_namespace(item, self.config.daemon.mountpoint)
+
+
+def json_option(command: F) -> F:
+    """Lets `--json` stand behind the command, too; the command gets the Ctl as first argument."""
+
+    def into_context(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.ensure_object(Ctl).as_json = True
+
+    option = click.option(
+        "--json", is_flag=True, expose_value=False, callback=into_context,
+        help="Answer in JSON, for programs.",
+    )  # fmt: skip
+    return option(click.pass_obj(command))  # type: ignore[return-value]
+
+
+def paths_argument(command: F) -> F:
+    """One or more PATH arguments."""
+    return click.argument("paths", metavar="PATH...", nargs=-1, required=True)(command)
+
+
+def path_query(path: bytes) -> dict[str, str]:
+    """A namespace path as the API's query wants it, whatever its bytes."""
+    import base64
+
+    return {"path_b64": base64.b64encode(path).decode("ascii")}
+
+
+def path_list(ctl: Ctl, paths: tuple[str, ...]) -> list[dict[str, str]]:
+    """PATH arguments as the API's orders want them."""
+    return [path_query(ctl.namespace(path)) for path in paths]

@@ -1,0 +1,148 @@
+"""hsmfsd: config, catalog, pools, library, engine, filesystem and API, opened in this order.
+
+`run` reads top to bottom; whatever was opened is closed in the opposite order, however it ends.
+Errors at start are one clear line with the next step, and the exit code of their class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from . import __version__, clock, config, logs, sdnotify
+from .api.server import serving
+from .catalog.catalog import Catalog
+from .config import Config
+from .engine.service import Engine
+from .engine.setup import open_pools
+from .errors import HsmError
+from .fs.mount import mounted
+from .library import configured
+from .tasks import dump_tasks
+from .watchdog import LoopWatch, log_stall
+
+log = logs.get(__name__)
+STOP_EXTENSION_S = 60.0
+"""Time asked of the service manager again and again while a burn is being finished."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `hsmfsd`; returns its exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        settings = config.load(options.config)
+        logs.setup(settings.daemon.log_level, settings.daemon.log_format)
+        trio.run(run, settings, restrict_keyboard_interrupt_to_checkpoints=True)
+    except BaseException as fault:
+        return _explain(fault)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hsmfsd",
+        description="The daemon of hsmfs: mounts the namespace and serves hsmctl. It stays in the "
+        "foreground; 'hsmctl mount' starts it in the background, systemd as hsmfs.service.",
+        epilog="Signals: TERM and INT stop cleanly (a disc that is being burned is finished first; "
+        "a second one drops it safely), USR1 writes all tasks and threads to the log.",
+    )
+    parser.add_argument(
+        "--config", type=Path, default=config.DEFAULT_PATH, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--foreground", action="store_true", help="stay in the foreground (always so)"
+    )
+    parser.add_argument("--version", action="version", version=f"hsmfsd {__version__}")
+    return parser
+
+
+async def run(settings: Config) -> None:
+    """Serve until a signal, an order by the API, or an unmount. Raises HsmError."""
+    faulthandler.enable()
+    async with AsyncExitStack() as stack:
+        watch = stack.enter_context(LoopWatch(on_stall=log_stall))
+        signals = stack.enter_context(
+            trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        )
+        catalog = await clock.blocking(lambda: Catalog.open(settings.daemon.state))
+        stack.callback(catalog.close)
+        pools = await open_pools(settings.pool, catalog)
+        library = await clock.blocking(lambda: configured.open_library(settings.library))
+        stack.push_async_callback(library.close)
+        engine = Engine(settings, catalog, pools, library, watch)
+        await stack.enter_async_context(engine.running())
+        mount = await stack.enter_async_context(mounted(settings, engine.files, engine.events))
+        await stack.enter_async_context(serving(engine))
+        await stack.enter_async_context(_told(engine))
+        await _until_stopped(engine, mount.ended, signals)
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def _told(engine: Engine) -> AsyncIterator[None]:
+    """The service manager knows that we are ready, alive, and later that we stop."""
+    mountpoint = engine.config.daemon.mountpoint
+    log.info("ready", mountpoint=mountpoint, version=__version__)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sdnotify.keep_alive)
+        sdnotify.ready(f"mounted on {mountpoint}")
+        try:
+            yield
+        finally:
+            sdnotify.stopping("stopping: readers are let go, burns are finished")
+            sdnotify.extend(STOP_EXTENSION_S)
+            nursery.cancel_scope.cancel()
+
+
+async def _until_stopped(
+    engine: Engine, unmounted: trio.Event, signals: AsyncIterator[int]
+) -> None:
+    """Return at the first reason to stop."""
+
+    async def first(reason: str, event: trio.Event) -> None:
+        await event.wait()
+        log.info("stopping", reason=reason)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first, "asked by hsmctl", engine.stop_asked)
+        nursery.start_soon(first, "unmounted", unmounted)
+        async for number in signals:
+            if number == signal.SIGUSR1:
+                dump_tasks(sys.stderr)
+                continue
+            log.info("stopping", reason=signal.Signals(number).name)
+            nursery.cancel_scope.cancel()
+
+
+def _explain(fault: BaseException) -> int:
+    """Say on standard error what ended the daemon; the exit code that belongs to it."""
+    if isinstance(fault, KeyboardInterrupt):
+        return 0
+    known = _first_known(fault)
+    if known is None:
+        log.exception("hsmfsd failed", fault)
+        return HsmError.exit_code
+    print(f"hsmfsd: {known.message}\nhsmfsd: next: {known.next_step}", file=sys.stderr)
+    return known.exit_code
+
+
+def _first_known(fault: BaseException) -> HsmError | None:
+    """The error of ours that a fault is or, in a group, holds and nothing else does."""
+    if isinstance(fault, HsmError):
+        return fault
+    if isinstance(fault, BaseExceptionGroup):
+        found = [_first_known(inner) for inner in fault.exceptions]
+        return found[0] if found and None not in found else None
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
