@@ -46,15 +46,17 @@ def _show(out: Out, status: dict[str, Any]) -> None:
     )  # fmt: skip
     out.line()
     out.table(
-        ("DRIVE", "STATE", "DISC", ">LOADS", ">ERRORS", "REASON"),
+        ("DRIVE", "STATE", "DISC", "DOES", ">LOADS", ">ERRORS", "REASON"),
         [
             (
-                drive["name"], out.state(drive["state"]), drive["disc"] or "-", drive["loads"],
-                drive["read_errors"] + drive["write_errors"], drive["reason"],
+                drive["name"], out.state(drive["state"]), drive["disc"] or "-", _work(drive),
+                drive["loads"], drive["read_errors"] + drive["write_errors"], drive["reason"],
             )
             for drive in status["drives"]
         ],
     )  # fmt: skip
+    if move := status["move"]:
+        out.line(f"robot: {move['disc']} from {move['source']} to {move['target']}")
     out.line()
     out.line(
         f"to discs    {plural(status['migrations_waiting'], 'file')} "
@@ -76,3 +78,9 @@ def _show(out: Out, status: dict[str, Any]) -> None:
                 f"{worker['name']} crashed {plural(worker['restarts'], 'time')}, "
                 f"last: {worker['error']}"
             )
+
+
+def _work(drive: dict[str, Any]) -> str:
+    if drive["work_total"]:
+        return f"{drive['work']} {percent(drive['work_done'], drive['work_total'])}"
+    return str(drive["work"])
