@@ -58,6 +58,30 @@ class Namespace:
         rows = self._db.execute(_LIST, (parent, after, limit))
         return [(row[0], row[1], Attr(*row[2:])) for row in rows]
 
+    def not_files(self, parent: int) -> list[tuple[bytes, Attr]]:
+        """Entries of a directory that are no regular files: folders, links, special files."""
+        rows = self._db.execute(
+            f"SELECT d.name, {PREFIXED} FROM dentries d JOIN inodes i ON i.ino = d.ino"
+            " WHERE d.parent = ? AND i.state IS NULL ORDER BY d.id",
+            (parent,),
+        )
+        return [(row[0], Attr(*row[1:])) for row in rows]
+
+    def has_files(self, parent: int) -> bool:
+        """True if a regular file is directly in the directory."""
+        return bool(
+            self._db.execute(
+                "SELECT 1 FROM dentries d JOIN inodes i ON i.ino = d.ino"
+                " WHERE d.parent = ? AND i.state IS NOT NULL LIMIT 1",
+                (parent,),
+            ).fetchall()
+        )
+
+    def parents(self, ino: int) -> list[InodeNo]:
+        """The directories that hold a name of ino."""
+        rows = self._db.execute("SELECT DISTINCT parent FROM dentries WHERE ino = ?", (ino,))
+        return [InodeNo(parent) for (parent,) in rows]
+
     def parent(self, ino: int) -> InodeNo | None:
         """A directory that holds a name of ino; the root is its own parent."""
         if ino == ROOT:

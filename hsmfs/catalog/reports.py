@@ -13,6 +13,7 @@ from .inodes import PREFIXED, Inodes
 from .namespace import Namespace
 from .queues import Queues
 from .volumes import Volumes
+from .xattrs import Xattrs
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Reports:
         self.copies = Copies(db)
         self.queues = Queues(db)
         self.volumes = Volumes(db)
+        self.xattrs = Xattrs(db)
 
     def files(self, query: Query, *, after: int = 0, limit: int = -1) -> Iterator[Attr]:
         """Regular files with a name that match, oldest mtime first within one state.

@@ -1,0 +1,255 @@
+"""Plans volumes: which queued files go on the next discs, in what order, for which copies.
+
+Pure over one snapshot of the catalog, so run in a thread through `Catalog.read`. Files of a group
+stay together where they can; a file larger than a disc is cut at multiples of CHUNK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from ..catalog.copies import PROVEN
+from ..catalog.queues import Queued
+from ..catalog.reports import Reports
+from ..limits import VOLUME_FILES
+from ..states import CopyState, FileState, VolumeState
+from ..types import CHUNK, SECTOR, DataVersion, InodeNo, VolumeId
+
+FULL_ENOUGH = 0.8
+"""A volume this full is closed rather than that a group is torn apart."""
+_PAGE = 2000
+_NAMES = 1500
+"""Bytes a file takes besides its data: directory records, manifest, sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file, or one part of it, that is to be put on a disc."""
+
+    ino: InodeNo
+    version: DataVersion
+    """As queued; the version that is archived is the one found when its bytes are read."""
+    size: int
+    copies: int
+    policy: str
+    group_key: str
+    queued_ns: int
+    release: bool
+    part: int = 0
+    parts: int = 1
+    offset: int = 0
+    length: int = 0
+
+    @property
+    def room(self) -> int:
+        """Bytes it takes on a disc, about."""
+        chunks = -(-self.length // CHUNK)
+        sums = 67 * chunks if chunks > 1 else 0
+        return -(-self.length // SECTOR) * SECTOR + _NAMES + sums
+
+
+@dataclass(slots=True)
+class Batch:
+    """What goes together on one disc for each of the copy numbers."""
+
+    numbers: tuple[int, ...]
+    items: list[Item] = field(default_factory=list)
+    room: int = 0
+    full: bool = False
+
+    def add(self, items: list[Item]) -> None:
+        self.items += items
+        self.room += sum(item.room for item in items)
+
+    @property
+    def oldest_ns(self) -> int:
+        return min(item.queued_ns for item in self.items)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to burn now, and what was found on the way."""
+
+    batches: list[Batch] = field(default_factory=list)
+    satisfied: list[InodeNo] = field(default_factory=list)
+    """Have their copies already, or lost their last name: not to be queued any more."""
+    absent: list[InodeNo] = field(default_factory=list)
+    """Must be recalled before they can be archived."""
+    waiting: int = 0
+    """Files that wait for a full disc or their time."""
+    waiting_bytes: int = 0
+    next_ns: int | None = None
+    """When the oldest of those has waited long enough."""
+    complete: bool = True
+    """False: the plan was cut off when it had enough volumes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan is made for."""
+
+    capacity: int
+    """Usable bytes of a disc."""
+    now_ns: int
+    burn_before_ns: int
+    """What was queued before does not wait for a full disc."""
+    wait_ns: int
+    busy: Container[int]
+    """Inodes that are being worked on, or were skipped a moment ago."""
+    most: int
+    """Volumes to plan at once."""
+
+
+def make(reports: Reports, terms: Terms) -> Plan:
+    """Plan the next volumes."""
+    plan = Plan()
+    open_: dict[tuple[int, ...], Batch] = {}
+    states = {volume.id: volume.state for volume in reports.volumes.all()}
+
+    def need(queued: Queued) -> list[tuple[tuple[int, ...], Item]]:
+        return _needs(reports, queued, states, terms, plan)
+
+    for _, rows in groupby(_queue(reports), key=lambda q: q.migration.group_key):
+        _place_group(rows, need, open_, plan, terms)
+        if len(plan.batches) >= terms.most:
+            plan.complete = False
+            break
+    _close_ripe(open_, plan, terms)
+    return plan
+
+
+def _queue(reports: Reports) -> Iterator[Queued]:
+    after = ("", 0)
+    while rows := reports.queues.queued(after, _PAGE):
+        yield from rows
+        after = (rows[-1].migration.group_key, rows[-1].migration.ino)
+
+
+def _place_group(
+    rows: Iterator[Queued],
+    need: Callable[[Queued], list[tuple[tuple[int, ...], Item]]],
+    open_: dict[tuple[int, ...], Batch],
+    plan: Plan,
+    terms: Terms,
+) -> None:
+    """Put a group's files on the open volumes, by the copies that they lack."""
+    lacking: dict[tuple[int, ...], list[Item]] = {}
+    for queued in rows:
+        if queued.migration.ino not in terms.busy:
+            for numbers, item in need(queued):
+                lacking.setdefault(numbers, []).append(item)
+    for numbers, items in lacking.items():
+        room = sum(item.room for item in items)
+        batch = open_.setdefault(numbers, Batch(numbers))
+        fits = batch.room + room <= terms.capacity
+        if not fits and room <= terms.capacity and batch.room > FULL_ENOUGH * terms.capacity:
+            batch = _close(batch, open_, plan)
+        for item in items:
+            over = batch.room + item.room > terms.capacity
+            if batch.items and (over or len(batch.items) >= VOLUME_FILES):
+                batch = _close(batch, open_, plan)
+            batch.add([item])
+
+
+def _close(batch: Batch, open_: dict[tuple[int, ...], Batch], plan: Plan) -> Batch:
+    batch.full = True
+    plan.batches.append(batch)
+    open_[batch.numbers] = Batch(batch.numbers)
+    return open_[batch.numbers]
+
+
+def _close_ripe(open_: dict[tuple[int, ...], Batch], plan: Plan, terms: Terms) -> None:
+    """What is not full is burned when something on it has waited long enough."""
+    for batch in open_.values():
+        if not batch.items:
+            continue
+        oldest = batch.oldest_ns
+        if oldest < terms.burn_before_ns or terms.now_ns - oldest >= terms.wait_ns:
+            if plan.complete:
+                plan.batches.append(batch)
+            continue
+        plan.waiting += len(batch.items)
+        plan.waiting_bytes += sum(item.length for item in batch.items)
+        due = oldest + terms.wait_ns
+        plan.next_ns = due if plan.next_ns is None else min(plan.next_ns, due)
+
+
+def _needs(
+    reports: Reports, queued: Queued, states: dict[VolumeId, VolumeState], terms: Terms, plan: Plan
+) -> list[tuple[tuple[int, ...], Item]]:
+    """The parts that a file lacks, each with the copy numbers it lacks them for."""
+    m = queued.migration
+    whole = Item(
+        m.ino, queued.version, queued.size, m.copies, m.policy, m.group_key, m.queued_ns,
+        m.release, length=queued.size,
+    )  # fmt: skip
+    if queued.nlink == 0:
+        plan.satisfied.append(m.ino)
+        return []
+    fresh, begun = _copies(reports, m.ino, queued.version, m.copies, states)
+    if not fresh and not begun:
+        plan.satisfied.append(m.ino)
+        return []
+    if queued.state in (FileState.PARTIAL, FileState.MIGRATED):
+        plan.absent.append(m.ino)
+        return []
+    found: list[tuple[tuple[int, ...], Item]] = [
+        ((number,), part)
+        for number, have in begun.items()
+        for part in _rest(whole, have)
+    ]
+    if fresh:
+        found += [(tuple(fresh), part) for part in cut(whole, terms.capacity)]
+    return found
+
+
+Have = dict[int, tuple[int, int, int]]
+"""Parts that stand: number to (parts, offset, length)."""
+
+
+def _copies(
+    reports: Reports,
+    ino: InodeNo,
+    version: DataVersion,
+    wanted: int,
+    states: dict[VolumeId, VolumeState],
+) -> tuple[list[int], dict[int, Have]]:
+    """Numbers for copies that are to be made anew, and the copies of which some parts stand."""
+    standing: dict[int, Have] = {}
+    used = 0
+    for copy in reports.copies.of(ino, version):
+        used = max(used, copy.copy_no)
+        part = copy.where
+        if copy.state is CopyState.VALID and int(states[part.volume]) in PROVEN:
+            have = standing.setdefault(copy.copy_no, {})
+            have[part.part] = (part.parts, part.offset, part.length)
+    begun = {n: have for n, have in standing.items() if len(have) < next(iter(have.values()))[0]}
+    lacking = wanted - len(standing)
+    return list(range(used + 1, used + 1 + lacking)), begun
+
+
+def cut(whole: Item, capacity: int) -> list[Item]:
+    """The file as parts that each fit on a disc; itself if it does."""
+    if whole.room <= capacity:
+        return [whole]
+    step = (capacity - _NAMES - capacity // 500) // CHUNK * CHUNK
+    return _parts(whole, max(step, CHUNK))
+
+
+def _parts(whole: Item, step: int) -> list[Item]:
+    parts = -(-whole.size // step)
+    return [
+        replace(
+            whole, part=n, parts=parts, offset=n * step, length=min(step, whole.size - n * step)
+        )
+        for n in range(parts)
+    ]
+
+
+def _rest(whole: Item, have: Have) -> list[Item]:
+    """The parts that a copy lacks, cut as those that stand."""
+    number, (_, offset, length) = next(iter(have.items()))
+    step = offset // number if number else length
+    return [part for part in _parts(whole, step) if part.part not in have]

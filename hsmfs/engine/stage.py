@@ -1,0 +1,291 @@
+"""Makes files ready for a disc: holds, hashes and seals them, and compresses what shrinks.
+
+A file is taken only if its bytes stood still while they were read (`Residency.begin_hash`, `seal`);
+one that was archived before is hashed again, so that no disc is spent on bytes that rotted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from .. import clock, crash
+from ..catalog.catalog import Catalog
+from ..catalog.reports import Reports
+from ..disc.compress import Compressed, compress, worth_compressing
+from ..disc.digest import digest_file
+from ..disc.estimate import Estimator
+from ..disc.layout import StagedFile
+from ..errors import HsmError, PosixError
+from ..pool.pools import Pools
+from ..types import CHUNK, SECTOR, DataVersion, Digest, InodeNo
+from . import describe
+from .live import Live
+from .plan import Item
+from .residency import Residency
+
+SLICE_FILES = 128
+SLICE_BYTES = 48 * 1024 * 1024
+"""One thread call and one transaction handle so much."""
+WORKERS = 2
+_EMPTY = Digest(hashlib.sha256().digest(), (), 0)
+
+CHANGED = "it is being written"
+ABSENT = "its bytes are on discs: recall it first"
+NO_ROOM = "there is no room left on this disc"
+GONE = "it was deleted"
+LOST_BYTES = "its bytes on disk are not those of its checksums"
+
+
+@dataclass(slots=True)
+class Staged:
+    """What goes on a disc; `held` inodes must be dropped when the image is built."""
+
+    files: list[StagedFile] = field(default_factory=list)
+    carried: list[StagedFile] = field(default_factory=list)
+    items: dict[InodeNo, Item] = field(default_factory=dict)
+    held: list[Live] = field(default_factory=list)
+    skipped: dict[InodeNo, str] = field(default_factory=dict)
+
+    def without(self, inos: set[InodeNo], why: str) -> None:
+        """Leave files out."""
+        self.files = [file for file in self.files if file.ino not in inos]
+        self.skipped |= dict.fromkeys(inos, why)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One file on its way."""
+
+    item: Item
+    live: Live
+    gen: int
+    version: DataVersion
+    size: int
+    source: Path
+    known: Digest | None
+    digest: Digest | None = None
+    packed: Compressed | None = None
+    problem: str = ""
+
+
+class Stager:
+    """Stages the items of one batch after the other; several may run at once."""
+
+    def __init__(self, catalog: Catalog, pools: Pools, files: Residency, level: int) -> None:
+        self._catalog, self._pools, self._files, self._level = catalog, pools, files, level
+
+    async def stage(self, items: Sequence[Item], folder: Path) -> Staged:
+        """Make the items ready; compressed ones lie in folder until the caller removes it."""
+        result = Staged()
+        slices = _slices(items)
+        ready: list[list[StagedFile]] = [[] for _ in slices]
+        todo = iter(enumerate(slices))
+        await clock.blocking(lambda: _make(folder))
+
+        async def work() -> None:
+            for index, some in todo:
+                ready[index] = await self._slice(some, folder, result)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(WORKERS):
+                    nursery.start_soon(work)
+        except BaseException:
+            self.drop(result)
+            raise
+        result.files = [file for some in ready for file in some]
+        crash.point("stage.batch.sealed")
+        inos = [file.ino for file in result.files]
+        result.carried = await self._catalog.read(lambda r: describe.carried(r, inos))
+        return result
+
+    def drop(self, staged: Staged) -> None:
+        """The image is built, or will not be: let go of the inodes."""
+        for live in staged.held:
+            self._files.drop(live)
+        staged.held.clear()
+
+    async def _slice(
+        self, items: Sequence[Item], folder: Path, result: Staged
+    ) -> list[StagedFile]:
+        works = [w for item in items if (w := self._take(item, folder, result)) is not None]
+        level = self._level
+        await clock.blocking(lambda: _read_all(works, folder, level), clock.HASH)
+        good = await self._seal(works, result)
+        described = await self._catalog.read(lambda reports: _describe(reports, good))
+        files = []
+        for work, file in zip(good, described, strict=True):
+            if file is None:
+                result.skipped[work.item.ino] = GONE
+            else:
+                files.append(file)
+                result.items[work.item.ino] = work.item
+        return files
+
+    def _take(self, item: Item, folder: Path, result: Staged) -> _Work | None:
+        """Hold the inode if its bytes may be read now."""
+        try:
+            live = self._files.hold(item.ino)
+        except PosixError:
+            result.skipped[item.ino] = GONE
+            return None
+        result.held.append(live)
+        attr, gen = live.attr, self._files.begin_hash(live)
+        if gen is None or not attr.is_file or (item.parts > 1 and attr.size != item.size):
+            result.skipped[item.ino] = ABSENT if live.absent else CHANGED
+            return None
+        source = folder / "empty"
+        if attr.size:
+            if attr.pool is None:
+                result.skipped[item.ino] = LOST_BYTES
+                return None
+            source = Path(self._pools[attr.pool].path_of(item.ino))
+        known = None
+        if live.sealed:
+            known = self._catalog.copies.digest(item.ino, attr.version)
+        return _Work(item, live, gen, attr.version, attr.size, source, known)
+
+    async def _seal(self, works: list[_Work], result: Staged) -> list[_Work]:
+        good = []
+        async with self._catalog.write():
+            for work in works:
+                live = work.live
+                if work.problem == _LENGTH and self._files.begin_hash(live) == work.gen:
+                    # A crash left more or fewer bytes than the row says; opening it heals that.
+                    self._files.file(live)
+                    work.problem = CHANGED
+                if work.problem or work.digest is None:
+                    result.skipped[work.item.ino] = work.problem
+                elif live.attr.version != work.version or not self._files.seal(
+                    live, work.gen, work.digest
+                ):
+                    result.skipped[work.item.ino] = CHANGED
+                else:
+                    good.append(work)
+        return good
+
+
+_LENGTH = "its pool file has another length"
+
+
+def _slices(items: Sequence[Item]) -> list[list[Item]]:
+    slices: list[list[Item]] = []
+    room = 0
+    for item in items:
+        if not slices or room + item.length > SLICE_BYTES or len(slices[-1]) >= SLICE_FILES:
+            slices.append([])
+            room = 0
+        slices[-1].append(item)
+        room += item.length
+    return slices
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "empty").touch()
+
+
+def _read_all(works: Sequence[_Work], folder: Path, level: int) -> None:
+    for work in works:
+        _read(work, folder, level)
+
+
+def _read(work: _Work, folder: Path, level: int) -> None:
+    """Hash the bytes, compare them with what is known of them, and compress them if it pays."""
+    item = work.item
+    try:
+        if work.size == 0:
+            work.digest = _EMPTY
+            return
+        if os.stat(work.source).st_size != work.size:
+            work.problem = _LENGTH if work.known is None else LOST_BYTES
+            return
+        if work.known is None:
+            work.digest = digest_file(work.source)
+        elif not _matches(work.source, work.known, item.offset, _length(work)):
+            work.problem = LOST_BYTES
+            return
+        else:
+            work.digest = work.known
+        if level and worth_compressing(work.source, _length(work), item.offset):
+            dest = folder / f"{item.ino:x}-{item.part}.zst"
+            work.packed = compress(
+                work.source, dest, offset=item.offset, length=_length(work), level=level
+            )
+    except FileNotFoundError:
+        work.problem = LOST_BYTES
+    except OSError as fault:
+        work.problem = f"it does not read: {fault}"
+
+
+def _length(work: _Work) -> int:
+    """Bytes of the part; a file that grew since it was queued is taken as it is."""
+    return work.item.length if work.item.parts > 1 else work.size
+
+
+def _matches(source: Path, digest: Digest, offset: int, length: int) -> bool:
+    with source.open("rb", buffering=0) as file:
+        buffer = bytearray(CHUNK)
+        for at in range(offset, offset + length, CHUNK):
+            view = memoryview(buffer)[: min(CHUNK, offset + length - at)]
+            if os.preadv(file.fileno(), [view], at) != len(view):
+                return False
+            if hashlib.sha256(view).digest() != digest.chunks[at // CHUNK]:
+                return False
+    return True
+
+
+def _describe(reports: Reports, works: list[_Work]) -> list[StagedFile | None]:
+    found = []
+    for work in works:
+        item, packed = work.item, work.packed
+        attr = work.live.attr._replace(version=work.version, size=work.size)
+        found.append(
+            describe.staged(
+                reports,
+                attr,
+                digest=work.digest,
+                source=packed.path if packed else work.source,
+                source_offset=0 if packed else item.offset,
+                part=item.part + 1,
+                parts=item.parts,
+                offset=item.offset,
+                length=_length(work),
+                stored=packed.stored if packed else _length(work),
+                stored_sha256=packed.sha256 if packed else None,
+                compressed=packed is not None,
+                frame_ends=packed.frame_ends if packed else (),
+            )
+        )
+    return found
+
+
+def trim(staged: Staged, capacity: int, snapshot_bytes: int) -> None:
+    """Leave the last files out if the image would be larger than capacity bytes; blocking.
+
+    Raises HsmError if not even one file fits.
+    """
+    estimator = Estimator(snapshot_bytes)
+    for extra in staged.carried:
+        estimator.add(extra)
+    over: set[InodeNo] = set()
+    for file in staged.files:
+        if over:
+            over.add(file.ino)
+            continue
+        estimator.add(file)
+        if estimator.sectors * SECTOR > capacity:
+            over.add(file.ino)
+    if over:
+        staged.without(over, NO_ROOM)
+        if not staged.files:
+            raise HsmError(
+                f"inode {min(over)} does not fit on a disc of {capacity} bytes",
+                next_step="use larger discs",
+            )
