@@ -80,3 +80,8 @@ def opened() -> Callable[[Path], DiscReader]:
         return DiscReader(lambda at, n: data[at * SECTOR : (at + n) * SECTOR], len(data) // SECTOR)
 
     return open_image
+
+
+@pytest.fixture
+def conf_label() -> VolumeLabel:
+    return LABEL
