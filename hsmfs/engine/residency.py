@@ -14,7 +14,7 @@ from .. import clock, crash
 from ..catalog.catalog import Catalog
 from ..errors import Conflict, PosixError
 from ..pool.pools import Pools
-from ..pool.store import BLOCK
+from ..pool.store import BLOCK, Pool
 from ..states import FileState
 from ..types import Attr, DataVersion, Digest, InodeNo, Range
 from .live import Live
@@ -258,7 +258,7 @@ class Residency:
             # The name that was taken away, by a rename perhaps, must not come back without bytes.
             await self.catalog.sync()
             crash.point("purge.synced")
-            await clock.blocking(lambda: [pool.remove(ino) for pool, ino in files])
+            await clock.blocking(lambda: _remove(files))
             crash.point("purge.removed")
         return kept
 
@@ -295,3 +295,8 @@ def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:
     while done < len(data):
         done += os.pwrite(fd, data[done:], offset + done)
     return done
+
+
+def _remove(files: Sequence[tuple[Pool, InodeNo]]) -> None:
+    for pool, ino in files:
+        pool.remove(ino)

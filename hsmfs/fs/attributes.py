@@ -1,0 +1,133 @@
+"""Handlers of attributes: getattr, setattr and statfs.
+
+Permission to change them was checked by the kernel (default_permissions), which also takes
+set-user-id bits away and sends the new mode.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Any
+
+import trio
+from pyfuse3 import EntryAttributes, FUSEError, RequestContext, SetattrFields, StatvfsData
+
+from .. import clock
+from ..limits import NAME_BYTES
+from ..types import Attr, InodeNo
+from .acl import Acl
+from .core import ACCESS, Core, now
+from .guard import guarded
+
+_STATFS_BLOCK = 4096
+_STATFS_SECONDS = 1.0
+_COUNT_SECONDS = 60.0
+_INODES_LEFT = 2**32
+"""Inode numbers do not run out; programs that ask want a number."""
+
+
+class Attributes(Core):
+    """getattr, setattr, statfs."""
+
+    _statfs: tuple[float, StatvfsData] | None = None
+    _inodes: tuple[float, int] | None = None
+
+    @guarded
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return self.entry(self.must(inode))
+
+    @guarded
+    async def setattr(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        ino = InodeNo(inode)
+        if fields.update_size:
+            await self._resize(ino, attr.st_size)
+        changes = _changes(attr, fields)
+        if changes or not fields.update_size:
+            changes["ctime_ns"] = attr.st_ctime_ns if fields.update_ctime else now()
+            async with self.catalog.write():
+                await self._apply(self.must(inode), changes)
+        return self.entry(self.must(inode))
+
+    async def _resize(self, ino: InodeNo, size: int) -> None:
+        if not self.must(ino).is_file:
+            raise FUSEError(errno.EINVAL)
+        live = self.files.hold(ino)
+        try:
+            await self.files.truncate(live, size)
+        finally:
+            self.files.drop(live)
+
+    async def _apply(self, old: Attr, changes: dict[str, Any]) -> None:
+        """Inside a transaction."""
+        mode = changes.get("mode")
+        if mode is not None:
+            changes["mode"] = stat.S_IFMT(old.mode) | mode
+            if old.ino not in self.lookups.bare:
+                value = self.catalog.xattrs.get(old.ino, ACCESS)
+                acl = None if value is None else Acl.parse(value)
+                if acl is not None:
+                    self.catalog.xattrs.set(old.ino, ACCESS, acl.with_mode(mode).value())
+        self.folder_rules.pop(old.ino, None)
+        await self.files.setattr(old.ino, old._replace(**changes))
+
+    @guarded
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        if self._statfs is None or trio.current_time() - self._statfs[0] > _STATFS_SECONDS:
+            space = await clock.blocking(self._space)
+            self._statfs = trio.current_time(), _statvfs(*space, await self._count())
+        return self._statfs[1]
+
+    def _space(self) -> tuple[int, int]:
+        """Bytes of all pools and those free, filesystems shared by pools counted once; blocking."""
+        total = free = 0
+        seen: set[int] = set()
+        for pool in self.files.pools:
+            device = os.stat(pool.path).st_dev
+            if pool.capacity is None and device in seen:
+                continue
+            seen.add(device)
+            usage = pool.usage()
+            total += usage.capacity
+            free += max(usage.capacity - usage.used, 0)
+        return total, free
+
+    async def _count(self) -> int:
+        if self._inodes is None or trio.current_time() - self._inodes[0] > _COUNT_SECONDS:
+            count = await self.catalog.read(lambda reports: reports.inode_count())
+            self._inodes = trio.current_time(), count
+        return self._inodes[1]
+
+
+def _changes(attr: EntryAttributes, fields: SetattrFields) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if fields.update_mode:
+        changes["mode"] = stat.S_IMODE(attr.st_mode)
+    if fields.update_uid:
+        changes["uid"] = attr.st_uid
+    if fields.update_gid:
+        changes["gid"] = attr.st_gid
+    if fields.update_atime:
+        changes["atime_ns"] = attr.st_atime_ns
+    if fields.update_mtime:
+        changes["mtime_ns"] = attr.st_mtime_ns
+    return changes
+
+
+def _statvfs(total: int, free: int, inodes: int) -> StatvfsData:
+    data = StatvfsData()
+    data.f_bsize = data.f_frsize = _STATFS_BLOCK
+    data.f_blocks = total // _STATFS_BLOCK
+    data.f_bfree = data.f_bavail = free // _STATFS_BLOCK
+    data.f_files = inodes + _INODES_LEFT
+    data.f_ffree = data.f_favail = _INODES_LEFT
+    data.f_namemax = NAME_BYTES
+    return data

@@ -1,0 +1,133 @@
+"""What all groups of handlers share: the rooms below, the tables in memory, and how an inode looks.
+
+The handlers are mixins of `Operations`; this is their common base.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FUSEError
+
+from .. import clock
+from ..config import Config
+from ..engine.files import Files
+from ..types import Attr, InodeNo
+from .acl import Acl
+from .handles import Handles
+from .lookups import Lookups
+from .ports import Control
+from .waits import Waits
+
+BLOCK_SIZE = 64 * 1024
+"""st_blksize: what programs that use stdio write at once, so that a request is worth its price."""
+_FOLDERS = 4096
+
+
+class FolderRules:
+    """What a new inode takes over from its folder."""
+
+    __slots__ = ("acl", "gid", "setgid")
+
+    def __init__(self, attr: Attr, acl: Acl | None) -> None:
+        self.setgid = bool(attr.mode & stat.S_ISGID)
+        self.gid = attr.gid
+        self.acl = acl
+
+
+class Core(pyfuse3.Operations):
+    """State of the mount.
+
+    Attributes:
+        files, catalog, config, control: the rooms below.
+        handles: open files and folders.
+        lookups: inodes the kernel knows.
+        waits: requests that wait for a disc.
+        folder_rules: a cache of what new inodes inherit, dropped when a folder's attributes change.
+    """
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+    enable_acl = True
+
+    def __init__(self, files: Files, config: Config, control: Control | None) -> None:
+        super().__init__()
+        self.files = files
+        self.catalog = files.catalog
+        self.config = config
+        self.control = control
+        self.handles = Handles()
+        self.lookups = Lookups(files)
+        self.waits = Waits()
+        self.folder_rules: dict[int, FolderRules] = {}
+        self._entry_timeout = config.fs.entry_timeout
+        self._attr_timeout = config.fs.attr_timeout
+        self.keep_ns = int(config.trash.keep * 1e9)
+
+    def must(self, ino: int) -> Attr:
+        """The inode. Raises FUSEError ESTALE: the kernel, or an NFS client, knows a dead one."""
+        attr = self.files.attr(InodeNo(ino))
+        if attr is None:
+            raise FUSEError(errno.ESTALE)
+        return attr
+
+    def entry(self, attr: Attr) -> EntryAttributes:
+        """The inode as the kernel wants it."""
+        entry = EntryAttributes()
+        entry.st_ino = attr.ino
+        entry.st_mode = attr.mode
+        entry.st_nlink = attr.nlink
+        entry.st_uid = attr.uid
+        entry.st_gid = attr.gid
+        if attr.rdev:
+            entry.st_rdev = attr.rdev
+        entry.st_size = attr.size
+        entry.st_blksize = BLOCK_SIZE
+        entry.st_blocks = attr.blocks
+        entry.st_atime_ns = attr.atime_ns
+        entry.st_mtime_ns = attr.mtime_ns
+        entry.st_ctime_ns = attr.ctime_ns
+        entry.entry_timeout = self._entry_timeout
+        entry.attr_timeout = self._attr_timeout
+        return entry
+
+    def known(self, attr: Attr) -> EntryAttributes:
+        """As `entry`, for an answer that counts as a lookup."""
+        self.lookups.add(attr.ino)
+        return self.entry(attr)
+
+    def drop_name(self, attr: Attr, parent: int, name: bytes, now_ns: int) -> None:
+        """Inside the transaction that took a name away: into the trash if it was the last."""
+        self.files.touch_links(attr)
+        if attr.nlink == 0 and self.keep_ns:
+            self.catalog.trash.put(attr.ino, InodeNo(parent), name, now_ns, self.keep_ns)
+
+    def unnamed(self, attr: Attr) -> None:
+        """After that transaction: delete the inode when nobody uses it and the trash has it not."""
+        if attr.nlink == 0:
+            self.folder_rules.pop(attr.ino, None)
+            if not self.keep_ns:
+                self.lookups.doom(attr.ino)
+
+    def rules(self, parent: int) -> FolderRules:
+        """What a new inode in a folder inherits."""
+        found = self.folder_rules.get(parent)
+        if found is None:
+            attr = self.must(parent)
+            value = self.catalog.xattrs.get(parent, DEFAULT)
+            found = FolderRules(attr, None if value is None else Acl.parse(value))
+            if len(self.folder_rules) >= _FOLDERS:
+                self.folder_rules.clear()
+            self.folder_rules[parent] = found
+        return found
+
+
+ACCESS = b"system.posix_acl_access"
+DEFAULT = b"system.posix_acl_default"
+
+
+def now() -> int:
+    """UTC nanoseconds for the times of inodes."""
+    return clock.now_ns()

@@ -1,0 +1,96 @@
+"""Handlers of open files: open, read, write, fsync, release.
+
+There is no flush handler: pyfuse3 answers ENOSYS once, and the kernel asks no more at each close.
+pyfuse3 sends a read's answer before anything else runs, so a buffer that is reused is safe.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import cast
+
+from pyfuse3 import FileInfo, FUSEError, RequestContext, get_sup_groups
+
+from ..engine.live import Live
+from ..engine.ranges import overlap
+from ..types import InodeNo, Range
+from .core import Core, now
+from .guard import guarded
+from .handles import Handle, writes
+
+
+class OpenFiles(Core):
+    """open, read, write, fsync, release."""
+
+    @guarded
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        write = writes(flags)
+        live = self.files.open(InodeNo(inode), write=write)
+        try:
+            if flags & os.O_TRUNC:
+                await self._cut(live, ctx)
+        except BaseException:
+            self.files.close(live, write=write)
+            raise
+        direct = bool(live.absent) and self.config.fs.migrated_open == "direct"
+        number = self.handles.add(Handle(live, flags, ctx, direct=direct))
+        return FileInfo(fh=number, direct_io=direct, keep_cache=True)
+
+    async def _cut(self, live: Live, ctx: RequestContext) -> None:
+        """O_TRUNC: the kernel sends no setattr for it, neither for the size nor the mode."""
+        await self.files.truncate(live, 0)
+        mode = live.attr.mode
+        if ctx.uid == 0 or not mode & (stat.S_ISUID | stat.S_ISGID):
+            return
+        mode &= ~stat.S_ISUID
+        if mode & stat.S_IXGRP or not in_group(ctx, live.attr.gid):
+            mode &= ~stat.S_ISGID
+        async with self.catalog.write():
+            await self.files.setattr(live.ino, live.attr._replace(mode=mode, ctime_ns=now()))
+
+    @guarded
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        handle = self.handles.files[fh]
+        live = handle.live
+        if not handle.noatime:
+            handle.noatime = True
+            self.files.accessed(live)
+        data = self.files.read_now(live, off, size)
+        if data is not None:
+            return cast(bytes, data)
+        if live.absent and handle.who.nfs:
+            await self._refuse_to_wait(handle, Range(off, off + size))
+        with self.waits.waiting():
+            return await self.files.read(live, off, size, handle.who)
+
+    async def _refuse_to_wait(self, handle: Handle, wanted: Range) -> None:
+        """A thread of nfsd is never held: it makes of EAGAIN that the client tries again later."""
+        if overlap(handle.live.absent, wanted):
+            if self.control is not None:
+                await self.control.recall(handle.live.ino, handle.who)
+            raise FUSEError(errno.EAGAIN)
+
+    @guarded
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self.files.write(self.handles.files[fh].live, off, buf)
+
+    @guarded
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self.files.fsync(self.handles.files[fh].live)
+
+    @guarded
+    async def release(self, fh: int) -> None:
+        handle = self.handles.files.pop(fh)
+        self.files.close(handle.live, write=handle.write)
+        if handle.live.attr.nlink == 0:
+            self.lookups.look(handle.live.ino)
+
+
+def in_group(ctx: RequestContext, gid: int) -> bool:
+    """Whether the caller is a member of the group."""
+    try:
+        return ctx.gid == gid or gid in get_sup_groups(ctx.pid)
+    except OSError:  # it is gone, or in another pid namespace
+        return False
