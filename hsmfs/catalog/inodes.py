@@ -136,6 +136,13 @@ class Inodes:
         """A number never given before, for a row that comes later (`insert_as`)."""
         return self._number()
 
+    def pass_number(self, ino: int) -> None:
+        """Never give this number, nor a smaller one: it is in use somewhere."""
+        if ino >= self._ceiling:
+            self._ceiling = ino + 1
+            self._db.execute(_CEILING, (self._ceiling,))
+        self._next = max(self._next, ino + 1)
+
     def insert_as(self, attr: Attr) -> Attr:
         """A new inode under a number that was reserved, with all that attr says but the order."""
         seq = self.next_seq()

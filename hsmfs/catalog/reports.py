@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..states import CopyState, FileState
-from ..types import ROOT, Attr, InodeNo
+from ..types import ROOT, Attr, InodeNo, PoolId
+from .adoptions import Adoptions
 from .connection import Database
 from .copies import Copies
 from .inodes import PREFIXED, Inodes
@@ -85,6 +86,29 @@ class Reports:
         )
         for row in self.db.execute(sql, (*values, limit)):
             yield Attr(*row)
+
+    def regular(self, after: int, limit: int) -> list[Attr]:
+        """All regular files, in the trash or not, in the order of numbers greater than after."""
+        rows = self.db.execute(
+            f"SELECT {PREFIXED} FROM inodes i WHERE i.ino > ? AND i.state IS NOT NULL"
+            " ORDER BY i.ino LIMIT ?",
+            (after, limit),
+        )
+        return [Attr(*row) for row in rows]
+
+    def not_in_pool(self, pool: PoolId, inos: Sequence[InodeNo]) -> list[InodeNo]:
+        """Those of inos that are no regular files of the pool and not just moving into it."""
+        adoptions = Adoptions(self.db)
+        return [
+            ino
+            for ino in inos
+            if ((attr := self.inodes.get_raw(ino)) is None or attr.pool != pool or not attr.is_file)
+            and not adoptions.intended(ino)
+        ]
+
+    def ino_ceiling(self) -> int:
+        """No inode number from here on was ever given."""
+        return self.db.execute("SELECT value FROM meta WHERE key = 'ino_ceiling'").get or 1
 
     def by_state(self) -> dict[FileState, tuple[int, int]]:
         """Files and bytes in each state."""
