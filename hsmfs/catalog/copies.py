@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..states import CopyState, VolumeState
 from ..types import CopyId, DataVersion, Digest, InodeNo, StoredPart, VolumeId
@@ -33,6 +34,16 @@ class Copy:
     copy_no: int
     state: CopyState
     where: StoredPart
+
+
+class Validated(NamedTuple):
+    """A part that just became valid."""
+
+    ino: InodeNo
+    version: DataVersion
+    copy_no: int
+    sector: int
+    stored: int
 
 
 def _copy(row: tuple) -> Copy:  # type: ignore[type-arg]
@@ -156,6 +167,13 @@ class Copies:
         for copy in copies:
             self._db.execute("UPDATE copies SET state = ? WHERE id = ?", (int(state), copy))
 
+    def damage(self, copy: CopyId) -> None:
+        """A valid part does not read any more; a dead one stays dead."""
+        self._db.execute(
+            "UPDATE copies SET state = ? WHERE id = ? AND state = ?",
+            (int(CopyState.DAMAGED), copy, int(CopyState.VALID)),
+        )
+
     def drop_pending(self, volume: VolumeId, limit: int) -> int:
         """Forget up to limit parts of a burn that failed; how many there were."""
         self._db.execute(
@@ -165,15 +183,15 @@ class Copies:
         )
         return int(self._db.changes())
 
-    def validate(self, volume: VolumeId, limit: int) -> list[tuple[InodeNo, DataVersion, int]]:
-        """Make up to limit pending parts of a verified volume valid; (ino, version, sector)."""
+    def validate(self, volume: VolumeId, limit: int) -> list[Validated]:
+        """Make up to limit pending parts of a verified volume valid."""
         rows = self._db.execute(
             "UPDATE copies SET state = ? WHERE id IN"
             " (SELECT id FROM copies WHERE volume = ? AND state = ? ORDER BY sector LIMIT ?)"
-            " RETURNING ino, version, sector",
+            " RETURNING ino, version, copy_no, sector, stored",
             (int(CopyState.VALID), volume, int(CopyState.PENDING), limit),
-        )
-        return rows.fetchall()  # type: ignore[no-any-return]
+        ).fetchall()
+        return [Validated(*row) for row in rows]
 
     def pending_of(self, volume: VolumeId, after: tuple[int, int], limit: int) -> list[Copy]:
         """Pending parts on a volume in the order of (sector, id), greater than after."""

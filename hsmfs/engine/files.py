@@ -35,12 +35,14 @@ class Files(Residency):
     Attributes:
         wait_for: set by the recaller; how a reader waits for absent bytes.
         make_room: set by the releaser; asked before ENOSPC is given.
+        rewritten: set by the recaller; a file that is not all on disk begins a new version.
     """
 
     def __init__(self, catalog: Catalog, pools: Pools) -> None:
         super().__init__(catalog, pools)
         self.wait_for: Wait = _nobody_recalls
         self.make_room: MakeRoom = _no_room
+        self.rewritten: Callable[[InodeNo], None] = lambda ino: None
         self._pressure = pressure.WritePressure()
         self._buffer = memoryview(bytearray(1 << 20))
 
@@ -251,6 +253,8 @@ class Files(Residency):
         crash.point("files.new_version.committed")
         await self.catalog.sync()
         crash.point("files.new_version.synced")
+        if live.absent:
+            self.rewritten(live.ino)
 
     async def truncate(self, live: Live, size: int) -> None:
         """Make the file size bytes long; recalls nothing. Raises PosixError."""

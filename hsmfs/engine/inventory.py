@@ -49,19 +49,20 @@ class CatalogJournal:
 
     async def begin(self, barcode: Barcode, src: ElementAddress, dst: ElementAddress) -> int:
         """Write the move down; it survives a power cut when this returns."""
+        crash.point("move.begin.before")
         async with self._catalog.write():
             token = self._catalog.volumes.begin_move(barcode, src, dst, clock.now_ns())
-        crash.point("library.move.committed")
+        crash.point("move.begin.committed")
         await self._catalog.sync()
-        crash.point("library.move.begin")
+        crash.point("move.begin.synced")
         return token
 
     async def finish(self, token: int, ok: bool) -> None:
         """Tick the move off."""
-        crash.point("library.move.moved")
+        crash.point("move.finish.before")
         async with self._catalog.write():
             self._catalog.volumes.finish_move(token, ok, clock.now_ns())
-        crash.point("library.move.finished")
+        crash.point("move.finish.committed")
 
     def open_moves(self) -> Sequence[OpenMove]:
         """Moves that were begun and not ticked off."""

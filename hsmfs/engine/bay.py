@@ -1,0 +1,116 @@
+"""A drive and what is going on in it, and the claims that wait for drives: plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import trio
+
+from ..catalog.queues import RecallClass
+from ..errors import Conflict, DriveError, HsmError
+from ..library.ports import Drive
+from ..types import Barcode, VolumeId
+from .schedule import Purpose
+from .session import Session
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Claim:
+    """Someone who wants a disc in a drive."""
+
+    id: int
+    volume: VolumeId
+    barcode: Barcode
+    purpose: Purpose
+    urgency: RecallClass
+    bytes: int
+    who: str
+    since: float
+    not_before: float = 0.0
+    failures: int = 0
+    """Drives that failed, and refusals of the robot, while serving it."""
+    again: bool = False
+    """All drives failed: those that did may be tried once more."""
+    bay: Bay | None = None
+    session: Session | None = None
+    error: HsmError | None = None
+    ready: trio.Event = field(default_factory=trio.Event)
+    done: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def waiting(self) -> bool:
+        return self.bay is None and not self.ready.is_set()
+
+    def fail(self, error: HsmError) -> None:
+        """Tell the one who waits that the disc cannot be had."""
+        if not self.ready.is_set():
+            self.error = error
+            self.ready.set()
+
+
+@dataclass(slots=True)
+class Bay:
+    """One drive. `calls` counts calls into the drive that have not come back."""
+
+    drive: Drive
+    up: bool = True
+    reason: str = ""
+    claim: Claim | None = None
+    emptying: bool = False
+    calls: int = 0
+    checked: VolumeId | None = None
+    """The disc whose label was read since it was loaded."""
+    holds_fast: VolumeId | None = None
+    """A disc that the drive does not give back."""
+
+    @property
+    def busy(self) -> bool:
+        return self.claim is not None or self.emptying or self.calls > 0
+
+    async def call(
+        self,
+        nursery: trio.Nursery,
+        limit: float,
+        what: str,
+        f: Callable[[], Awaitable[T]],
+        poke: Callable[[], None],
+    ) -> T:
+        """f, but a DriveError after limit seconds although f goes on; then the bay stays busy.
+
+        A thread that waits for a device cannot be ended, so it is left alone in a task of its own.
+        """
+        result: list[T] = []
+        faults: list[Exception] = []
+        over = trio.Event()
+
+        async def run() -> None:
+            try:
+                result.append(await f())
+            except Exception as fault:  # handed to the caller below, whatever it is
+                faults.append(fault)
+            finally:
+                self.calls -= 1
+                over.set()
+                poke()
+
+        self.calls += 1
+        nursery.start_soon(run)
+        with trio.move_on_after(limit):
+            await over.wait()
+        if faults:
+            raise faults[0]
+        if over.is_set() and not result:
+            raise Conflict("the library is being stopped")
+        if not result:
+            raise DriveStuck(f"drive {self.drive.name} has not ended {what} for {limit:.0f} s")
+        return result[0]
+
+
+class DriveStuck(DriveError):
+    """A drive does not answer any more."""
+
+    default_next = "it was taken down; switch it off and on, then 'hsmctl drive up'"

@@ -1,0 +1,73 @@
+"""Is the disc in the drive the one that its barcode says? Read before any use of it.
+
+A full disc must carry a VOLUME.json with the catalog's barcode and uuid; a disc to burn must be
+blank. Whatever else is found is flagged, and nothing is read from it or written to it.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from .. import clock
+from ..catalog.catalog import Catalog
+from ..catalog.volumes import Volume
+from ..disc.layout import VolumeLabel
+from ..disc.reader import DiscReader
+from ..errors import ForeignDisc, MediaError, WrongVolume
+from ..library.ports import DiscStatus
+from ..states import VolumeState
+from ..types import SECTOR
+from .ledger import Ledger
+from .schedule import Purpose
+from .session import Session
+
+
+async def check_medium(
+    session: Session, purpose: Purpose, catalog: Catalog, ledger: Ledger
+) -> None:
+    """Return if the disc may be used for the purpose.
+
+    Raises MediaError for a half-burned disc (now damaged), WrongVolume (both discs are flagged) or
+    ForeignDisc.
+    """
+    volume, medium = session.volume, session.medium
+    if medium.status is DiscStatus.INCOMPLETE:
+        reason = f"a burn of disc {volume.barcode} was cut off"
+        await ledger.flag(volume.id, reason, VolumeState.DAMAGED)
+        raise MediaError(f"{reason}; nothing on it counts", next_step="take it out of the library")
+    if medium.blank:
+        if purpose is Purpose.BURN:
+            return
+        if volume.state is VolumeState.BURNING:
+            raise MediaError(f"disc {volume.barcode} is still blank", next_step="burn it")
+        raise await _wrong(ledger, volume, f"disc {volume.barcode} should be full and is blank")
+    try:
+        label = await read_label(session)
+    except ForeignDisc as error:
+        reason = f"disc {volume.barcode} was not written by hsmfs: {error.message}"
+        await ledger.flag(volume.id, reason)
+        raise ForeignDisc(reason) from error
+    if label.barcode != volume.barcode:
+        other = catalog.volumes.by_barcode(label.barcode)
+        message = f"the disc labelled {volume.barcode} is {label.barcode} inside"
+        if other is not None:
+            await ledger.flag(other.id, message)
+        raise await _wrong(ledger, volume, message)
+    if volume.uuid is None or label.uuid != volume.uuid:
+        what = "should be blank and is full" if volume.uuid is None else "has another uuid inside"
+        raise await _wrong(ledger, volume, f"disc {volume.barcode} {what}")
+
+
+async def read_label(session: Session) -> VolumeLabel:
+    """VOLUME.json of the disc. Raises ForeignDisc, UnreadableSector, DriveError."""
+    sectors = session.medium.written_bytes // SECTOR
+
+    def read_at(sector: int, count: int) -> bytes:
+        return trio.from_thread.run(session.read, sector, count)
+
+    return await clock.blocking(lambda: DiscReader(read_at, sectors).label, clock.MEDIA)
+
+
+async def _wrong(ledger: Ledger, volume: Volume, message: str) -> WrongVolume:
+    await ledger.flag(volume.id, message)
+    return WrongVolume(message)

@@ -1,0 +1,125 @@
+"""The health ledger at work: who is blamed for a failure, and what follows from it.
+
+Attempts of this run are kept in memory and judged by `library.health`; counts and states go to the
+catalog. A blamed drive is taken down, a blamed disc becomes suspect.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from .. import logs
+from ..catalog.catalog import Catalog
+from ..catalog.volumes import Volume
+from ..errors import HsmError
+from ..library.health import Attempt, Blame, blame
+from ..library.ports import Drive
+from ..states import VOLUME_TRANSITIONS, VolumeState
+from ..types import Barcode, VolumeId
+from .events import Events
+
+log = logs.get(__name__)
+KEPT = 1000
+"""Attempts remembered."""
+
+
+class Ledger:
+    """Counts loads and errors, and acts on them.
+
+    Attributes:
+        take_down: called with a drive's serial number and the reason when it is blamed.
+    """
+
+    def __init__(self, catalog: Catalog, events: Events) -> None:
+        self._catalog = catalog
+        self._events = events
+        self._history: deque[Attempt] = deque(maxlen=KEPT)
+        self._failed: dict[tuple[str, Barcode], bool] = {}
+        self.take_down: Callable[[str, str], None] = lambda serial, reason: None
+
+    def may_pair(self, serial: str, barcode: Barcode) -> bool:
+        """Whether the disc may be tried in the drive: not if their last try together failed."""
+        return (serial, barcode) not in self._failed
+
+    def forgive(self, serial: str) -> None:
+        """The drive was repaired: its past says nothing any more."""
+        self._failed = {pair: w for pair, w in self._failed.items() if pair[0] != serial}
+        kept = [a for a in self._history if a.drive != serial]
+        self._history.clear()
+        self._history.extend(kept)
+
+    async def loaded(self, drive: Drive, volume: Volume) -> None:
+        """The disc was loaded in the drive."""
+        async with self._catalog.write():
+            self._catalog.volumes.count(volume.id, loads=1)
+            self._catalog.volumes.count_drive(drive.serial, loads=1)
+
+    async def went_well(self, drive: Drive, volume: Volume) -> None:
+        """The disc was read or written in the drive; accuses drives in which it failed."""
+        self._failed.pop((drive.serial, volume.barcode), None)
+        self._history.append(Attempt(drive.serial, volume.barcode, True))
+        for serial, barcode in [pair for pair in self._failed if pair[1] == volume.barcode]:
+            if blame(self._history, serial, barcode) is Blame.DRIVE:
+                writing = self._failed.pop((serial, barcode))
+                await self._blame_drive(
+                    serial, f"failed on disc {barcode}, which drive {drive.name} took", writing
+                )
+
+    async def failed(
+        self, drive: Drive, volume: Volume, error: HsmError, *, writing: bool = False
+    ) -> None:
+        """The disc failed in the drive; blames one of them if there is evidence."""
+        self._failed[drive.serial, volume.barcode] = writing
+        self._history.append(Attempt(drive.serial, volume.barcode, False))
+        verdict = blame(self._history, drive.serial, volume.barcode)
+        log.warning(
+            "drive or disc failed", drive=drive.name, volume=volume.barcode,
+            blamed=verdict.value, error=error.message,
+        )  # fmt: skip
+        self._events.emit(
+            "media_error", drive=drive.name, volume=volume.barcode, blamed=verdict.value,
+            error=error.message,
+        )  # fmt: skip
+        if verdict is Blame.DRIVE:
+            await self._blame_drive(drive.serial, error.message, writing)
+        elif verdict is Blame.MEDIUM:
+            async with self._catalog.write():
+                self._catalog.volumes.count(volume.id, reads=not writing, writes=writing)
+            await self.flag(volume.id, error.message)
+
+    async def unreadable(self, drive: Drive, volume: Volume, error: HsmError) -> None:
+        """Sectors of the disc do not read, or read wrong, in a drive that goes on working."""
+        self._history.append(Attempt(drive.serial, volume.barcode, False))
+        log.warning("unreadable", drive=drive.name, volume=volume.barcode, error=error.message)
+        self._events.emit(
+            "unreadable", drive=drive.name, volume=volume.barcode, error=error.message
+        )
+        if blame(self._history, drive.serial, volume.barcode) is Blame.DRIVE:
+            await self._blame_drive(drive.serial, error.message, writing=False)
+            return
+        async with self._catalog.write():
+            self._catalog.volumes.count(volume.id, reads=1)
+        await self.flag(volume.id, error.message)
+
+    async def flag(
+        self, volume: VolumeId, reason: str, state: VolumeState = VolumeState.SUSPECT
+    ) -> None:
+        """Mark a disc suspect (or worse) with the reason, if it is not worse already."""
+        found = self._catalog.volumes.get(volume)
+        if found is None:
+            return
+        if state is VolumeState.SUSPECT and found.state is VolumeState.BLANK:
+            state = VolumeState.DAMAGED
+        if state not in VOLUME_TRANSITIONS[found.state] or found.state is VolumeState.DAMAGED:
+            return
+        async with self._catalog.write():
+            self._catalog.volumes.set_state(volume, state, reason)
+        self._events.emit(
+            "volume_state", volume=found.barcode, state=state.name.lower(), reason=reason
+        )
+
+    async def _blame_drive(self, serial: str, reason: str, writing: bool) -> None:
+        async with self._catalog.write():
+            self._catalog.volumes.count_drive(serial, reads=not writing, writes=writing)
+        self.take_down(serial, reason)

@@ -1,0 +1,93 @@
+"""A disc in a drive, given to one user: reads and burns with the ledger kept."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from .. import crash
+from ..catalog.queues import RecallClass
+from ..catalog.volumes import Volume
+from ..errors import DriveError, UnreadableSector
+from ..library.ports import Drive, MediumInfo, Progress
+from .ledger import Ledger
+
+T = TypeVar("T")
+Within = Callable[[Callable[[], Awaitable[bytes]]], Awaitable[bytes]]
+"""Runs a drive's call with a deadline; raises DriveError when it passes."""
+
+
+class Session:
+    """Made by `Mounts.use`; ends with it.
+
+    Attributes:
+        drive: the drive, of which no one else makes use meanwhile.
+        volume: the disc as the catalog had it when it was given out.
+        medium: what the drive says of the disc.
+        urgency: of the work done here; may be raised or lowered by the user.
+        broken: the drive failed; end the session.
+    """
+
+    def __init__(
+        self,
+        drive: Drive,
+        volume: Volume,
+        medium: MediumInfo,
+        urgency: RecallClass,
+        *,
+        ledger: Ledger,
+        within: Within,
+        wanted: Callable[[Session], bool],
+    ) -> None:
+        self.drive, self.volume, self.medium, self.urgency = drive, volume, medium, urgency
+        self.started = trio.current_time()
+        self.broken = False
+        self.worked = False
+        self._ledger = ledger
+        self._within = within
+        self._wanted = wanted
+
+    @property
+    def wanted_elsewhere(self) -> bool:
+        """Others wait for the drive, and are more urgent or the run cap is over; or it is down."""
+        return self._wanted(self)
+
+    async def read(self, sector: int, count: int) -> bytes:
+        """Exactly count sectors of 2048 bytes. Raises UnreadableSector, DriveError."""
+        try:
+            data = await self._within(lambda: self.drive.read(sector, count))
+        except UnreadableSector as error:
+            await self._ledger.unreadable(self.drive, self.volume, error)
+            raise
+        except DriveError as error:
+            self.broken = True
+            await self._ledger.failed(self.drive, self.volume, error)
+            raise
+        self.worked = True
+        return data
+
+    async def accuse(self, error: UnreadableSector) -> None:
+        """What was read is not what was written: disc or drive is blamed."""
+        await self._ledger.unreadable(self.drive, self.volume, error)
+
+    async def burn(self, image: Path, on_progress: Progress) -> None:
+        """Burn the image and close the disc; a cancellation waits for the end.
+
+        Raises as `library.ports.Drive.burn`.
+        """
+        crash.point("mounts.burn.start")
+        try:
+            with trio.CancelScope(shield=True):
+                await self.drive.burn(image, on_progress)
+        except DriveError as error:
+            self.broken = True
+            await self._ledger.failed(self.drive, self.volume, error, writing=True)
+            raise
+        finally:
+            if self.drive.loaded is not None:
+                self.medium = self.drive.loaded
+        self.worked = True
+        crash.point("mounts.burn.end")
