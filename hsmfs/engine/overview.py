@@ -293,6 +293,15 @@ def volume_named(engine: Engine, barcode: str) -> Volume:
     return volume
 
 
+def drive_named(engine: Engine, name: str) -> str:
+    """The serial number of the drive with that name or serial number. Raises NotFound."""
+    for drive in engine.library.drives:
+        if name in (drive.name, drive.serial):
+            return drive.serial
+    known = ", ".join(drive.name for drive in engine.library.drives)
+    raise NotFound(f"no drive {name}", next_step=f"the library has {known}")
+
+
 def failures(
     engine: Engine, faults: Mapping[InodeNo, Exception] | Iterable[tuple[InodeNo, Exception]]
 ) -> list[views.Failure]:

@@ -21,8 +21,8 @@ from ..pool.pools import Pools
 from ..watchdog import LoopWatch
 from .events import Events
 from .files import Files
-from .inventory import Inventory
 from .journal import CatalogJournal
+from .mounts import Mounts
 from .supervise import Worker, supervise
 from .views import WorkerView
 
@@ -57,15 +57,14 @@ class Engine:
         self.stop_asked = trio.Event()
         self.events = Events()
         self.robot = Robot(library, CatalogJournal(catalog))
-        self.inventory = Inventory(catalog, library, self.robot, self.events)
         self.files = Files(catalog, pools)
-        self._workers: list[Worker] = []
+        self.mounts = Mounts(catalog, library, self.robot, self.events, config)
+        self._workers = [Worker("mounts", self.mounts.run)]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Recover, start the workers, and stop them cleanly at the end."""
         recovered = await self.files.recover()
-        await self.inventory.sync()
         log.info("engine started", recovered_files=recovered)
         async with trio.open_nursery() as nursery:
             for worker in self._workers:

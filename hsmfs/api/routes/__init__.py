@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import status
+from . import events, library, names, orders, status
 
-ROUTERS: tuple[APIRouter, ...] = (status.router,)
+ROUTERS: tuple[APIRouter, ...] = (
+    status.router,
+    names.router,
+    orders.router,
+    library.router,
+    events.router,
+)

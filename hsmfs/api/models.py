@@ -1,0 +1,128 @@
+"""Bodies of the API's orders; answers are the views of the engine.
+
+A path is given as text or, if its bytes are not UTF-8, as base64; one of the two is enough.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..limits import COPIES
+
+
+class Body(BaseModel):
+    """A JSON object without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PathRef(Body):
+    """A path from the namespace's root."""
+
+    path: str | None = None
+    path_b64: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> PathRef:
+        self.raw()
+        return self
+
+    def raw(self) -> bytes:
+        """The path's bytes. Raises ValueError."""
+        if self.path_b64 is not None:
+            try:
+                return base64.b64decode(self.path_b64, validate=True)
+            except binascii.Error as fault:
+                raise ValueError(f"path_b64 is not base64: {fault}") from fault
+        if self.path is None:
+            raise ValueError("path or path_b64 is needed")
+        return self.path.encode("utf-8", "surrogateescape")
+
+
+Paths = Annotated[list[PathRef], Field(min_length=1, max_length=100_000)]
+
+
+class PathsOrder(Body):
+    """An order about files; a folder stands for all files below it."""
+
+    paths: Paths
+
+
+class ArchiveOrder(PathsOrder):
+    """Put files on discs."""
+
+    copies: Annotated[int, Field(ge=1, le=COPIES)] | None = None
+    """None: what the policies or the configuration say."""
+    now: bool = False
+    """Burn what waits, also if the discs do not become full."""
+    release: bool = False
+    wait: bool = False
+
+
+class RecallOrder(PathsOrder):
+    """Bring files in from discs."""
+
+    urgency: Literal["interactive", "standard", "bulk"] = "standard"
+    wait: bool = False
+
+
+class PinOrder(PathsOrder):
+    """Keep files on disk, or no longer."""
+
+    pinned: bool = True
+
+
+class FailOrder(Body):
+    """End waits with EIO: those of a file, a volume, a process or a user, or all of them."""
+
+    ino: int | None = None
+    volume: str | None = None
+    pid: int | None = None
+    uid: int | None = None
+    everyone: bool = False
+
+    @model_validator(mode="after")
+    def _some(self) -> FailOrder:
+        if not self.everyone and self.ino is self.volume is self.pid is self.uid is None:
+            raise ValueError("say whose waits to end, or everyone = true")
+        return self
+
+
+class MoveOrder(Body):
+    """Move a disc to an element of the library."""
+
+    barcode: str
+    address: Annotated[int, Field(ge=0, le=65_535)]
+
+
+class DriveOrder(Body):
+    """Take a drive up or down."""
+
+    state: Literal["up", "down"]
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class AdoptOrder(Body):
+    """Take the tree in a folder of this machine into the namespace, or give it back."""
+
+    source: PathRef
+    target: PathRef | None = None
+    undo: bool = False
+
+
+class RestoreOrder(Body):
+    """Bring a deleted file back."""
+
+    ino: int
+    path: PathRef | None = None
+    """None: where it was."""
+
+
+class FsckOrder(Body):
+    """Compare catalog, pools, discs and queues."""
+
+    repair: bool = False

@@ -1,0 +1,68 @@
+"""The robot, its drives and its discs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from ...engine import overview
+from ...engine.views import Acted, DriveView, ElementView, VolumeView
+from ...types import Barcode, ElementAddress
+from ..deps import EngineDep
+from ..models import DriveOrder, MoveOrder
+
+router = APIRouter(tags=["library"])
+
+
+@router.get("/library")
+async def elements(engine: EngineDep) -> list[ElementView]:
+    """Every place in the library and what was last known to be in it."""
+    return overview.elements(engine)
+
+
+@router.post("/library/inventory")
+async def inventory(engine: EngineDep, rescan: bool = False) -> list[dict[str, Any]]:
+    """Ask the robot for everything, and say what was not as the catalog had it."""
+    found = await engine.mounts.inventory.sync(rescan=rescan)
+    return [
+        {"kind": d.kind.value, "barcode": d.barcode, "meaning": d.meaning} for d in found
+    ]
+
+
+@router.post("/library/move")
+async def move(engine: EngineDep, order: MoveOrder) -> Acted:
+    """Move a disc that is in no drive to an element."""
+    await engine.robot.move(Barcode(order.barcode), ElementAddress(order.address))
+    return Acted(detail={"barcode": order.barcode, "address": order.address})
+
+
+@router.get("/volumes")
+async def volumes(engine: EngineDep, state: str | None = None) -> list[VolumeView]:
+    """Discs by barcode, all or those in one state."""
+    found = await engine.catalog.read(lambda reports: reports.volumes.all())
+    shown = [overview.volume_view(engine, volume) for volume in found]
+    return [view for view in shown if state is None or view.state == state]
+
+
+@router.get("/volumes/{barcode}")
+async def volume(engine: EngineDep, barcode: str) -> VolumeView:
+    """One disc."""
+    return overview.volume_view(engine, overview.volume_named(engine, barcode))
+
+
+@router.get("/drives")
+async def drives(engine: EngineDep) -> list[DriveView]:
+    """The drives and their ledgers."""
+    return overview.drives(engine)
+
+
+@router.post("/drives/{name}")
+async def drive(engine: EngineDep, name: str, order: DriveOrder) -> Acted:
+    """Take a drive up or down, by its name or serial number."""
+    serial = overview.drive_named(engine, name)
+    if order.state == "up":
+        await engine.mounts.drive_up(serial)
+    else:
+        await engine.mounts.drive_down(serial, order.reason)
+    return Acted(detail={"drive": name, "state": order.state})

@@ -1,0 +1,84 @@
+"""Files by path: listing, everything known of one, why it waits, and the search for many."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from ...catalog.reports import Query as Search
+from ...engine import overview, search
+from ...engine.views import Info, Listing
+from ...errors import HsmError
+from ...states import FileState
+from ..deps import AttrDep, EngineDep
+from ..stream import lines
+
+router = APIRouter(tags=["files"])
+
+
+@router.get("/ls")
+async def ls(
+    engine: EngineDep, attr: AttrDep, after: int = 0, limit: Annotated[int, Query(ge=1)] = 1000
+) -> Listing:
+    """A page of a folder; go on with `after` = `next` of the page before. A file lists itself."""
+    return await overview.listing(engine, attr, after, limit)
+
+
+@router.get("/info")
+async def info(engine: EngineDep, attr: AttrDep) -> Info:
+    """Everything known of one file or folder."""
+    return overview.info(engine, attr)
+
+
+@router.get("/why")
+async def why(engine: EngineDep, attr: AttrDep) -> dict[str, Any]:
+    """What a reader of the file waits for: state, copies, volume, place in the queue, drive."""
+    return await engine.why(attr.ino)
+
+
+@router.get("/find")
+async def find(
+    engine: EngineDep,
+    state: Annotated[list[str] | None, Query()] = None,
+    modified_before_ns: int | None = None,
+    modified_after_ns: int | None = None,
+    accessed_before_ns: int | None = None,
+    min_size: int | None = None,
+    max_size: int | None = None,
+    uid: int | None = None,
+    gid: int | None = None,
+    volume: str | None = None,
+    pinned: bool | None = None,
+    name: Annotated[str | None, Query(description="pattern of the last component")] = None,
+    limit: Annotated[int | None, Query(ge=1)] = None,
+) -> StreamingResponse:
+    """Files that match, as JSON lines of Entry, in the order of inode numbers."""
+    query = Search(
+        states=tuple(_state(word) for word in state or ()),
+        modified_before_ns=modified_before_ns,
+        modified_after_ns=modified_after_ns,
+        accessed_before_ns=accessed_before_ns,
+        min_size=min_size,
+        max_size=max_size,
+        uid=uid,
+        gid=gid,
+        volume=None if volume is None else overview.volume_named(engine, volume).id,
+        pinned=pinned,
+    )
+    return lines(search.find(engine, query, name, limit))
+
+
+def _state(word: str) -> FileState:
+    try:
+        return FileState[word.upper()]
+    except KeyError:
+        known = ", ".join(state.name.lower() for state in FileState)
+        raise BadState(f"no state {word!r}", next_step=f"one of {known}") from None
+
+
+class BadState(HsmError):
+    """The word is none of the states of files."""
+
+    status, exit_code = 400, 2

@@ -1,0 +1,60 @@
+"""`find`: files by state, age, size, owner, volume and name, without a scan of the namespace.
+
+Pages are read in threads, each on a snapshot of its own, and come out as blocks of JSON lines: a
+million files found cost the event loop nothing but the passing on of the blocks.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from ..catalog.reports import Place, Query, Reports
+from .overview import state_of
+from .views import entry, plain
+
+if TYPE_CHECKING:
+    from .service import Engine
+
+PAGE = 2000
+
+
+async def find(
+    engine: Engine, query: Query, name: str | None, limit: int | None
+) -> AsyncIterator[bytes]:
+    """Blocks of JSON lines, each an Entry; at most limit lines."""
+    pattern = re.compile(fnmatch.translate(name).encode()) if name else None
+    place: Place | None = Place()
+    left = limit
+    while place is not None and (left is None or left > 0):
+        block, found, place = await engine.catalog.read(
+            lambda reports, place=place, left=left: _page(reports, query, pattern, place, left)
+        )
+        if block:
+            yield block
+        left = None if left is None else left - found
+
+
+def _page(
+    reports: Reports,
+    query: Query,
+    pattern: re.Pattern[bytes] | None,
+    place: Place,
+    left: int | None,
+) -> tuple[bytes, int, Place | None]:
+    """Lines of one page, how many, and the place to go on from; None at the end."""
+    cache = reports.path_cache()
+    out: list[str] = []
+    attrs, following = reports.page(query, place, PAGE)
+    for attr in attrs:
+        path = cache.path(attr.ino)
+        if path is None or (pattern and not pattern.match(path.rpartition(b"/")[2])):
+            continue
+        out.append(json.dumps(plain(entry(b"/" + path, attr, state_of(attr)))))
+        if left is not None and len(out) >= left:
+            break
+    block = "".join(f"{text}\n" for text in out).encode()
+    return block, len(out), following
