@@ -73,7 +73,9 @@ def compress(
     with source.open("rb", buffering=0) as plain, dest.open("wb", buffering=0) as out:
         size = os.fstat(plain.fileno()).st_size - offset if length is None else length
         done = 0
-        while done < size and (chunk := _pread(plain.fileno(), min(CHUNK, size - done), offset + done)):
+        while done < size and (
+            chunk := _pread(plain.fileno(), min(CHUNK, size - done), offset + done)
+        ):
             frame = compressor.compress(chunk)
             out.write(frame)
             sha.update(frame)

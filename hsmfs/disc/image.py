@@ -21,14 +21,23 @@ from pathlib import Path
 from hsmfs.disc.iso9660 import Entry, Iso
 from hsmfs.disc.layout import Key, Kind, Placed, StagedFile, VolumeLabel, ancestors, place
 from hsmfs.disc.manifest import (
-    CATALOG, MANIFEST, README, SUMS, VOLUME, write_manifest, write_volume,
+    CATALOG,
+    MANIFEST,
+    README,
+    SUMS,
+    VOLUME,
+    write_manifest,
+    write_volume,
 )
 from hsmfs.disc.sums import file_sums, readme, sums_line
 from hsmfs.errors import ConfigError, MediaError
 from hsmfs.types import SECTOR
 
 Progress = Callable[[int, int], None]
-"""(bytes written, bytes in all); what it raises ends the work and is passed on."""
+"""(bytes of files written, bytes of files in all), about twice a second.
+
+What it raises ends the work and is passed on.
+"""
 
 _CHARSET = "ISO-8859-1"
 """Given as both the local and the image's character set, every byte maps to itself."""
@@ -36,10 +45,14 @@ _COMPLIANCE = (
     "clear:iso_9660_level=3:deep_paths:long_paths:only_iso_version:always_gmt:new_rr:no_emul_toc"
 )
 _LATEST = (1 << 32) - 1
-_SPECIAL = {Kind.FIFO: stat.S_IFIFO, Kind.SOCKET: stat.S_IFSOCK, Kind.CHAR: stat.S_IFCHR,
-            Kind.BLOCK: stat.S_IFBLK}
+_SPECIAL = {
+    Kind.FIFO: stat.S_IFIFO,
+    Kind.SOCKET: stat.S_IFSOCK,
+    Kind.CHAR: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+}
 _SOME_PROBLEM = 32
-_WRITTEN = re.compile(rb"Writing:\s+sector\s+(\d+) of (\d+)|Writing:\s+(\d+)s\s+[\d.]+%")
+_WRITTEN = re.compile(rb": Writing: +(\d+)s ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +86,10 @@ def build_image(
     staging: Path,
     snapshot: Path | None = None,
     progress: Progress | None = None,
+    sync: bool = True,
     xorriso: str = "xorriso",
 ) -> ImageResult:
-    """Write the image of a volume to dest and sync it. Blocking.
+    """Write the image of a volume to dest, and sync it unless told not to. Blocking.
 
     staging is a folder for small files (manifest and the like), made and removed here; snapshot
     is put on the disc as CATALOG.sqlite.zst. Raises MediaError if xorriso fails (dest is then
@@ -90,8 +104,12 @@ def build_image(
         script = staging / "commands"
         with script.open("wb") as out:
             out.writelines(_commands(placed, staging, snapshot))
-        problems = _run(_arguments(xorriso, label, dest, script), dest, progress)
-        return _read_back(dest, placed, root_hash, problems)
+        total = sum(file.stored for file in files)
+        problems = _run(_arguments(xorriso, label, dest, script), dest, progress, total)
+        result = _read_back(dest, placed, root_hash, problems)
+        if sync:
+            _sync(dest)
+        return result
     except BaseException:
         dest.unlink(missing_ok=True)
         raise
@@ -149,9 +167,7 @@ def _commands(placed: Sequence[Placed], staging: Path, snapshot: Path | None) ->
     own = [(name.encode(), staging / name) for name in (MANIFEST, README, SUMS, VOLUME)]
     if snapshot is not None:
         own.append((CATALOG.encode(), snapshot))
-    names = [
-        (stored, item.file) for item in placed for stored in item.stored if stored is not None
-    ]
+    names = [(stored, item.file) for item in placed for stored in item.stored if stored is not None]
     names.sort(key=lambda pair: pair[0].split(b"/"), reverse=True)
     implied: set[bytes] = set()
     for number, (stored, file) in enumerate(names):
@@ -194,7 +210,14 @@ def _attributes(
     path: bytes, mode: int, uid: int, gid: int, mtime_ns: int | None
 ) -> Iterator[bytes]:
     word = _word(path)
-    yield b"-chown %d %s --\n-chgrp %d %s --\n-chmod 0%o %s --\n" % (uid, word, gid, word, mode, word)
+    yield b"-chown %d %s --\n-chgrp %d %s --\n-chmod 0%o %s --\n" % (
+        uid,
+        word,
+        gid,
+        word,
+        mode,
+        word,
+    )
     if mtime_ns is not None:
         yield b"-alter_date m-c =%d %s --\n" % (min(max(mtime_ns // 10**9, 0), _LATEST), word)
 
@@ -207,33 +230,77 @@ def _word(text: bytes) -> bytes:
 def _arguments(xorriso: str, label: VolumeLabel, dest: Path, script: Path) -> list[str]:
     volume_id = re.sub("[^A-Z0-9_]", "_", f"HSM_{label.barcode}".upper())[:32]
     return [
-        xorriso, "-no_rc", "-report_about", "UPDATE", "-abort_on", "FATAL",
-        "-return_with", "SORRY", str(_SOME_PROBLEM),
-        "-local_charset", _CHARSET, "-charset", _CHARSET,
-        "-backslash_codes", "with_quoted_input", "-iso_rr_pattern", "off", "-disk_pattern", "off",
-        "-follow", "off", "-hardlinks", "on", "-acl", "off", "-xattr", "off", "-md5", "off",
-        "-compliance", _COMPLIANCE, "-pacifier", "interval=0.5",
-        "-outdev", f"stdio:{os.path.abspath(dest)}", "-volid", volume_id,
-        "-application_id", "HSMFS DISC FORMAT 1", "-padding", "0", "-close", "on",
-        "-options_from_file", os.path.abspath(script), "-commit", "-end",
+        xorriso,
+        "-no_rc",
+        "-report_about",
+        "UPDATE",
+        "-abort_on",
+        "FATAL",
+        "-return_with",
+        "SORRY",
+        str(_SOME_PROBLEM),
+        "-local_charset",
+        _CHARSET,
+        "-charset",
+        _CHARSET,
+        "-backslash_codes",
+        "with_quoted_input",
+        "-iso_rr_pattern",
+        "off",
+        "-disk_pattern",
+        "off",
+        "-follow",
+        "off",
+        "-hardlinks",
+        "on",
+        "-acl",
+        "off",
+        "-xattr",
+        "off",
+        "-md5",
+        "off",
+        "-compliance",
+        _COMPLIANCE,
+        "-pacifier",
+        "interval=0.5",
+        "-outdev",
+        f"stdio:{os.path.abspath(dest)}",
+        "-volid",
+        volume_id,
+        "-application_id",
+        "HSMFS DISC FORMAT 1",
+        "-padding",
+        "0",
+        "-close",
+        "on",
+        "-stdio_sync",
+        "off",
+        "-options_from_file",
+        os.path.abspath(script),
+        "-end",
     ]
 
 
-def _run(arguments: list[str], dest: Path, progress: Progress | None) -> list[str]:
+def _run(arguments: list[str], dest: Path, progress: Progress | None, total: int) -> list[str]:
     """Run xorriso; its complaints are returned. Raises MediaError if it failed."""
     try:
         process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
         )
     except FileNotFoundError as error:
-        raise ConfigError(f"{arguments[0]} is not installed", next_step="apt install xorriso") from error
+        raise ConfigError(
+            f"{arguments[0]} is not installed", next_step="apt install xorriso"
+        ) from error
     problems: list[str] = []
     with process:
         try:
             assert process.stderr is not None
             for line in process.stderr:
-                _heed(line, problems, progress)
+                _heed(line, problems, progress, total)
         except BaseException:
             process.terminate()
             raise
@@ -247,10 +314,11 @@ def _run(arguments: list[str], dest: Path, progress: Progress | None) -> list[st
     return problems if process.returncode else []
 
 
-def _heed(line: bytes, problems: list[str], progress: Progress | None) -> None:
+def _heed(line: bytes, problems: list[str], progress: Progress | None, total: int) -> None:
     for piece in line.split(b"\r"):
-        if progress is not None and (match := _WRITTEN.search(piece)) and match[1]:
-            progress(int(match[1]) * SECTOR, int(match[2]) * SECTOR)
+        if match := _WRITTEN.search(piece):
+            if progress is not None:
+                progress(min(int(match[1]) * SECTOR, total), total)
         elif re.search(rb": (SORRY|MISHAP|FAILURE|FATAL|ABORT) :", piece):
             problems.append(piece.decode("utf-8", "replace").strip())
             del problems[:-20]
@@ -259,9 +327,8 @@ def _heed(line: bytes, problems: list[str], progress: Progress | None) -> None:
 def _read_back(
     dest: Path, placed: Sequence[Placed], root_hash: bytes, problems: list[str]
 ) -> ImageResult:
-    """Find each file in the finished image and make the image durable."""
+    """Find each file in the finished image."""
     with dest.open("rb") as image:
-        os.fsync(image.fileno())
         size = os.fstat(image.fileno()).st_size
         iso = Iso(lambda at, n: os.pread(image.fileno(), n * SECTOR, at * SECTOR), size // SECTOR)
         entries: dict[bytes, Entry] = {entry.path: entry for entry in iso.walk()}
@@ -283,11 +350,22 @@ def _read_back(
     return ImageResult(size, sectors, root_hash, tuple(changed))
 
 
+def _sync(dest: Path) -> None:
+    """Make the image and its name durable."""
+    for path, flags in ((dest, os.O_RDONLY), (dest.parent, os.O_RDONLY | os.O_DIRECTORY)):
+        fd = os.open(path, flags)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 def _blamed(placed: Sequence[Placed], problems: list[str]) -> Iterator[Key]:
     """The files that xorriso's complaints name; if they name none, the complaint is raised."""
     text = "\n".join(problems)
     blamed = [
-        item.file.key for item in placed
+        item.file.key
+        for item in placed
         if item.file.source is not None and os.fspath(item.file.source) in text
     ]
     if not blamed:

@@ -137,8 +137,15 @@ class Iso:
 
 def _longer(entry: Entry, more: int) -> Entry:
     return Entry(
-        entry.path, entry.mode, entry.uid, entry.gid, entry.nlink, entry.ino,
-        entry.sector, entry.size + more, entry.target,
+        entry.path,
+        entry.mode,
+        entry.uid,
+        entry.gid,
+        entry.nlink,
+        entry.ino,
+        entry.sector,
+        entry.size + more,
+        entry.target,
     )
 
 
@@ -192,7 +199,12 @@ class _Rock:
         elif sign == b"PX" and len(data) >= 32:
             mode, nlink, uid, gid = struct.unpack_from("<I4xI4xI4xI", data)
             self.mode = mode
-            self.owner = (uid, gid, nlink, struct.unpack_from("<I", data, 32)[0] if len(data) >= 40 else 0)
+            self.owner = (
+                uid,
+                gid,
+                nlink,
+                struct.unpack_from("<I", data, 32)[0] if len(data) >= 40 else 0,
+            )
         elif sign == b"SL":
             rest = data[1:]
             while len(rest) >= 2:

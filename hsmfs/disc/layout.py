@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-
 from pathlib import Path
 
 from hsmfs.types import CHUNK, DataVersion, Digest, InodeNo
@@ -70,7 +69,7 @@ class StagedFile:
     length: int = 0
     stored: int = 0
     stored_sha256: bytes | None = None
-    """Checksum of the stored bytes; None lets the image builder find it (by reading, if it must)."""
+    """Checksum of the stored bytes; None lets the image builder find it, by reading if it must."""
     compressed: bool = False
     frame_ends: tuple[int, ...] = ()
     target: bytes = b""
@@ -84,7 +83,9 @@ class StagedFile:
         if self.digest is None:
             raise ValueError(f"inode {self.ino}: a file needs its digest")
         if self.offset % CHUNK or self.offset + self.length > self.digest.size:
-            raise ValueError(f"inode {self.ino}: part {self.offset}+{self.length} is not whole chunks")
+            raise ValueError(
+                f"inode {self.ino}: part {self.offset}+{self.length} is not whole chunks"
+            )
         if not 1 <= self.part <= self.parts <= 9999 or (self.parts == 1) != (
             self.length == self.digest.size
         ):
@@ -157,7 +158,9 @@ def place(files: Sequence[StagedFile]) -> list[Placed]:
     return [Placed(file, stored[file.key]) for file in files]
 
 
-def _place_one(file: StagedFile, folders: set[bytes], taken: set[bytes]) -> tuple[bytes | None, ...]:
+def _place_one(
+    file: StagedFile, folders: set[bytes], taken: set[bytes]
+) -> tuple[bytes | None, ...]:
     result: list[bytes | None] = []
     for path in file.paths:
         name = FILES + b"/" + path + file.suffix

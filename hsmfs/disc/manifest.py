@@ -38,7 +38,8 @@ def manifest_line(item: Placed) -> bytes:
         "version": file.version,
         "kind": file.kind.value,
         "names": [
-            _named({}, "path", path) if stored is None
+            _named({}, "path", path)
+            if stored is None
             else _named(_named({}, "path", path), "stored", stored)
             for path, stored in zip(file.paths, item.stored, strict=True)
         ],
@@ -71,7 +72,10 @@ def _content(file: StagedFile) -> dict[str, Any]:
         line["chunks"] = [chunk.hex() for chunk in file.digest.chunks]
     if file.parts > 1:
         line["part"] = {
-            "part": file.part, "parts": file.parts, "offset": file.offset, "length": file.length
+            "part": file.part,
+            "parts": file.parts,
+            "offset": file.offset,
+            "length": file.length,
         }
     line["stored_size"] = file.stored
     if file.stored_sha256 is None:
@@ -91,7 +95,9 @@ def parse_line(line: bytes) -> Placed:
     try:
         return _parse(json.loads(line))
     except (KeyError, TypeError, ValueError) as error:
-        raise ForeignDisc(f"a line of {MANIFEST} is not readable: {error!r}: {line[:80]!r}") from error
+        raise ForeignDisc(
+            f"a line of {MANIFEST} is not readable: {error!r}: {line[:80]!r}"
+        ) from error
 
 
 def _parse(line: Mapping[str, Any]) -> Placed:
@@ -142,9 +148,7 @@ def _digest(line: Mapping[str, Any]) -> Digest:
     return Digest(whole, chunks, size)
 
 
-def write_volume(
-    label: VolumeLabel, *, files: int, stored: int, sums: Mapping[str, str]
-) -> bytes:
+def write_volume(label: VolumeLabel, *, files: int, stored: int, sums: Mapping[str, str]) -> bytes:
     """VOLUME.json; its own SHA-256 is the volume's root hash. sums: hex SHA-256 by file name."""
     volume = {
         "format": FORMAT,
@@ -152,8 +156,11 @@ def write_volume(
         "uuid": label.uuid,
         "barcode": label.barcode,
         "set": {
-            "name": label.set_name, "uuid": label.set_uuid,
-            "index": label.index, "k": label.k, "m": label.m,
+            "name": label.set_name,
+            "uuid": label.set_uuid,
+            "index": label.index,
+            "k": label.k,
+            "m": label.m,
         },
         "created_ns": label.created_ns,
         "created": datetime.fromtimestamp(label.created_ns // 10**9, UTC).isoformat(),
@@ -187,9 +194,17 @@ def read_volume(data: bytes) -> tuple[VolumeLabel, dict[str, Any]]:
             )
         group = volume["set"]
         label = VolumeLabel(
-            volume["uuid"], volume["barcode"], group["name"], group["uuid"], group["index"],
-            group["k"], group["m"], volume["created_ns"], volume["format_version"],
-            volume["previous_root"], volume["audit_head"],
+            volume["uuid"],
+            volume["barcode"],
+            group["name"],
+            group["uuid"],
+            group["index"],
+            group["k"],
+            group["m"],
+            volume["created_ns"],
+            volume["format_version"],
+            volume["previous_root"],
+            volume["audit_head"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ForeignDisc(f"{VOLUME} is not readable: {error!r}") from error

@@ -1,4 +1,4 @@
-"""Reading a volume back: who it is, what is on it, and bytes that were checked before they are given.
+"""Reading a volume back: who it is, what is on it, and bytes checked before they are given.
 
 Works on any function that reads whole sectors, so a drive and an image are the same to it. A recall
 needs `read_chunk` alone: no filesystem is looked at, only the catalog's sectors.
@@ -15,7 +15,15 @@ from typing import Any
 from hsmfs.disc.compress import decompress_chunk, seek_table
 from hsmfs.disc.iso9660 import Entry, Iso, ReadAt
 from hsmfs.disc.layout import Key, Kind, Placed, StagedFile, VolumeLabel
-from hsmfs.disc.manifest import CATALOG, MANIFEST, SUMS, VOLUME, parse_line, read_manifest, read_volume
+from hsmfs.disc.manifest import (
+    CATALOG,
+    MANIFEST,
+    SUMS,
+    VOLUME,
+    parse_line,
+    read_manifest,
+    read_volume,
+)
 from hsmfs.errors import ChecksumMismatch, ForeignDisc, MediaError, UnreadableSector
 from hsmfs.types import CHUNK, SECTOR, Digest, StoredPart, VolumeId
 
@@ -59,7 +67,9 @@ def read_chunk(part: StoredPart, index: int, digest: Digest, read_at: ReadAt) ->
     try:
         content = decompress_chunk(stored) if part.compressed else bytes(stored)
     except MediaError as error:
-        raise ChecksumMismatch(f"chunk {index} in sector {first}: {error.message}", first) from error
+        raise ChecksumMismatch(
+            f"chunk {index} in sector {first}: {error.message}", first
+        ) from error
     if hashlib.sha256(content).digest() != digest.chunks[index]:
         raise ChecksumMismatch(
             f"chunk {index}, {count} sectors from {first}, is not what was written", first
@@ -155,7 +165,9 @@ class DiscReader:
         first, skip = entry.sector + start // SECTOR, start % SECTOR
         data = read_at(first, -(-(skip + len(table)) // SECTOR))
         if data[skip : skip + len(table)] != table:
-            raise ChecksumMismatch(f"the seek table in sector {first} is not what was written", first)
+            raise ChecksumMismatch(
+                f"the seek table in sector {first} is not what was written", first
+            )
 
     def _sha256(self, entry: Entry) -> str:
         sha = hashlib.sha256()
@@ -181,7 +193,9 @@ class DiscReader:
                 problem = None if right else "it is not what was written"
             except UnreadableSector as error:
                 problem = error.message
-            yield Finding(name.encode(), None, entry.size, problem, entry.sector if problem else None)
+            yield Finding(
+                name.encode(), None, entry.size, problem, entry.sector if problem else None
+            )
 
     def _stored_part(self, item: Placed, volume: VolumeId) -> StoredPart:
         file = item.file
@@ -189,8 +203,15 @@ class DiscReader:
         if entry is None:
             raise ForeignDisc(f"{item.data!r} is in {MANIFEST} but not on the disc")
         return StoredPart(
-            volume, file.part, file.parts, file.offset, file.length, entry.sector, entry.size,
-            file.compressed, file.frame_ends,
+            volume,
+            file.part,
+            file.parts,
+            file.offset,
+            file.length,
+            entry.sector,
+            entry.size,
+            file.compressed,
+            file.frame_ends,
         )
 
     @cached_property

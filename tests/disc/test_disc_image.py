@@ -12,15 +12,35 @@ import pytest
 
 from hsmfs.disc.estimate import estimate_sectors
 from hsmfs.disc.layout import Kind, StagedFile, place
+from hsmfs.disc.reader import read_chunk
 from hsmfs.errors import ChecksumMismatch, ForeignDisc, MediaError
 from hsmfs.types import CHUNK, SECTOR, VolumeId
-from hsmfs.disc.reader import read_chunk
 
 ODD_NAMES = [
-    b"plain.txt", "影像/检查 一.dcm".encode(), b"bad\xff\xfe\x80utf8", b"n" * 255, b"\xe4" * 255,
-    b"new\nline", b"back\\slash", b'"quotes\' `$(x)`', b"-leading dash", b"--", b" ", b"*?[x]",
-    b"cr\rtail\r", b"tab\tbell\x07\x7f", b"semi;1", b"CASE", b"case", b".hidden", b"...", b"tail\\",
-    b"/".join([b"deep"] * 40) + b"/end", b"#comment", b"x\\n", b"\\x41",
+    b"plain.txt",
+    "影像/检查 一.dcm".encode(),
+    b"bad\xff\xfe\x80utf8",
+    b"n" * 255,
+    b"\xe4" * 255,
+    b"new\nline",
+    b"back\\slash",
+    b"\"quotes' `$(x)`",
+    b"-leading dash",
+    b"--",
+    b" ",
+    b"*?[x]",
+    b"cr\rtail\r",
+    b"tab\tbell\x07\x7f",
+    b"semi;1",
+    b"CASE",
+    b"case",
+    b".hidden",
+    b"...",
+    b"tail\\",
+    b"/".join([b"deep"] * 40) + b"/end",
+    b"#comment",
+    b"x\\n",
+    b"\\x41",
 ]
 
 
@@ -34,7 +54,9 @@ def odd_files(maker) -> list[StagedFile]:
     files.append(maker.other(Kind.DIR, b"empty folder", mode=0o2750))
     files.append(maker.other(Kind.DIR, b"link", mode=0o1777))
     files.append(maker.other(Kind.SYMLINK, b"sym", target=b"../a\xff b/./c", mode=0o777))
-    files.append(maker.other(Kind.SYMLINK, b"sym2", target=b"/abs/" + b"t" * 250 + b"/x", mode=0o777))
+    files.append(
+        maker.other(Kind.SYMLINK, b"sym2", target=b"/abs/" + b"t" * 250 + b"/x", mode=0o777)
+    )
     files.append(maker.other(Kind.SYMLINK, b"sym3", target=b"/".join([b"k" * 190] * 5), mode=0o777))
     files.append(maker.other(Kind.SYMLINK, b"sym4", target=b"/".join([b"k" * 200] * 20)))
     files.append(maker.other(Kind.FIFO, b"fifo", mode=0o600))
@@ -51,8 +73,23 @@ def test_every_odd_thing_comes_back(maker, opened) -> None:
     assert result.size == image.stat().st_size
     for item in disc.manifest():
         staged = next(f for f in files if f.key == item.file.key)
-        for field in ("paths", "kind", "mode", "uid", "gid", "mtime_ns", "atime_ns", "ctime_ns",
-                      "btime_ns", "xattrs", "digest", "target", "rdev", "frame_ends", "stored"):
+        for field in (
+            "paths",
+            "kind",
+            "mode",
+            "uid",
+            "gid",
+            "mtime_ns",
+            "atime_ns",
+            "ctime_ns",
+            "btime_ns",
+            "xattrs",
+            "digest",
+            "target",
+            "rdev",
+            "frame_ends",
+            "stored",
+        ):
             assert getattr(item.file, field) == getattr(staged, field), field
     for _, part in disc.parts(VolumeId(7)):
         assert part.volume == 7
@@ -62,7 +99,9 @@ def test_every_odd_thing_comes_back(maker, opened) -> None:
         assert entries[b"files/" + name].is_file
     a = entries[b"files/link/a"]
     assert (a.mode & 0o7777, a.uid) == (0o640, os.getuid())
-    assert a.ino == entries[b"files/other/c\xff"].ino and a.sector == entries[b"files/link/b"].sector
+    assert (
+        a.ino == entries[b"files/other/c\xff"].ino and a.sector == entries[b"files/link/b"].sector
+    )
     assert entries[b"files/link"].mode & 0o7777 == 0o1777
     assert entries[b"files/sym"].target == b"../a\xff b/./c"
     assert entries[b"files/sym2"].target == b"/abs/" + b"t" * 250 + b"/x"
@@ -75,13 +114,33 @@ def test_stock_tools_read_a_disc(maker, tmp_path: Path) -> None:
     image, _ = maker.build(*odd_files(maker))
     out = tmp_path / "out"
     subprocess.run(
-        ["xorriso", "-no_rc", "-report_about", "SORRY", "-local_charset", "ISO-8859-1", "-charset",
-         "ISO-8859-1", "-osirrox", "on", "-indev", image, "-extract", "/", out],
-        check=True, capture_output=True,
+        [
+            "xorriso",
+            "-no_rc",
+            "-report_about",
+            "SORRY",
+            "-local_charset",
+            "ISO-8859-1",
+            "-charset",
+            "ISO-8859-1",
+            "-osirrox",
+            "on",
+            "-indev",
+            image,
+            "-extract",
+            "/",
+            out,
+        ],
+        check=True,
+        capture_output=True,
     )
-    done = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=out, capture_output=True)
+    done = subprocess.run(
+        ["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=out, capture_output=True
+    )
     assert done.returncode == 0, done
-    plain = subprocess.run(["zstd", "-dc", out / "files/packed.zst"], check=True, capture_output=True)
+    plain = subprocess.run(
+        ["zstd", "-dc", out / "files/packed.zst"], check=True, capture_output=True
+    )
     assert plain.stdout == b"ab" * 3_000_000
     assert (out / "files/link/a").stat().st_mtime == 1_600_000_000
 
@@ -109,7 +168,11 @@ def test_a_flipped_bit_is_found_and_its_sector_named(maker, opened, pack: bool) 
     raw[at] ^= 4
     image.write_bytes(raw)
     (bad,) = (f for f in opened(image).verify() if f.problem)
-    assert bad.key == file.key and bad.sector is not None and bad.sector <= at // SECTOR < bad.sector + 2049
+    assert (
+        bad.key == file.key
+        and bad.sector is not None
+        and bad.sector <= at // SECTOR < bad.sector + 2049
+    )
     part = next(part for _, part in opened(image).parts(VolumeId(1)))
     with pytest.raises(ChecksumMismatch) as caught:
         read_chunk(part, 1, file.digest, lambda s, n: bytes(raw[s * SECTOR : (s + n) * SECTOR]))
@@ -143,9 +206,20 @@ def test_a_large_file_goes_in_parts_without_a_copy(maker, opened) -> None:
     data = os.urandom(2 * CHUNK + 100)
     whole = maker.file(b"big", b"big link", data=data)
     parts = [
-        maker.of(whole.source, *whole.paths, ino=whole.ino, part=1, parts=2, length=CHUNK, stored=CHUNK),
-        maker.of(whole.source, *whole.paths, ino=whole.ino, part=2, parts=2, offset=CHUNK,
-                 source_offset=CHUNK, length=CHUNK + 100, stored=CHUNK + 100),
+        maker.of(
+            whole.source, *whole.paths, ino=whole.ino, part=1, parts=2, length=CHUNK, stored=CHUNK
+        ),
+        maker.of(
+            whole.source,
+            *whole.paths,
+            ino=whole.ino,
+            part=2,
+            parts=2,
+            offset=CHUNK,
+            source_offset=CHUNK,
+            length=CHUNK + 100,
+            stored=CHUNK + 100,
+        ),
     ]
     got = b""
     for number, part in enumerate(parts, 1):
@@ -159,11 +233,21 @@ def test_a_large_file_goes_in_parts_without_a_copy(maker, opened) -> None:
 
 def test_derived_names_give_way_to_true_ones(maker, opened) -> None:
     packed = maker.file(b"a", data=b"x" * 10_000, pack=True)
-    files = [packed, maker.file(b"a.zst", data=b"true"), maker.file(b"d", data=b"1"),
-             maker.file(b"d/e", data=b"2"), maker.file(b"d/e", data=b"3")]
+    files = [
+        packed,
+        maker.file(b"a.zst", data=b"true"),
+        maker.file(b"d", data=b"1"),
+        maker.file(b"d/e", data=b"2"),
+        maker.file(b"d/e", data=b"3"),
+    ]
     stored = [item.data for item in place(files)]
-    assert stored == [b"files.long/2-1.zst", b"files/a.zst", b"files.long/4-1", b"files/d/e",
-                      b"files.long/6-1"]
+    assert stored == [
+        b"files.long/2-1.zst",
+        b"files/a.zst",
+        b"files.long/4-1",
+        b"files/d/e",
+        b"files.long/6-1",
+    ]
     image, result = maker.build(*files)
     assert not result.changed and not [f for f in opened(image).verify() if f.problem]
 
@@ -197,26 +281,35 @@ def test_foreign_images_are_refused(tmp_path: Path, opened) -> None:
 def test_a_source_that_changed_is_reported_not_fatal(maker, opened, how: str) -> None:
     file, other = maker.file(b"a", data=b"x" * 10_000), maker.file(b"b", data=b"kept")
     match how:
-        case "grown": file.source.write_bytes(b"x" * 20_000)
-        case "gone": file.source.unlink()
-        case "shrunk": file.source.write_bytes(b"")
-    image, result = maker.build(file, other)
+        case "grown":
+            file.source.write_bytes(b"x" * 20_000)
+        case "gone":
+            file.source.unlink()
+        case "shrunk":
+            file.source.write_bytes(b"")
+    _, result = maker.build(file, other)
     assert result.changed == (file.key,) and list(result.sectors) == [other.key]
 
 
 def test_progress_is_told_and_its_error_ends_the_work(maker, tmp_path: Path) -> None:
-    file = maker.file(b"a", data=bytes(60_000_000))
+    # A stand-in for xorriso, since the real one is done before it first speaks of progress.
+    slow = tmp_path / "slow"
+    slow.write_text(
+        "#!/bin/sh\nprintf '\\rxorriso : UPDATE : Writing:      3s   50.0%%   fifo   2%%\\n' >&2\n"
+        'exec xorriso "$@"\n'
+    )
+    slow.chmod(0o755)
+    file = maker.file(b"a", data=bytes(10_000))
     seen: list[tuple[int, int]] = []
-    maker.build(file, progress=lambda done, total: seen.append((done, total)))
-    assert all(0 <= done <= total for done, total in seen)
+    maker.build(file, progress=lambda done, total: seen.append((done, total)), xorriso=str(slow))
+    assert seen[0] == (3 * SECTOR, 10_000)
 
     def stop(done: int, total: int) -> None:
         raise InterruptedError
 
-    if seen:
-        with pytest.raises(InterruptedError):
-            maker.build(file, progress=stop)
-        assert not (tmp_path / "disc.iso").exists()
+    with pytest.raises(InterruptedError):
+        maker.build(file, progress=stop, xorriso=str(slow))
+    assert not (tmp_path / "disc.iso").exists()
 
 
 def test_a_failing_xorriso_is_a_media_error(maker, tmp_path: Path) -> None:

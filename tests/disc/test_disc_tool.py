@@ -19,17 +19,23 @@ TOOL = Path(__file__).parents[2] / "tools" / "hsm-disc"
 LABEL_LATER = {"created_ns": 1_800_000_000_000_000_000, "barcode": "HSM002L1"}
 
 
-def run(*args: object, site: bool = False, path: str | None = None) -> subprocess.CompletedProcess[bytes]:
+def run(
+    *args: object, site: bool = False, path: str | None = None
+) -> subprocess.CompletedProcess[bytes]:
     flags = ["-I"] if site else ["-I", "-S"]
     env = {**os.environ, **({"PATH": path} if path is not None else {})}
-    return subprocess.run([sys.executable, *flags, str(TOOL), *map(str, args)], capture_output=True, env=env)
+    return subprocess.run(
+        [sys.executable, *flags, str(TOOL), *map(str, args)], capture_output=True, env=env
+    )
 
 
 @pytest.mark.parametrize("site", [False, True], ids=["zstd program", "zstandard"])
 def test_extract_gives_everything_back(maker, tmp_path: Path, site: bool) -> None:
     data = os.urandom(1000) * 9000
     image, _ = maker.build(
-        maker.file(b"a/x\xff\n\\", b"b/link", data=b"one", mode=0o600, xattrs={b"user.k\xff": b"v\0"}),
+        maker.file(
+            b"a/x\xff\n\\", b"b/link", data=b"one", mode=0o600, xattrs={b"user.k\xff": b"v\0"}
+        ),
         maker.file(b"packed", data=data, pack=True),
         maker.file(b"empty"),
         maker.file(b"far/" + b"/".join([b"d" * 200] * 6), data=b"far"),
@@ -44,7 +50,9 @@ def test_extract_gives_everything_back(maker, tmp_path: Path, site: bool) -> Non
     done = run("extract", image, "-C", tmp_path / "out", site=site)
     assert done.returncode == 0, done
     first = out + b"/a/x\xff\n\\"
-    assert Path(os.fsdecode(first)).read_bytes() == b"one" and os.path.samefile(first, out + b"/b/link")
+    assert Path(os.fsdecode(first)).read_bytes() == b"one" and os.path.samefile(
+        first, out + b"/b/link"
+    )
     assert os.getxattr(first, b"user.k\xff") == b"v\0"
     assert os.stat(first).st_mtime_ns == 1_600_000_000_123_456_789
     assert stat.S_IMODE(os.stat(out + b"/folder").st_mode) == 0o2710
@@ -65,9 +73,19 @@ def test_parts_from_several_discs_are_joined(maker, tmp_path: Path, conf_label) 
     for part in (1, 2):
         length = CHUNK if part == 1 else CHUNK + 100
         image, _ = maker.build(
-            maker.of(whole.source, *whole.paths, ino=whole.ino, part=part, parts=2, offset=(part - 1) * CHUNK,
-                     source_offset=(part - 1) * CHUNK, length=length, stored=length),
-            name=f"{part}.iso")
+            maker.of(
+                whole.source,
+                *whole.paths,
+                ino=whole.ino,
+                part=part,
+                parts=2,
+                offset=(part - 1) * CHUNK,
+                source_offset=(part - 1) * CHUNK,
+                length=length,
+                stored=length,
+            ),
+            name=f"{part}.iso",
+        )
         images.append(image)
         assert run("verify", image).returncode == 0
     alone = run("extract", images[0], "-C", tmp_path / "alone")
@@ -79,7 +97,9 @@ def test_parts_from_several_discs_are_joined(maker, tmp_path: Path, conf_label) 
 
 def test_the_newest_version_wins(maker, tmp_path: Path, conf_label) -> None:
     old = maker.file(b"a", data=b"old")
-    new = replace(maker.of(maker.file(b"a", data=b"new!").source, b"a", ino=old.ino), version=DataVersion(2))
+    new = replace(
+        maker.of(maker.file(b"a", data=b"new!").source, b"a", ino=old.ino), version=DataVersion(2)
+    )
     one, _ = maker.build(old, name="1.iso")
     two, _ = maker.build(new, name="2.iso", label=replace(conf_label, **LABEL_LATER))
     assert run("extract", two, one, "-C", tmp_path / "out").returncode == 0
@@ -96,7 +116,11 @@ def test_damage_is_found_and_not_extracted(maker, tmp_path: Path, pack: bool) ->
     done = run("verify", image, "--json")
     (problem,) = json.loads(done.stdout)["problems"]
     first = result.sectors[file.key].sector + (0 if pack else CHUNK // SECTOR)
-    assert done.returncode == 1 and problem["name"] == "bad" and f"sector {first}" in problem["problem"]
+    assert (
+        done.returncode == 1
+        and problem["name"] == "bad"
+        and f"sector {first}" in problem["problem"]
+    )
     done = run("extract", image, "-C", tmp_path / "out")
     assert done.returncode == 1 and (tmp_path / "out/good").read_bytes() == b"fine"
     assert sorted(os.listdir(tmp_path / "out")) == ["good"]
@@ -106,16 +130,37 @@ def test_damage_is_found_and_not_extracted(maker, tmp_path: Path, pack: bool) ->
 
 
 def test_a_folder_is_as_good_as_an_image(maker, tmp_path: Path) -> None:
-    image, _ = maker.build(maker.file(b"a\xff", data=b"1"), maker.file(b"p", data=b"x" * 9000, pack=True))
-    subprocess.run(["xorriso", "-no_rc", "-local_charset", "ISO-8859-1", "-charset", "ISO-8859-1", "-osirrox",
-                    "on", "-indev", image, "-extract", "/", tmp_path / "mnt"], check=True, capture_output=True)
+    image, _ = maker.build(
+        maker.file(b"a\xff", data=b"1"), maker.file(b"p", data=b"x" * 9000, pack=True)
+    )
+    subprocess.run(
+        [
+            "xorriso",
+            "-no_rc",
+            "-local_charset",
+            "ISO-8859-1",
+            "-charset",
+            "ISO-8859-1",
+            "-osirrox",
+            "on",
+            "-indev",
+            image,
+            "-extract",
+            "/",
+            tmp_path / "mnt",
+        ],
+        check=True,
+        capture_output=True,
+    )
     assert run("verify", tmp_path / "mnt").returncode == 0
     assert run("extract", tmp_path / "mnt", "-C", tmp_path / "out", "--only", "p").returncode == 0
     assert os.listdir(tmp_path / "out") == ["p"]
 
 
 def test_list_and_info(maker) -> None:
-    image, result = maker.build(maker.file("影像\n".encode(), data=b"1"), maker.file(b"\xff", data=b"2"))
+    image, result = maker.build(
+        maker.file("影像\n".encode(), data=b"1"), maker.file(b"\xff", data=b"2")
+    )
     listing = run("list", image).stdout.decode()
     assert "影像\\n" in listing and "\\xff" in listing
     lines = [json.loads(line) for line in run("list", image, "--json").stdout.splitlines()]
@@ -125,7 +170,9 @@ def test_list_and_info(maker) -> None:
 
 
 def test_without_zstd_it_says_what_to_install(maker, tmp_path: Path) -> None:
-    image, _ = maker.build(maker.file(b"p", data=b"x" * 9000, pack=True), maker.file(b"a", data=b"1"))
+    image, _ = maker.build(
+        maker.file(b"p", data=b"x" * 9000, pack=True), maker.file(b"a", data=b"1")
+    )
     done = run("extract", image, "-C", tmp_path / "out", path="/nonexistent")
     assert done.returncode == 1 and b"apt install zstd" in done.stderr
     assert (tmp_path / "out/a").read_bytes() == b"1"
@@ -145,10 +192,14 @@ def test_a_link_on_the_disc_leads_no_file_outside(maker, tmp_path: Path) -> None
 def test_what_is_no_disc_is_said_to_be_none(maker, tmp_path: Path, what: str) -> None:
     image, _ = maker.build(maker.file(b"a", data=b"x" * 100_000))
     match what:
-        case "missing": image.unlink()
-        case "empty": image.write_bytes(b"")
-        case "zeros": image.write_bytes(bytes(1 << 20))
-        case "cut": os.truncate(image, image.stat().st_size - SECTOR)
+        case "missing":
+            image.unlink()
+        case "empty":
+            image.write_bytes(b"")
+        case "zeros":
+            image.write_bytes(bytes(1 << 20))
+        case "cut":
+            os.truncate(image, image.stat().st_size - SECTOR)
     for command in (["list"], ["info"], ["verify"], ["extract", "-C", tmp_path / "o"]):
         done = run(command[0], image, *command[1:])
         assert done.returncode == 3 and done.stderr.startswith(b"hsm-disc: " + bytes(image)), done
