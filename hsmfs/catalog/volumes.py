@@ -101,6 +101,14 @@ class Volumes:
         )
         return [_volume(row) for row in rows]
 
+    def blanks(self) -> list[VolumeId]:
+        """Blank discs in the library, by barcode."""
+        rows = self._db.execute(
+            "SELECT id FROM volumes WHERE state = ? AND location = 'library' ORDER BY barcode",
+            (int(VolumeState.BLANK),),
+        )
+        return [VolumeId(volume) for (volume,) in rows]
+
     def add(self, barcode: str, capacity: int, now_ns: int) -> VolumeId:
         """A blank disc, seen for the first time."""
         self._db.execute(

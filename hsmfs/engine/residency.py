@@ -132,6 +132,22 @@ class Residency:
         live.sealed = True
         return True
 
+    def premigrated(self, ino: InodeNo, version: DataVersion) -> bool:
+        """Enough copies of a sealed version stand verified; False if it is not the present one.
+
+        Called inside a transaction, so that many files can share one.
+        """
+        live = self._live.get(ino)
+        attr = live.attr if live is not None else self.catalog.inodes.get_raw(ino)
+        if attr is None or attr.version != version:
+            return False
+        if attr.state == FileState.RESIDENT:
+            if live is not None:
+                self._set_state(live, FileState.PREMIGRATED)
+            else:
+                self.catalog.inodes.set_state(ino, FileState.PREMIGRATED)
+        return True
+
     # Bytes that come and go
 
     async def settle(self, live: Live) -> None:

@@ -1,4 +1,4 @@
-"""fallocate(2) with the flags that Python does not offer."""
+"""fallocate(2) with the flags that Python does not offer, and syncfs(2), which it lacks."""
 
 from __future__ import annotations
 
@@ -17,3 +17,10 @@ def punch_hole(fd: int, start: int, end: int) -> None:
     if _libc.fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, start, end - start):
         number = ctypes.get_errno()
         raise OSError(number, f"fallocate: {os.strerror(number)}")
+
+
+def syncfs(fd: int) -> None:
+    """Make everything on the filesystem of fd durable. Raises OSError."""
+    if _libc.syncfs(fd):
+        number = ctypes.get_errno()
+        raise OSError(number, f"syncfs: {os.strerror(number)}")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import PoolUnavailable
 from ..types import InodeNo, PoolId
-from .fallocate import punch_hole
+from .fallocate import punch_hole, syncfs
 
 MARKER = ".hsmfs-pool"
 BLOCK = 4096
@@ -139,6 +139,14 @@ class Pool:
     def fsync_folder(self, ino: InodeNo) -> None:
         """Make the name of an inode's file durable."""
         _fsync(Path(os.path.dirname(self.path_of(ino))))
+
+    def sync(self) -> None:
+        """Make all bytes written so far durable, in one call for all files. Raises OSError."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            syncfs(fd)
+        finally:
+            os.close(fd)
 
     def release(self, fd: int, start: int, end: int) -> int:
         """Punch the whole blocks of [start, end) out; return the 512-byte units left on disk."""

@@ -1,0 +1,391 @@
+"""One volume from staged files to the commit: image, burn, read back, and the row that counts.
+
+Each step is written down before it begins, so that after a crash `recover` can tell what a disc
+may hold. Until its volume is FULL nothing on a disc counts; after that `Finisher` marks the files.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from .. import clock, crash, logs
+from ..catalog.catalog import Catalog
+from ..catalog.copies import Copy
+from ..catalog.queues import RecallClass
+from ..catalog.reports import Reports
+from ..catalog.volumes import Volume
+from ..disc.image import ImageResult, build_image
+from ..disc.layout import StagedFile, VolumeLabel
+from ..errors import ChecksumMismatch, HsmError, MediaError
+from ..pool.pools import Pools
+from ..states import BurnState, CopyState, VolumeState
+from ..types import SECTOR, DataVersion, Digest, InodeNo, StoredPart, VolumeId
+from .batches import in_batches
+from .events import Events
+from .finish import Finisher
+from .mounts import Mounts
+from .schedule import Purpose
+from .session import Session
+from .spool import Spool
+from .stage import CHANGED, Staged
+from .verify import Checker, SourceMismatch
+
+log = logs.get(__name__)
+REBUILDS = 5
+"""Images made of one set of files, each without those that changed under the one before."""
+VERIFY_SECTORS = 4096
+"""Sectors read back at a time."""
+_PAGE = 2000
+
+
+class AnotherDisc(HsmError):
+    """This disc did not take the image; another one may. It is spoiled if it was begun."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a volume is, for people who watch: phase is a word, the rest bytes."""
+
+    volume: VolumeId
+    barcode: str
+    copy_no: int
+    files: int
+    phase: str = "image"
+    done: int = 0
+    size: int = 0
+
+
+class Burner:
+    """Burns volumes; several at once, each in the task that calls it.
+
+    Attributes:
+        progress: the volumes that are being made.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        pools: Pools,
+        mounts: Mounts,
+        events: Events,
+        spool: Spool,
+        finisher: Finisher,
+    ) -> None:
+        self._catalog, self._pools, self._mounts = catalog, pools, mounts
+        self._events, self._spool, self._finisher = events, spool, finisher
+        self.progress: dict[VolumeId, Progress] = {}
+
+    async def make(
+        self,
+        volume: VolumeId,
+        staged: Staged,
+        copy_no: int,
+        snapshot: Path | None,
+        built: Callable[[], None],
+    ) -> None:
+        """Put the staged files on a blank volume as that copy. `built` is called after the image.
+
+        Raises AnotherDisc if this one cannot be had or was spoiled, else what ails the files.
+        """
+        found = self._catalog.volumes.get(volume)
+        assert found is not None
+        image = self._spool.image(volume)
+        self.progress[volume] = Progress(volume, found.barcode, copy_no, len(staged.files))
+        try:
+            async with self._catalog.write():
+                self._catalog.queues.add_burn(volume, copy_no, image, clock.now_ns())
+            crash.point("burn.planned")
+            label, result = await self._build(found, staged, snapshot)
+            built()
+            await self._write_down(found, staged, copy_no, result)
+            await self._burn_and_verify(found, label)
+            await self._finisher.finish(volume)
+        except Exception as fault:
+            # A cancellation is no fault: the next start goes on or undoes it.
+            await self.give_up(volume, _reason(fault))
+            raise
+        finally:
+            self.progress.pop(volume, None)
+        await self._spool.remove(image)
+
+    # The image
+
+    async def _build(
+        self, volume: Volume, staged: Staged, snapshot: Path | None
+    ) -> tuple[VolumeLabel, ImageResult]:
+        """An image whose every file is as its checksum says; files that change are left out."""
+        show = self.progress[volume.id]
+        dest = self._spool.path / self._spool.image(volume.id)
+
+        def on_progress(done: int, size: int) -> None:
+            trio.from_thread.check_cancelled()
+            show.done, show.size = done, size
+
+        for _ in range(REBUILDS):
+            files = [*staged.carried, *staged.files]
+            label = _label(volume)
+            result = await clock.blocking(
+                lambda files=files, label=label: build_image(  # type: ignore[misc]
+                    files, label, dest, staging=dest.with_suffix(".staging"), snapshot=snapshot,
+                    progress=on_progress,
+                ),
+                clock.HASH,
+            )
+            crash.point("burn.image.built")
+            moved = {key[0] for key in result.changed} | await self._moved(staged.files)
+            if not moved:
+                if result.size > volume.capacity:
+                    raise MediaError(
+                        f"the image has {result.size} bytes, disc {volume.barcode} only"
+                        f" {volume.capacity}"
+                    )
+                show.size = result.size
+                return label, result
+            staged.without(moved, CHANGED)
+            show.files = len(staged.files)
+            if not staged.files:
+                break
+        raise HsmError("all files changed while the image was made", next_step="they stay queued")
+
+    async def _moved(self, files: Sequence[StagedFile]) -> set[InodeNo]:
+        """Files whose version is not the staged one any more; a deleted one stood still."""
+
+        def look(reports: Reports) -> set[InodeNo]:
+            moved = set()
+            for file in files:
+                attr = reports.inodes.get_raw(file.ino)
+                if attr is not None and attr.version != file.version:
+                    moved.add(file.ino)
+            return moved
+
+        return await self._catalog.read(look)
+
+    async def _write_down(
+        self, volume: Volume, staged: Staged, copy_no: int, result: ImageResult
+    ) -> None:
+        """Pending copies in batches, then the burn as staged."""
+
+        def add(file: StagedFile) -> None:
+            place = result.sectors[file.key]
+            part = StoredPart(
+                volume.id, file.part - 1, file.parts, file.offset, file.length, place.sector,
+                file.stored, file.compressed, file.frame_ends,
+            )  # fmt: skip
+            self._catalog.copies.add(file.ino, file.version, copy_no, part, CopyState.PENDING)
+
+        await in_batches(self._catalog, staged.files, add, "burn.copies.added")
+        async with self._catalog.write():
+            self._catalog.queues.stage_burn(volume.id, result.size, result.root_hash.hex())
+        crash.point("burn.staged")
+
+    # The disc
+
+    async def _burn_and_verify(self, volume: Volume, label: VolumeLabel) -> None:
+        size = self.progress[volume.id].size
+        try:
+            async with self._mounts.use(
+                volume.id, Purpose.BURN, bytes=size, who=f"migration to {volume.barcode}",
+                urgency=RecallClass.STANDARD,
+            ) as session:  # fmt: skip
+                async with self._catalog.write():
+                    self._catalog.volumes.start(volume.id, label.uuid)
+                    self._catalog.queues.set_burn(volume.id, BurnState.BURNING)
+                # A disc that may be written must never be taken for blank again.
+                await self._catalog.sync()
+                crash.point("burn.started")
+                await self._burn(session, volume)
+                await self.verify(session, volume.id)
+        except (HsmError, OSError) as fault:
+            raise AnotherDisc(f"disc {volume.barcode}: {_reason(fault)}") from fault
+
+    async def _burn(self, session: Session, volume: Volume) -> None:
+        show = self.progress[volume.id]
+        show.phase, show.done = "burn", 0
+
+        def on_progress(done: int) -> None:
+            show.done = done
+
+        # What was burned must be known as burned even if we are being stopped.
+        with trio.CancelScope(shield=True):
+            image = self._spool.path / self._spool.image(volume.id)
+            await session.burn(image, on_progress)
+            crash.point("burn.ended")
+            async with self._catalog.write():
+                self._catalog.queues.set_burn(volume.id, BurnState.VERIFYING)
+        crash.point("burn.verifying")
+        await trio.lowlevel.checkpoint()
+
+    async def verify(self, session: Session, volume: VolumeId) -> None:
+        """Read the whole disc back and commit it if every byte is right.
+
+        Raises ChecksumMismatch, UnreadableSector, DriveError.
+        """
+        burn = self._catalog.queues.burn(volume)
+        assert burn is not None
+        show = self.progress[volume]
+        show.phase, show.done, show.size = "verify", 0, burn.size
+        image = os.open(self._spool.path / burn.image, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            await self._compare(session, volume, burn.size, Checker(image), show)
+        finally:
+            os.close(image)
+        crash.point("burn.verified")
+        await self._commit(session, volume, burn.size, burn.root_hash)
+
+    async def _compare(
+        self, session: Session, volume: VolumeId, size: int, checker: Checker, show: Progress
+    ) -> None:
+        """The drive reads on while a thread hashes."""
+        send, receive = trio.open_memory_channel[bytes](1)
+        fault: list[HsmError] = []
+
+        async def check(scope: trio.CancelScope) -> None:
+            after = (-1, 0)
+            done = 0
+            more = True
+            async with receive:
+                async for data in receive:
+                    done += len(data)
+                    while more and checker.covered < done:
+                        page = await self._page(volume, after)
+                        more = bool(page)
+                        if page:
+                            last = page[-1][0]
+                            after = (last.where.sector, last.id)
+                            checker.add(page)
+                    try:
+                        await clock.blocking(lambda data=data: checker.feed(data), clock.HASH)  # type: ignore[misc]
+                    except HsmError as error:
+                        fault.append(error)
+                        scope.cancel()
+                        return
+                    show.done = done
+
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(check, scope)
+                async with send:
+                    try:
+                        for sector in range(0, size // SECTOR, VERIFY_SECTORS):
+                            count = min(VERIFY_SECTORS, size // SECTOR - sector)
+                            await send.send(await session.read(sector, count))
+                    except HsmError as error:
+                        fault.append(error)
+                        scope.cancel()
+        if fault:
+            if isinstance(fault[0], ChecksumMismatch) and not isinstance(fault[0], SourceMismatch):
+                await self._mounts.ledger.failed(session.drive, session.volume, fault[0])
+            raise fault[0]
+
+    async def _page(
+        self, volume: VolumeId, after: tuple[int, int]
+    ) -> list[tuple[Copy, Digest]]:
+        def read(reports: Reports) -> list[tuple[Copy, Digest]]:
+            found = []
+            for copy in reports.copies.pending_of(volume, after, _PAGE):
+                digest = reports.copies.digest(copy.ino, DataVersion(copy.version))
+                if digest is None:
+                    raise MediaError(f"inode {copy.ino} has lost its checksums")
+                found.append((copy, digest))
+            return found
+
+        return await self._catalog.read(read)
+
+    async def _commit(self, session: Session, volume: VolumeId, size: int, root: str) -> None:
+        """The commit point: one row makes every copy on the disc count."""
+        for pool in self._pools:
+            # What is called archived must not be torn by a power cut afterwards.
+            await clock.blocking(pool.sync)
+        crash.point("burn.pools.synced")
+        async with self._catalog.write():
+            now = clock.now_ns()
+            self._catalog.volumes.close(volume, size, session.drive.serial, root, now)
+            self._catalog.queues.set_burn(volume, BurnState.VERIFIED)
+        crash.point("burn.committed")
+        await self._catalog.sync()
+        crash.point("burn.commit.durable")
+
+    # What went wrong, and what a crash left
+
+    async def give_up(self, volume: VolumeId, reason: str) -> None:
+        """Undo a burn that did not reach its commit: the disc is spoiled if it was begun."""
+        burn, found = self._catalog.queues.burn(volume), self._catalog.volumes.get(volume)
+        if burn is None or found is None or burn.state is BurnState.VERIFIED:
+            return
+        with trio.CancelScope(shield=True):
+            async with self._catalog.write():
+                if found.state is VolumeState.BURNING:
+                    self._catalog.volumes.set_state(volume, VolumeState.DAMAGED, reason)
+                self._catalog.queues.set_burn(volume, BurnState.FAILED, reason)
+            crash.point("burn.failed")
+            while True:
+                async with self._catalog.write():
+                    dropped = self._catalog.copies.drop_pending(volume, 500)
+                if not dropped:
+                    break
+                await trio.lowlevel.checkpoint()
+            crash.point("burn.pending.dropped")
+            await self._spool.remove(burn.image)
+            async with self._catalog.write():
+                self._catalog.queues.end_burn(volume)
+        log.warning("burn given up", volume=found.barcode, copy=burn.copy_no, reason=reason)
+        self._events.emit(
+            "burn-failed", volume=found.barcode, copy=burn.copy_no, reason=reason,
+            spoiled=found.state is VolumeState.BURNING,
+        )  # fmt: skip
+
+    async def recover(self) -> list[VolumeId]:
+        """After a start: undo or finish burns; those that only lack the reading back are returned.
+
+        A disc that was being burned is spoiled: nobody can tell what is on it.
+        """
+        verify: list[VolumeId] = []
+        for burn in self._catalog.queues.burns():
+            image = self._spool.path / burn.image
+            if burn.state is BurnState.VERIFIED:
+                await self._finisher.finish(burn.volume)
+            elif burn.state is BurnState.VERIFYING and image.exists():
+                verify.append(burn.volume)
+            else:
+                await self.give_up(burn.volume, "the daemon was stopped during the burn")
+        await self._spool.clear({self._spool.image(volume) for volume in verify})
+        return verify
+
+    async def resume(self, volume: VolumeId) -> None:
+        """Read a disc back whose burn had ended when the daemon was stopped."""
+        found, burn = self._catalog.volumes.get(volume), self._catalog.queues.burn(volume)
+        assert found is not None
+        assert burn is not None
+        self.progress[volume] = Progress(volume, found.barcode, burn.copy_no, 0, "verify")
+        try:
+            async with self._mounts.use(
+                volume, Purpose.READ, bytes=burn.size, who=f"reading {found.barcode} back"
+            ) as session:
+                await self.verify(session, volume)
+            await self._finisher.finish(volume)
+            await self._spool.remove(burn.image)
+        except HsmError as fault:
+            await self.give_up(volume, _reason(fault))
+        finally:
+            self.progress.pop(volume, None)
+
+
+def _label(volume: Volume) -> VolumeLabel:
+    """A disc that is a set of its own."""
+    own = str(uuid.uuid4())
+    return VolumeLabel(
+        uuid=own, barcode=volume.barcode, set_name=volume.barcode, set_uuid=own, index=1, k=1,
+        m=0, created_ns=clock.now_ns(),
+    )  # fmt: skip
+
+
+def _reason(fault: BaseException) -> str:
+    return fault.message if isinstance(fault, HsmError) else repr(fault)
+
+

@@ -1,0 +1,134 @@
+"""After the commit of a volume: its copies become valid and its files premigrated, in batches.
+
+Idempotent: done again from the start after a crash, it does what was left. Also ends migrations,
+releases what was asked to be released, and writes one line a file to the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from .. import clock, crash, logs
+from ..catalog.catalog import Catalog
+from ..catalog.copies import Validated
+from ..catalog.queues import Burn
+from ..catalog.volumes import Volume
+from ..errors import HsmError
+from ..states import BurnState
+from ..types import InodeNo, VolumeId
+from .events import Events
+from .residency import Residency
+
+log = logs.get(__name__)
+BATCH = 150
+"""Files marked in one transaction."""
+_RELEASES = 16
+"""Releases at once: they share the syncs of the catalog."""
+
+
+class Finisher:
+    """Marks what the migrator has proven.
+
+    Attributes:
+        release: releases one file for a requester; set by who wires the engine.
+    """
+
+    def __init__(self, catalog: Catalog, files: Residency, events: Events) -> None:
+        self._catalog, self._files, self._events = catalog, files, events
+        self.release: Callable[[InodeNo, str], Awaitable[object]] | None = None
+
+    async def finish(self, volume: VolumeId) -> None:
+        """Mark everything on a verified volume; nothing of its burn is left then."""
+        found, burn = self._catalog.volumes.get(volume), self._catalog.queues.burn(volume)
+        assert found is not None
+        assert burn is not None
+        files = size = 0
+        while True:
+            async with self._catalog.write():
+                rows = self._catalog.copies.validate(volume, BATCH)
+                release = [row.ino for row in rows if self._mark(row, found, burn)]
+            crash.point("finish.batch.marked")
+            files += len(rows)
+            size += sum(row.stored for row in rows)
+            if not rows:
+                break
+            await self.release_all(release)
+            await trio.lowlevel.checkpoint()
+        async with self._catalog.write():
+            self._catalog.queues.set_burn(volume, BurnState.DONE)
+            self._catalog.queues.end_burn(volume)
+        crash.point("finish.burn.ended")
+        seconds = (clock.now_ns() - burn.created_ns) / 1e9
+        log.info(
+            "volume archived", volume=found.barcode, copy=burn.copy_no, files=files, bytes=size,
+            seconds=round(seconds, 1),
+        )  # fmt: skip
+        self._events.emit(
+            "volume-archived", volume=found.barcode, copy=burn.copy_no, files=files, bytes=size
+        )
+
+    def _mark(self, row: Validated, volume: Volume, burn: Burn) -> bool:
+        """One file has one more copy; True if it is to be released now."""
+        queues = self._catalog.queues
+        attr = self._catalog.inodes.get_raw(row.ino)
+        migration = queues.migration(row.ino)
+        log.info(
+            "archived", ino=row.ino, path=self._path(row.ino), volume=volume.barcode,
+            copy=row.copy_no, sector=row.sector, bytes=row.stored,
+            seconds=round((clock.now_ns() - burn.created_ns) / 1e9, 3),
+            requester=migration.policy if migration else "",
+        )  # fmt: skip
+        self._events.emit(
+            "archived", ino=row.ino, volume=volume.barcode, copy=row.copy_no, sector=row.sector
+        )
+        if attr is None:
+            self._catalog.copies.mark_dead(row.ino)
+            return False
+        if migration is None or attr.version != row.version:
+            return False
+        return self.settle(row.ino, migration.copies, release=migration.release)
+
+    def _path(self, ino: InodeNo) -> bytes:
+        found = self._catalog.names.paths(ino, 1)
+        return b"/" + found[0] if found else b""
+
+    def settle(self, ino: InodeNo, copies: int, *, release: bool) -> bool:
+        """Mark a file premigrated if it has its copies; True if it is to be released then.
+
+        In a transaction. A migration that asks for a release ends only with it.
+        """
+        attr = self._catalog.inodes.get_raw(ino)
+        if attr is None or self._catalog.copies.proven(ino, attr.version) < copies:
+            return False
+        self._files.premigrated(ino, attr.version)
+        if release:
+            return True
+        self._catalog.queues.end_migration(ino)
+        return False
+
+    async def release_all(self, inos: list[InodeNo]) -> None:
+        """Release files that are archived now; one that may not be released stays on disk."""
+        if not inos:
+            return
+        todo = iter(inos)
+
+        async def work() -> None:
+            for ino in todo:
+                await self._release(ino)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(_RELEASES, len(inos))):
+                nursery.start_soon(work)
+
+    async def _release(self, ino: InodeNo) -> None:
+        migration = self._catalog.queues.migration(ino)
+        try:
+            if self.release is not None:
+                await self.release(ino, migration.policy if migration else "migration")
+        except HsmError as fault:
+            log.info("not released", ino=ino, reason=fault.message)
+        async with self._catalog.write():
+            self._catalog.queues.end_migration(ino)
+        crash.point("finish.file.released")

@@ -1,0 +1,448 @@
+"""The migrator: takes queued files, waits until a disc is worth burning, and sees it through.
+
+The queue is in the catalog; whatever is under way can be killed at any moment and is undone or
+finished by the next `run`. Staging of one volume overlaps the burning of others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+import trio
+
+from .. import clock, crash, logs
+from ..catalog import snapshot as snapshots
+from ..catalog.catalog import Catalog
+from ..catalog.queues import Migration
+from ..catalog.reports import Reports
+from ..config import Config
+from ..errors import Conflict, HsmError
+from ..pool.pools import Pools
+from ..states import FileState
+from ..types import Attr, InodeNo, VolumeId
+from . import group, plan
+from .batches import in_batches
+from .burn import AnotherDisc, Burner
+from .events import Events
+from .finish import Finisher
+from .mounts import Mounts
+from .plan import Batch, Plan, Terms
+from .policy.rules import Grouping
+from .residency import Residency
+from .spool import Spool
+from .stage import ABSENT, GONE, LOST_BYTES, NO_ROOM, Staged, Stager, trim
+from .verify import SourceMismatch
+
+log = logs.get(__name__)
+ATTEMPTS = 3
+"""Blank discs that one copy of a batch may spoil before the files are queued again."""
+SNAPSHOT_SHARE = 20
+"""A catalog snapshot goes on a disc if it takes less than 1/20 of it."""
+PAUSE = 0.2
+"""Seconds for more requests to come in before the queue is looked at."""
+AGAIN = 15.0
+"""Seconds after which a file that was skipped is looked at again."""
+BACK_OFF = 120.0
+"""Seconds after which the files of a burn that failed are tried again."""
+ROTTEN = 86_400.0
+"""Seconds after which a file is tried again whose bytes on disk are not those of its checksums."""
+BLANKS_AGAIN = 30.0
+"""Seconds after which blank discs are looked for again."""
+
+
+class Migrator:
+    """Archives files.
+
+    Attributes:
+        burner: burns volumes; its `progress` says how far each is.
+        finisher: marks archived files; `finisher.release` is set by who wires the engine.
+        recall: asks for a file's bytes to be brought in so that it can be archived, or None.
+        needs_blanks: a batch waits for the operator to add blank discs.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        pools: Pools,
+        files: Residency,
+        mounts: Mounts,
+        events: Events,
+        config: Config,
+    ) -> None:
+        engine = config.engine
+        self._catalog, self._files, self._events = catalog, files, events
+        self._pools = pools
+        self._copies, self._level = engine.copies, engine.compression
+        self._wait_ns = int(engine.burn_wait * 1e9)
+        self._disc = config.library.disc
+        burning = config.library.drives - config.recall_drives
+        self._slots = max(1, burning) + 1
+        self._spool = Spool(engine.spool, engine.spool_limit)
+        self._spool.full = self._spool_full
+        self.finisher = Finisher(catalog, files, events)
+        self.burner = Burner(catalog, pools, mounts, events, self._spool, self.finisher)
+        self._stager = Stager(catalog, pools, files, engine.compression)
+        self.recall: Callable[[InodeNo, str], Awaitable[object]] | None = None
+        self.needs_blanks = False
+        self._active = 0
+        self._numbers = 0
+        self._busy: Counter[int] = Counter()
+        self._ended: list[Batch] = []
+        self._later: dict[int, float] = {}
+        self._claimed: set[VolumeId] = set()
+        self._wake = trio.Event()
+        self._settled = trio.Event()
+
+    # Requests
+
+    async def archive(
+        self,
+        inos: Iterable[InodeNo],
+        copies: int | None = None,
+        who: str = "hsmctl",
+        release: bool = False,
+        grouping: Grouping = "directory",
+    ) -> int:
+        """Queue regular files; how many. Others are passed over: discs carry them anyway.
+
+        copies: how many verified copies; None takes the configured number. who names the rule or
+        the person. release: release each as soon as it has them.
+        """
+        wanted = self._copies if copies is None else copies
+        attrs = [a for ino in inos if (a := self._files_attr(ino)) is not None and a.is_file]
+        keys = await self._keys(attrs, grouping)
+        now = clock.now_ns()
+
+        def put(pair: tuple[Attr, str]) -> None:
+            attr, key = pair
+            self._catalog.queues.put_migration(
+                Migration(attr.ino, attr.version, wanted, who, key, now, release)
+            )
+            self._later.pop(attr.ino, None)
+
+        await in_batches(self._catalog, zip(attrs, keys, strict=True), put, "migrate.queued")
+        self._poke()
+        return len(attrs)
+
+    def _files_attr(self, ino: InodeNo) -> Attr | None:
+        live = self._files.live(ino)
+        return live.attr if live is not None else self._catalog.inodes.get_raw(ino)
+
+    async def _keys(self, attrs: list[Attr], grouping: Grouping) -> list[str]:
+        sources: list[Path | None] = [
+            Path(self._pools[a.pool].path_of(a.ino)) if a.pool is not None and a.size else None
+            for a in attrs
+        ]
+
+        def find(reports: Reports) -> list[str]:
+            keys = []
+            for attr, source in zip(attrs, sources, strict=True):
+                parent = reports.names.parent(attr.ino) or InodeNo(0)
+                keys.append(group.key(grouping, parent, source))
+            return keys
+
+        return await self._catalog.read(find)
+
+    async def cancel(self, ino: InodeNo) -> None:
+        """Take a file out of the queue; one that is being burned stays on that disc.
+
+        Raises Conflict if it is not queued.
+        """
+        if self._catalog.queues.migration(ino) is None:
+            raise Conflict(f"inode {ino} is not queued to be archived", next_step="nothing to do")
+        async with self._catalog.write():
+            self._catalog.queues.end_migration(ino)
+        self._events.emit("migration-cancelled", ino=ino)
+
+    async def flush(self) -> None:
+        """Burn what waits now, without waiting for full discs."""
+        async with self._catalog.write():
+            self._catalog.queues.set_burn_before(clock.now_ns() + 1)
+        self._later.clear()
+        self._poke()
+
+    async def settled(self) -> None:
+        """Return when nothing is under way and nothing is due."""
+        await self._settled.wait()
+
+    def _poke(self) -> None:
+        if self._settled.is_set():
+            self._settled = trio.Event()
+        self._wake.set()
+
+    # The loop
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Finish or undo what a crash left, then archive for ever."""
+        self._busy.clear()
+        self._ended.clear()
+        self._claimed.clear()
+        self._active = 0
+        async with trio.open_nursery() as nursery:
+            for volume in await self.burner.recover():
+                self._active += 1
+                nursery.start_soon(self._resume, volume)
+            task_status.started()
+            while True:
+                self._wake = trio.Event()
+                due = await self._look(nursery)
+                with trio.move_on_after(due):
+                    await self._wake.wait()
+                await trio.sleep(PAUSE)
+
+    async def _look(self, nursery: trio.Nursery) -> float:
+        """Start what is worth burning; seconds until the queue is to be looked at again."""
+        room = self._slots - self._active
+        if room <= 0:
+            return float("inf")
+        for batch in self._ended:
+            self._busy.subtract(item.ino for item in batch.items)
+        self._busy = +self._busy
+        self._ended.clear()
+        now = trio.current_time()
+        self._later = {ino: until for ino, until in self._later.items() if until > now}
+        terms = Terms(
+            _usable(self._disc), clock.now_ns(), self._catalog.queues.burn_before(),
+            self._wait_ns, _Either(self._busy, self._later), room,
+        )  # fmt: skip
+        found = await self._catalog.read(lambda reports: plan.make(reports, terms))
+        await self._tidy(found)
+        for batch in found.batches[:room]:
+            self._begin(batch, nursery)
+        if not self._active and not found.batches and not self._wake.is_set():
+            self._settled.set()
+        due = min(self._later.values(), default=float("inf")) - now
+        if found.next_ns is not None:
+            due = min(due, (found.next_ns - clock.now_ns()) / 1e9)
+        return max(due, PAUSE)
+
+    async def _tidy(self, found: Plan) -> None:
+        """Files that have their copies, and those whose bytes must come in first."""
+        release: list[InodeNo] = []
+
+        def settle(ino: InodeNo) -> None:
+            m, attr = self._catalog.queues.migration(ino), self._catalog.inodes.get_raw(ino)
+            if m is None:
+                return
+            if attr is None or attr.nlink == 0:
+                self._catalog.queues.end_migration(ino)
+            elif self.finisher.settle(ino, m.copies, release=m.release):
+                if attr.state == FileState.MIGRATED:
+                    self._catalog.queues.end_migration(ino)
+                else:
+                    release.append(ino)
+
+        await in_batches(self._catalog, found.satisfied, settle, "migrate.satisfied")
+        await self.finisher.release_all(release)
+        for ino in found.absent:
+            self._put_off(ino, ABSENT, BACK_OFF)
+            if self.recall is not None:
+                await self.recall(ino, "migration")
+
+    def _put_off(self, ino: InodeNo, why: str, seconds: float) -> None:
+        self._later[ino] = trio.current_time() + seconds
+        log.info("not archived now", ino=ino, reason=why)
+        self._events.emit("migration-put-off", ino=ino, reason=why)
+
+    # One batch
+
+    def _begin(self, batch: Batch, nursery: trio.Nursery) -> None:
+        self._active += 1
+        self._busy.update(item.ino for item in batch.items)
+        nursery.start_soon(self._work, batch)
+
+    async def _work(self, batch: Batch) -> None:
+        """A batch from its files to its discs; faults are told and the files tried again later."""
+        inos = {item.ino for item in batch.items}
+        try:
+            await self._archive(batch)
+        except Exception as fault:
+            for cause in _causes(fault):
+                if not isinstance(cause, HsmError):
+                    log.exception("migration failed", cause, files=len(inos))
+                else:
+                    log.warning("migration failed", error=cause.message, files=len(inos))
+                self._events.emit("migration-failed", error=str(cause), files=len(inos))
+            until = trio.current_time() + BACK_OFF
+            self._later.update((ino, until) for ino in inos if self._catalog.queues.migration(ino))
+        finally:
+            # A plan that is being made rests on an older snapshot: it must still see them as busy.
+            self._ended.append(batch)
+            self._active -= 1
+            self._wake.set()
+
+    async def _resume(self, volume: VolumeId) -> None:
+        try:
+            await self.burner.resume(volume)
+        finally:
+            self._active -= 1
+            self._wake.set()
+
+    async def _archive(self, batch: Batch) -> None:
+        volumes = await self._blanks(batch.numbers)
+        one = int(batch.room * 1.02) + 2 * 1024 * 1024
+        packed = one if self._level else 0
+        together = one * len(volumes) + packed <= self._spool.limit
+        room = (one * len(volumes) if together else one) + packed
+        self._numbers += 1
+        folder = self._spool.path / f"batch-{self._numbers}"
+        try:
+            async with self._spool.room(room):
+                try:
+                    await self._stage_and_burn(batch, volumes, folder, together)
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await self._spool.remove(folder.name)
+        finally:
+            self._claimed.difference_update(volumes)
+
+    async def _stage_and_burn(
+        self, batch: Batch, volumes: list[VolumeId], folder: Path, together: bool
+    ) -> None:
+        items = [i for i in batch.items if self._catalog.queues.migration(i.ino) is not None]
+        staged = await self._stager.stage(items, folder)
+        try:
+            crash.point("migrate.staged")
+            snapshot, size = await self._snapshot(folder)
+            await clock.blocking(lambda: trim(staged, self._disc, size), clock.HASH)
+            for ino, why in staged.skipped.items():
+                if why not in (GONE, NO_ROOM):
+                    self._put_off(ino, why, AGAIN)
+            if staged.files:
+                await self._burn_copies(batch, volumes, staged, snapshot, together)
+        finally:
+            self._stager.drop(staged)
+
+    async def _burn_copies(
+        self,
+        batch: Batch,
+        volumes: list[VolumeId],
+        staged: Staged,
+        snapshot: Path | None,
+        together: bool,
+    ) -> None:
+        to_build = len(volumes)
+
+        def built() -> None:
+            """Once every copy has its image, the inodes need not be held any more."""
+            nonlocal to_build
+            to_build -= 1
+            if not to_build:
+                self._stager.drop(staged)
+
+        faults: list[Exception] = []
+
+        async def copy(number: int, volume: VolumeId) -> None:
+            mine = Staged(list(staged.files), staged.carried, staged.items)
+            try:
+                await self._one_copy(number, volume, mine, snapshot, built)
+            except Exception as fault:
+                # The other copies go on.
+                faults.append(fault)
+
+        pairs = list(zip(batch.numbers, volumes, strict=True))
+        if together:
+            async with trio.open_nursery() as nursery:
+                for number, volume in pairs:
+                    nursery.start_soon(copy, number, volume)
+        else:
+            for number, volume in pairs:
+                await copy(number, volume)
+        if faults:
+            raise ExceptionGroup("copies failed", faults)
+
+    async def _one_copy(
+        self,
+        number: int,
+        volume: VolumeId,
+        staged: Staged,
+        snapshot: Path | None,
+        built: Callable[[], None],
+    ) -> None:
+        """One copy on the first disc that takes it."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self.burner.make(volume, staged, number, snapshot, built)
+                return
+            except AnotherDisc as fault:
+                if isinstance(fault.__cause__, SourceMismatch):
+                    rotten = fault.__cause__.ino
+                    staged.without({rotten}, LOST_BYTES)
+                    self._put_off(rotten, LOST_BYTES, ROTTEN)
+                if attempt == ATTEMPTS or not staged.files:
+                    raise
+                log.warning("another disc is taken", copy=number, error=fault.message)
+            (volume,) = await self._blanks((number,), without=volume)
+            built = _nothing
+
+    async def _snapshot(self, folder: Path) -> tuple[Path | None, int]:
+        """The catalog as it is, if it is small enough for a disc; and its bytes."""
+        dest, most = folder / "catalog.zst", self._disc // SNAPSHOT_SHARE
+
+        def make(reports: Reports) -> int:
+            # Catalogs shrink by far more than three; a larger one is not worth trying.
+            if snapshots.pages_bytes(reports) > 3 * most:
+                return most
+            return snapshots.write(reports, dest)
+
+        size = await self._catalog.read(make)
+        return (dest, size) if size < most else (None, 0)
+
+    # Blank discs
+
+    async def _blanks(
+        self, numbers: tuple[int, ...], without: VolumeId | None = None
+    ) -> list[VolumeId]:
+        """A blank disc of our own for each copy; waits for the operator if there are too few.
+
+        Copies begin at different ends of the library, so that they lie in different magazines.
+        """
+        while True:
+            blanks = [
+                volume
+                for volume in self._catalog.volumes.blanks()
+                if volume not in self._claimed
+                and volume != without
+                and self._catalog.queues.burn(volume) is None
+            ]
+            if len(blanks) >= len(numbers):
+                self.needs_blanks = False
+                chosen = [blanks.pop(0 if number % 2 else -1) for number in numbers]
+                self._claimed.update(chosen)
+                return chosen
+            if not self.needs_blanks:
+                self.needs_blanks = True
+                log.warning("operator must add blank discs", wanted=len(numbers), left=len(blanks))
+                self._events.emit("operator must add blank discs", wanted=len(numbers))
+            await trio.sleep(BLANKS_AGAIN)
+
+    def _spool_full(self, reason: str) -> None:
+        log.warning("spool full", reason=reason)
+        self._events.emit("spool-full", reason=reason)
+
+
+class _Either:
+    """Inodes that a plan must leave alone."""
+
+    def __init__(self, *sets: Iterable[int]) -> None:
+        self._sets = sets
+
+    def __contains__(self, ino: object) -> bool:
+        return any(ino in some for some in self._sets)  # type: ignore[operator]
+
+
+def _usable(disc: int) -> int:
+    """Bytes of a disc that files may be planned for; the rest is for its own description."""
+    return disc - disc // 100 - min(512 * 1024, disc // 16)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _causes(fault: Exception) -> list[Exception]:
+    if isinstance(fault, ExceptionGroup):
+        return [cause for inner in fault.exceptions for cause in _causes(inner)]
+    return [fault]
