@@ -18,7 +18,8 @@ FORMAT_VERSION = 1
 PATH_MAX = 1000
 """Bytes of a stored path from the root of the disc, or of a symlink's target: libisofs and many
 readers of Rock Ridge stop at 1024."""
-NAME_MAX = 255
+NAME_MAX = 253
+"""Bytes of a stored name: most Linux kernels cut longer Rock Ridge names (fs/isofs/rock.c)."""
 FILES = b"files"
 LONG = b"files.long"
 

@@ -21,6 +21,7 @@ ODD_NAMES = [
     "影像/检查 一.dcm".encode(),
     b"bad\xff\xfe\x80utf8",
     b"n" * 255,
+    b"m" * 253,
     b"\xe4" * 255,
     b"new\nline",
     b"back\\slash",
@@ -96,7 +97,9 @@ def test_every_odd_thing_comes_back(maker, opened) -> None:
     assert [f for f in disc.verify() if f.problem] == []
     entries = {e.path: e for e in disc.iso.walk()}
     for name in ODD_NAMES:
-        assert entries[b"files/" + name].is_file
+        if len(name) != 255:
+            assert entries[b"files/" + name].is_file
+    assert max(len(name) for path in entries for name in path.split(b"/")) == 253
     a = entries[b"files/link/a"]
     assert (a.mode & 0o7777, a.uid) == (0o640, os.getuid())
     assert (
