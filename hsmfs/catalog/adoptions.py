@@ -147,6 +147,25 @@ class Adoptions:
         rows = self._db.execute("SELECT 1 FROM adopted WHERE state = 0 AND ino = ?", (ino,))
         return bool(rows.fetchall())
 
+    def folders(self, adoption: int) -> list[Adopted]:
+        """The folders among them, merged ones too, but not the top; in the order of paths."""
+        rows = self._db.execute(
+            f"SELECT {_ADOPTED} FROM adopted WHERE adoption = ? AND path != x'' AND ino IN"
+            " (SELECT ino FROM inodes WHERE (mode & 61440) = 16384 AND nlink > 0) ORDER BY path",
+            (adoption,),
+        )
+        return [_adopted(row) for row in rows]
+
+    def migrated(self, adoption: int) -> list[bytes]:
+        """Paths whose file has or is getting a copy on a disc, up to 1000."""
+        rows = self._db.execute(
+            "SELECT d.path FROM adopted d JOIN inodes i ON i.ino = d.ino WHERE d.adoption = ?"
+            " AND d.state = 1 AND (i.state > 0 OR EXISTS (SELECT 1 FROM copies c"
+            " WHERE c.ino = d.ino AND c.state IN (0, 1))) ORDER BY d.path LIMIT 1000",
+            (adoption,),
+        )
+        return [path for (path,) in rows]
+
     def put(self, adoption: int, path: bytes, ino: InodeNo, src_ino: int, step: Step) -> None:
         """Note how far a path is."""
         self._db.execute(

@@ -202,6 +202,19 @@ class Namespace:
         if attr.is_dir:
             self._db.execute("UPDATE inodes SET nlink = nlink + 1 WHERE ino = ?", (parent,))
 
+    def discard(self, ino: InodeNo) -> list[InodeNo]:
+        """Take all names of an inode away, leaving times as they are; the folders they were in."""
+        attr = self._must(ino)
+        parents = [
+            InodeNo(parent)
+            for (parent,) in self._db.execute("SELECT parent FROM dentries WHERE ino = ?", (ino,))
+        ]
+        self._db.execute("DELETE FROM dentries WHERE ino = ?", (ino,))
+        if attr.is_dir:
+            for parent in parents:
+                self._db.execute("UPDATE inodes SET nlink = nlink - 1 WHERE ino = ?", (parent,))
+        return parents
+
     def set_target(self, ino: InodeNo, target: bytes) -> None:
         """Where a symbolic link points."""
         self._db.execute("INSERT OR REPLACE INTO symlinks VALUES (?, ?)", (ino, target))

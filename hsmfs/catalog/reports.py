@@ -34,6 +34,16 @@ class Query:
     pinned: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a search has come in the index by state and mtime."""
+
+    dirty: int = 0
+    state: int = 0
+    mtime_ns: int = -(2**63)
+    ino: int = 0
+
+
 class Reports:
     """Long queries on one read-only connection; valid only inside the call that got it."""
 
@@ -51,30 +61,10 @@ class Reports:
 
         With `after` they come in the order of inode numbers greater than it, for paging.
         """
-        where, values = ["i.nlink > 0"], list[object]()
         states = query.states or tuple(FileState)
+        where, values = _conditions(query)
         where.append("i.dirty IN (0, 1)")
         where.append(f"i.state IN ({', '.join(str(int(s)) for s in states)})")
-        for clause, value in (
-            ("i.mtime_ns < ?", query.modified_before_ns),
-            ("i.mtime_ns > ?", query.modified_after_ns),
-            ("i.atime_ns < ?", query.accessed_before_ns),
-            ("i.size >= ?", query.min_size),
-            ("i.size <= ?", query.max_size),
-            ("i.uid = ?", query.uid),
-            ("i.gid = ?", query.gid),
-            ("i.pool = ?", query.pool),
-            ("i.pinned = ?", query.pinned),
-        ):
-            if value is not None:
-                where.append(clause)
-                values.append(value)
-        if query.volume is not None:
-            where.append(
-                "i.ino IN (SELECT ino FROM copies WHERE volume = ? AND state ="
-                f" {int(CopyState.VALID)})"
-            )
-            values.append(query.volume)
         order = "i.state, i.mtime_ns"
         if after:
             where.append("i.ino > ?")
@@ -86,6 +76,33 @@ class Reports:
         )
         for row in self.db.execute(sql, (*values, limit)):
             yield Attr(*row)
+
+    def page(self, query: Query, place: Place, limit: int) -> tuple[list[Attr], Place | None]:
+        """Files that match, after a place, and the place to go on from; None at the end.
+
+        Each page costs only its own rows: it follows the index by state and mtime.
+        """
+        states = sorted(query.states or tuple(FileState))
+        found: list[Attr] = []
+        for dirty, state in ((d, s) for d in (0, 1) for s in states):
+            if (dirty, state) < (place.dirty, place.state):
+                continue
+            if (dirty, state) > (place.dirty, place.state):
+                place = Place(dirty, state)
+            where, values = _conditions(query)
+            sql = (
+                f"SELECT {PREFIXED} FROM inodes i WHERE i.dirty = ? AND i.state = ?"
+                f" AND (i.mtime_ns, i.ino) > (?, ?) AND {' AND '.join(where)}"
+                " ORDER BY i.mtime_ns, i.ino LIMIT ?"
+            )
+            left = limit - len(found)
+            rows = self.db.execute(
+                sql, (dirty, int(state), place.mtime_ns, place.ino, *values, left)
+            ).fetchall()
+            found += [Attr(*row) for row in rows]
+            if len(found) == limit:
+                return found, Place(dirty, state, found[-1].mtime_ns, found[-1].ino)
+        return found, None
 
     def regular(self, after: int, limit: int) -> list[Attr]:
         """All regular files, in the trash or not, in the order of numbers greater than after."""
@@ -105,6 +122,19 @@ class Reports:
             if ((attr := self.inodes.get_raw(ino)) is None or attr.pool != pool or not attr.is_file)
             and not adoptions.intended(ino)
         ]
+
+    def adopted_folders(self, adoption: int) -> list[bytes]:
+        """Paths of the folders of an adopted tree, in order."""
+        return [row.path for row in Adoptions(self.db).folders(adoption)]
+
+    def adopted_and_migrated(self, adoption: int) -> list[bytes]:
+        """Paths of an adopted tree whose file has, or is getting, a copy; up to 1000."""
+        return Adoptions(self.db).migrated(adoption)
+
+    def was_adopted(self, adoption: int, path: bytes, src_ino: int) -> bool:
+        """True if that path of the tree is in the namespace by that adoption."""
+        row = Adoptions(self.db).path(adoption, path)
+        return row is not None and row.src_ino == src_ino
 
     def ino_ceiling(self) -> int:
         """No inode number from here on was ever given."""
@@ -171,3 +201,29 @@ class PathCache:
             path = None if path is None else path + name + b"/"
             self._folders[folder] = path
         return path
+
+
+def _conditions(query: Query) -> tuple[list[str], list[object]]:
+    """The WHERE clauses of a query but its states, with their values."""
+    where, values = ["i.nlink > 0"], list[object]()
+    for clause, value in (
+        ("i.mtime_ns < ?", query.modified_before_ns),
+        ("i.mtime_ns > ?", query.modified_after_ns),
+        ("i.atime_ns < ?", query.accessed_before_ns),
+        ("i.size >= ?", query.min_size),
+        ("i.size <= ?", query.max_size),
+        ("i.uid = ?", query.uid),
+        ("i.gid = ?", query.gid),
+        ("i.pool = ?", query.pool),
+        ("i.pinned = ?", query.pinned),
+    ):
+        if value is not None:
+            where.append(clause)
+            values.append(value)
+    if query.volume is not None:
+        where.append(
+            "i.ino IN (SELECT ino FROM copies WHERE volume = ? AND state ="
+            f" {int(CopyState.VALID)})"
+        )
+        values.append(query.volume)
+    return where, values
