@@ -1,0 +1,253 @@
+"""The releaser: frees disk space of files whose bytes stand verified on discs.
+
+Least valuable first, by the time since the last use and the bytes it frees; never a file that is
+pinned, open, younger than the minimum residence, kept by a `never` rule, or short of copies. The
+copies are counted again just before the bytes go.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import trio
+
+from .. import clock, crash, logs
+from ..catalog.catalog import Catalog
+from ..catalog.reports import Query, Reports
+from ..config import Config
+from ..errors import Conflict, HsmError, PosixError
+from ..pool.pools import DISK, Pools
+from ..pool.store import BLOCK, Pool
+from ..states import FileState
+from ..types import Attr, InodeNo
+from .events import Events
+from .policy.match import Ruleset
+from .residency import Residency
+
+log = logs.get(__name__)
+LOOK = 10.0
+"""Seconds between looks at the watermarks."""
+CANDIDATES = 5000
+"""Files picked in one look, the least valuable of all."""
+_PAGE = 20_000
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A file and the bytes that its release frees."""
+
+    attr: Attr
+    frees: int
+    path: bytes
+
+
+class Releaser:
+    """Releases on demand and above the high watermarks.
+
+    Attributes:
+        rules: the policies in force; replaced when they are loaded again.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        pools: Pools,
+        files: Residency,
+        rules: Ruleset,
+        events: Events,
+        config: Config,
+    ) -> None:
+        self._catalog, self._pools, self._files = catalog, pools, files
+        self.rules, self._events = rules, events
+        self._residence_ns = int(config.engine.min_residence * 1e9)
+        self._one = trio.Lock()
+        self._wake = trio.Event()
+        self._useless_until = 0.0
+
+    async def release(self, ino: InodeNo, who: str) -> int:
+        """Release one file; the bytes freed. Raises Conflict with the reason, or NotFound's ENOENT.
+
+        Somebody asks, so the minimum residence does not count; the rest does.
+        """
+        attr = self._attr(ino)
+        path = self._path(ino)
+        self._refuse(attr, path)
+        return await self._release(attr, path, who)
+
+    async def make_room(self, need: int) -> bool:
+        """Free at least need bytes of the pools if that can be; False if nothing was to be had.
+
+        Called by a writer that met a full pool: calls at the same time share the work.
+        """
+        if trio.current_time() < self._useless_until:
+            return False
+        async with self._one:
+            freed = 0
+            for pool in self._pools:
+                freed += await self._free(pool, max(need, self._excess(pool)), "full pool")
+            if not freed:
+                self._useless_until = trio.current_time() + 1.0
+            return freed > 0
+
+    def wake(self) -> None:
+        """Look at the watermarks now: something became releasable or was written."""
+        self._wake.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep every pool between its watermarks, for ever."""
+        task_status.started()
+        while True:
+            self._wake = trio.Event()
+            for pool in self._pools:
+                if pool.tier == DISK or not self._pools.tier(DISK):
+                    await self._keep_below(pool)
+            with trio.move_on_after(LOOK):
+                await self._wake.wait()
+
+    async def above_watermark(self) -> bool:
+        """Whether a pool is above its high watermark; blocking calls go to a thread."""
+        for pool in self._pools:
+            usage = await clock.blocking(pool.usage)
+            if usage.percent > pool.high:
+                return True
+        return False
+
+    async def _keep_below(self, pool: Pool) -> None:
+        usage = await clock.blocking(pool.usage)
+        if usage.percent <= pool.high:
+            return
+        excess = usage.used - usage.capacity * pool.low // 100
+        async with self._one:
+            freed = await self._free(pool, excess, "watermark")
+        if freed < excess:
+            log.warning("cannot release enough", pool=pool.name, wanted=excess, freed=freed)
+            self._events.emit("cannot-release", pool=pool.name, wanted=excess, freed=freed)
+
+    def _excess(self, pool: Pool) -> int:
+        """Bytes above the low watermark, so that writers do not come for each megabyte."""
+        usage = pool.usage()
+        return max(0, usage.used - usage.capacity * pool.low // 100)
+
+    async def _free(self, pool: Pool, need: int, who: str) -> int:
+        """Release the least valuable files of a pool until need bytes are free."""
+        freed = 0
+        while freed < need:
+            found = await self._catalog.read(lambda reports: self._pick(reports, pool))
+            got = await self._release_some(found, need - freed, who)
+            freed += got
+            if not got:
+                break
+        if freed:
+            self._events.emit("released-space", pool=pool.name, bytes=freed, why=who)
+        return freed
+
+    async def _release_some(self, found: Iterable[_Candidate], need: int, who: str) -> int:
+        todo = iter(found)
+        freed = 0
+
+        async def work() -> None:
+            nonlocal freed
+            for candidate in todo:
+                if freed >= need:
+                    return
+                try:
+                    attr = self._attr(candidate.attr.ino)
+                    self._refuse(attr, candidate.path)
+                    freed += await self._release(attr, candidate.path, who)
+                except HsmError as fault:
+                    log.debug("not released", ino=candidate.attr.ino, reason=fault.message)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(_AT_ONCE):
+                nursery.start_soon(work)
+        return freed
+
+    def _pick(self, reports: Reports, pool: Pool) -> list[_Candidate]:
+        """The least valuable files that may go, worst first; in a thread."""
+        now = clock.now_ns()
+        query = Query(states=(FileState.PREMIGRATED,), pinned=False, pool=pool.id)
+        paths = reports.path_cache()
+        worst: list[tuple[float, int, _Candidate]] = []
+        after = 0
+        while page := list(reports.files(query, after=after or -1, limit=_PAGE)):
+            after = page[-1].ino
+            for attr in page:
+                value = self._worth(attr, now)
+                if value is None or (len(worst) >= CANDIDATES and value <= worst[0][0]):
+                    continue
+                path = b"/" + (paths.path(attr.ino) or b"")
+                head = self.rules.wishes(attr, path).head
+                frees = attr.blocks * 512 - -(-head // BLOCK) * BLOCK
+                if frees <= 0 or self.rules.forbidden(attr, path, now) is not None:
+                    continue
+                item = (value, attr.ino, _Candidate(attr, frees, path))
+                if len(worst) < CANDIDATES:
+                    heapq.heappush(worst, item)
+                else:
+                    heapq.heapreplace(worst, item)
+        return [candidate for _, _, candidate in sorted(worst, reverse=True)]
+
+    def _worth(self, attr: Attr, now_ns: int) -> float | None:
+        """Age of the last use times the bytes to be freed; None if it is too young.
+
+        ctime counts as use: a recall and an archiving leave it alone, so the time of the last
+        access does, and a chmod of an old file costs it only a little.
+        """
+        idle = now_ns - max(attr.atime_ns, attr.mtime_ns, attr.btime_ns)
+        if idle < self._residence_ns or not attr.blocks:
+            return None
+        return idle / 1e9 * attr.blocks
+
+    # One file
+
+    def _attr(self, ino: InodeNo) -> Attr:
+        live = self._files.live(ino)
+        attr = live.attr if live is not None else self._catalog.inodes.get_raw(ino)
+        if attr is None:
+            raise Conflict(f"inode {ino} is gone", next_step="nothing to do")
+        return attr
+
+    def _path(self, ino: InodeNo) -> bytes:
+        found = self._catalog.names.paths(ino, 1)
+        return b"/" + found[0] if found else b""
+
+    def _refuse(self, attr: Attr, path: bytes) -> None:
+        """Raise Conflict with the reason if the file must keep its bytes."""
+        if not attr.is_file:
+            raise Conflict(f"inode {attr.ino} is no regular file", next_step="name a file")
+        if attr.state == FileState.MIGRATED:
+            raise Conflict(f"inode {attr.ino} is released already", next_step="nothing to do")
+        if (rule := self.rules.forbidden(attr, path, clock.now_ns())) is not None:
+            raise Conflict(
+                f"policy {rule} keeps inode {attr.ino} on disk", next_step="change the policy"
+            )
+        proven = self._catalog.copies.proven(attr.ino, attr.version)
+        wanted = self.rules.wishes(attr, path).copies
+        if proven < wanted:
+            raise Conflict(
+                f"inode {attr.ino} has {proven} verified copies of its present bytes, {wanted}"
+                " are wanted",
+                next_step="archive it first",
+            )
+
+    async def _release(self, attr: Attr, path: bytes, who: str) -> int:
+        try:
+            live = self._files.hold(attr.ino)
+        except PosixError as fault:
+            raise Conflict(f"inode {attr.ino} is gone", next_step="nothing to do") from fault
+        try:
+            crash.point("release.before")
+            head = self.rules.wishes(attr, path).head
+            freed = await self._files.release(live, head)
+            crash.point("release.after")
+        finally:
+            self._files.drop(live)
+        if live.attr.pool is not None and freed:
+            pool = self._pools[live.attr.pool]
+            pool.used = max(0, pool.used - freed)
+        log.info("released", ino=attr.ino, path=path, bytes=freed, requester=who)
+        self._events.emit("released", ino=attr.ino, bytes=freed, requester=who)
+        return freed
