@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import trio
@@ -66,39 +67,33 @@ def _parser() -> argparse.ArgumentParser:
 async def run(settings: Config) -> None:
     """Serve until a signal, an order by the API, or an unmount. Raises HsmError."""
     faulthandler.enable()
-    async with AsyncExitStack() as stack:
-        watch = stack.enter_context(LoopWatch(on_stall=log_stall))
-        signals = stack.enter_context(
-            trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-        )
-        catalog = await clock.blocking(lambda: Catalog.open(settings.daemon.state))
-        stack.callback(catalog.close)
-        pools = await open_pools(settings.pool, catalog)
-        library = await clock.blocking(lambda: configured.open_library(settings.library))
-        stack.push_async_callback(library.close)
-        engine = Engine(settings, catalog, pools, library, watch)
-        await stack.enter_async_context(engine.running())
-        mount = await stack.enter_async_context(mounted(settings, engine.files, engine.events))
-        await stack.enter_async_context(serving(engine))
-        await stack.enter_async_context(_told(engine))
-        await _until_stopped(engine, mount.ended, signals)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sdnotify.keep_alive)
+            async with AsyncExitStack() as stack:
+                watch = stack.enter_context(LoopWatch(on_stall=log_stall))
+                catalog = await clock.blocking(lambda: Catalog.open(settings.daemon.state))
+                stack.callback(catalog.close)
+                pools = await open_pools(settings.pool, catalog)
+                library = await clock.blocking(lambda: configured.open_library(settings.library))
+                stack.push_async_callback(library.close)
+                engine = Engine(settings, catalog, pools, library, watch)
+                await stack.enter_async_context(engine.running())
+                mount = await stack.enter_async_context(
+                    mounted(settings, engine.files, engine.events, engine.control)
+                )
+                await stack.enter_async_context(serving(engine))
+                _tell_ready(settings)
+                await _until_stopped(engine, mount.ended, signals)
+                nursery.start_soon(_while_stopping, signals)
+            nursery.cancel_scope.cancel()
     log.info("stopped")
 
 
-@asynccontextmanager
-async def _told(engine: Engine) -> AsyncIterator[None]:
-    """The service manager knows that we are ready, alive, and later that we stop."""
-    mountpoint = engine.config.daemon.mountpoint
+def _tell_ready(settings: Config) -> None:
+    mountpoint = settings.daemon.mountpoint
     log.info("ready", mountpoint=mountpoint, version=__version__)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(sdnotify.keep_alive)
-        sdnotify.ready(f"mounted on {mountpoint}")
-        try:
-            yield
-        finally:
-            sdnotify.stopping("stopping: readers are let go, burns are finished")
-            sdnotify.extend(STOP_EXTENSION_S)
-            nursery.cancel_scope.cancel()
+    sdnotify.ready(f"mounted on {mountpoint}")
 
 
 async def _until_stopped(
@@ -120,6 +115,26 @@ async def _until_stopped(
                 continue
             log.info("stopping", reason=signal.Signals(number).name)
             nursery.cancel_scope.cancel()
+
+
+async def _while_stopping(signals: AsyncIterator[int]) -> None:
+    """Ask the service manager for patience; a second TERM or INT ends at once, as a crash would."""
+
+    async def ask() -> None:
+        while True:
+            sdnotify.extend(STOP_EXTENSION_S)
+            await trio.sleep(STOP_EXTENSION_S / 2)
+
+    sdnotify.stopping("stopping: readers are let go, a disc being burned is finished")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        async for number in signals:
+            if number == signal.SIGUSR1:
+                dump_tasks(sys.stderr)
+                continue
+            log.warning("stopped at once; a disc being burned is lost, no file is")
+            sys.stderr.flush()
+            os._exit(HsmError.exit_code)
 
 
 def _explain(fault: BaseException) -> int:

@@ -12,10 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from .. import logs
 from ..errors import HsmError
 
-log = logs.get(__name__)
 
 
 def body_of(fault: Exception) -> dict[str, Any]:
@@ -54,7 +52,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, fault: Exception) -> JSONResponse:
-        log.exception("request failed", fault, method=request.method, path=request.url.path)
         return JSONResponse(body_of(fault), 500)
 
 

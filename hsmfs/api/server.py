@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import importlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
 import trio
+from fastapi import FastAPI
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio import serve
 from hypercorn.typing import Framework
+from starlette.types import Receive, Scope, Send
 
+from .. import clock, logs
 from ..config import DaemonConfig
 from ..engine.service import Engine
 from ..errors import ConfigError
 from .app import create_app
+
+log = logs.get(__name__)
+ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
+_SLOW_IMPORT = "anyio._backends._trio"
+"""Imported by the first request else, which would hold the loop for its time."""
 
 BACKLOG = 128
 GRACE_S = 2.0
@@ -42,7 +51,8 @@ async def serving(engine: Engine) -> AsyncIterator[None]:
     settings.graceful_timeout = GRACE_S
     settings.include_server_header = False
     stop = trio.Event()
-    app = cast(Framework, create_app(engine))
+    await clock.blocking(lambda: importlib.import_module(_SLOW_IMPORT))
+    app = cast(Framework, _logged(create_app(engine)))
     try:
         async with trio.open_nursery() as nursery:
 
@@ -56,6 +66,18 @@ async def serving(engine: Engine) -> AsyncIterator[None]:
                 stop.set()
     finally:
         daemon.socket.unlink(missing_ok=True)
+
+
+def _logged(app: FastAPI) -> ASGI:
+    """The app, with what it did not expect logged once; the client has got its answer by then."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Exception as fault:
+            log.exception("request failed", fault, path=scope.get("path"))
+
+    return run
 
 
 def _quiet() -> logging.Logger:

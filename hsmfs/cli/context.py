@@ -61,6 +61,14 @@ class Ctl:
 
         return from_namespace(item, self.config.daemon.mountpoint)
 
+    def name(self, item: dict[str, Any]) -> str:
+        """A name of the API, safe to print."""
+        import base64
+
+        from ..logs import printable
+
+        return printable(base64.b64decode(item["path_b64"]))
+
 
 def json_option(command: F) -> F:
     """Lets `--json` stand behind the command, too; the command gets the Ctl as first argument."""

@@ -80,6 +80,8 @@ async def release(engine: Engine, roots: Sequence[Attr], who: str) -> Outcome:
     """Give up the bytes on disk of what is on enough discs."""
 
     async def act(attr: Attr) -> int:
+        if attr.state == FileState.MIGRATED:
+            return 0
         return await engine.releaser.release(attr.ino, who)
 
     return await each(engine, roots, act)
@@ -134,7 +136,7 @@ async def archive(
         yield _progress("queued", tally)
     crash.point("archive.order.queued")
     if now:
-        engine.migrator.flush()
+        await engine.migrator.flush()
     if wait:
         inos = list(tally.pending) if release else []
         async for step in _until(engine, tally, _archived):

@@ -7,7 +7,8 @@ in a thread. Relies on the engine's parts and on views.py for the answers' form.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from .. import clock
 from ..catalog.copies import Copy
@@ -21,6 +22,7 @@ from ..library.robot import Robot
 from ..pool.store import Pool
 from ..states import FileState
 from ..types import Attr, Barcode, InodeNo, VolumeId
+from ..units import format_duration
 from . import views
 from .paths import path_of
 from .views import b64, text, word
@@ -123,6 +125,7 @@ async def status(engine: Engine) -> views.Status:
 
 async def space(engine: Engine) -> views.Space:
     """Bytes by pool, by state of files and by state of discs."""
+    await engine.write_sizes_down()
     by_state = await engine.catalog.read(lambda reports: reports.by_state())
     discs: dict[str, tuple[int, int, int]] = {}
     for volume in await engine.catalog.read(lambda reports: reports.volumes.all()):
@@ -139,7 +142,11 @@ async def space(engine: Engine) -> views.Space:
 
 
 async def listing(engine: Engine, attr: Attr, after: int, limit: int) -> views.Listing:
-    """A page of a folder in the order of cookies greater than after."""
+    """A page of a folder in the order of cookies greater than after; a file lists itself."""
+    if not attr.is_dir:
+        name = path_of(engine.catalog, attr.ino).rpartition(b"/")[2]
+        attr = engine.files.overlay(attr)
+        return views.Listing([views.entry(name, attr, state_of(attr))], None)
     limit = max(1, min(limit, BATCH_ROWS))
     rows = await engine.catalog.read(lambda r: r.names.entries(attr.ino, after, limit))
     shown = [(name, engine.files.overlay(found)) for _, name, found in rows]
@@ -166,7 +173,7 @@ def info(engine: Engine, attr: Attr) -> views.Info:
         paths_b64=[b64(path) for path in paths],
         version=attr.version,
         pool=engine.pools[attr.pool].name if attr.pool is not None else None,
-        dirty=attr.dirty,
+        dirty=bool(attr.dirty),
         open_handles=live.opens if live else 0,
         absent=[(r.start, r.end) for r in absent],
         sha256=digest.sha256.hex() if digest else None,
@@ -214,6 +221,59 @@ def migration_view(m: Migration, path: bytes, size: int) -> views.MigrationView:
     return views.MigrationView(
         text(path), b64(path), m.ino, size, m.copies, m.policy, m.group_key, m.queued_ns, m.release
     )
+
+
+def why(engine: Engine, ino: InodeNo) -> dict[str, Any]:
+    """What a reader of the inode waits for, as plain values; `answer` says it in a sentence."""
+    attr = engine.files.attr(ino)
+    if attr is None:
+        raise NotFound(f"inode {ino} is gone")
+    path = path_of(engine.catalog, ino)
+    migration = engine.catalog.queues.migration(ino)
+    recall = engine.recaller.why(ino) if attr.is_file else None
+    return {
+        "path": text(path),
+        "path_b64": b64(path),
+        "inode": ino,
+        "state": state_of(attr),
+        "answer": _answer(attr, recall),
+        "recall": recall,
+        "migration": asdict(migration_view(migration, path, attr.size)) if migration else None,
+        "copies": [
+            {
+                "copy": view.copy_no,
+                "volume": view.volume,
+                "volume_state": view.volume_state,
+                "place": view.place,
+                "sector": view.sector,
+                "state": view.state,
+            }
+            for view in (
+                copy_view(engine, copy, attr) for copy in engine.catalog.copies.all_of(ino)
+            )
+            if view.current
+        ],
+    }
+
+
+def _answer(attr: Attr, recall: dict[str, Any] | None) -> str:
+    if recall is None:
+        return f"nothing: a {views.kind_of(attr)} is never recalled"
+    if attr.state in (FileState.RESIDENT, FileState.PREMIGRATED):
+        return "nothing: all bytes are on disk"
+    match recall["state"]:
+        case "no recall":
+            return "nobody reads it; its bytes beyond the head are only on discs"
+        case "failed":
+            return f"the last recall failed: {recall['error']}; {recall['next_step']}"
+        case "reading":
+            doing = f"disc {recall['volume']} is being read in drive {recall['drive']}"
+        case "mounting":
+            doing = f"disc {recall['volume']} is being brought to a drive"
+        case _:
+            doing = f"disc {recall['volume']} waits for a drive, {recall['discs_ahead']} before it"
+    expected = recall["expected_s"]
+    return doing if expected is None else f"{doing}; about {format_duration(expected)} more"
 
 
 async def queue(engine: Engine, limit: int = QUEUE_ROWS_SHOWN) -> views.Queue:

@@ -27,6 +27,7 @@ async def find(
 ) -> AsyncIterator[bytes]:
     """Blocks of JSON lines, each an Entry; at most limit lines."""
     pattern = re.compile(fnmatch.translate(name).encode()) if name else None
+    await engine.write_sizes_down()
     place: Place | None = Place()
     left = limit
     while place is not None and (left is None or left > 0):

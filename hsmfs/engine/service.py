@@ -1,7 +1,7 @@
 """The engine: makes and wires its parts, starts and stops them in order, and keeps them running.
 
 What the filesystem and the API ask for goes through here; what each answer is made of is the job
-of overview.py (questions) and acts.py (orders).
+of overview.py (questions), acts.py (orders) and control.py (the mount's control xattrs).
 """
 
 from __future__ import annotations
@@ -9,22 +9,35 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 
-from .. import __version__, clock, logs
+from .. import __version__, clock, crash, logs
 from ..catalog.catalog import Catalog
+from ..catalog.queues import RecallClass
 from ..config import Config
+from ..errors import Conflict
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..pool.pools import Pools
+from ..types import InodeNo
 from ..watchdog import LoopWatch
+from . import overview
+from .adopt import Adopter
+from .control import Control
 from .events import Events
 from .files import Files
 from .journal import CatalogJournal
+from .migrate import Migrator
 from .mounts import Mounts
+from .policy.match import Ruleset
+from .recall import Recaller
+from .release import Releaser
 from .supervise import Worker, supervise
+from .trash import TrashCan
 from .views import WorkerView
+from .waiters import WaiterView
 
 log = logs.get(__name__)
 
@@ -34,7 +47,9 @@ class Engine:
 
     Attributes:
         config, catalog, pools, library: what it was given; the caller closes them after it.
-        robot, files, events: parts that everybody may use.
+        robot, files, events, mounts, recaller, migrator, releaser, policies, housekeeper, trash:
+            the parts; each is the job of the module of its name.
+        control: what the mount may ask beside bytes.
         stopping: a clean stop has begun; new work is refused.
         stop_asked: set by the API's order to stop; the daemon waits for it.
     """
@@ -55,34 +70,100 @@ class Engine:
         self.started_ns = clock.now_ns()
         self.stopping = False
         self.stop_asked = trio.Event()
-        self.events = Events()
+        self.events = events = Events()
         self.robot = Robot(library, CatalogJournal(catalog))
-        self.files = Files(catalog, pools)
-        self.mounts = Mounts(catalog, library, self.robot, self.events, config)
-        self._workers = [Worker("mounts", self.mounts.run)]
+        self.files = files = Files(catalog, pools)
+        self.mounts = mounts = Mounts(catalog, library, self.robot, events, config)
+        self.recaller = Recaller(catalog, files, mounts, events, config)
+        self.migrator = Migrator(catalog, pools, files, mounts, events, config)
+        rules = Ruleset((), copies=config.engine.copies, head=config.fs.head)
+        self.releaser = Releaser(catalog, pools, files, rules, events, config)
+        self.adopter = Adopter(catalog, pools, files)
+        self.trash = TrashCan(catalog, files)
+        self.control = Control(self)
+        self._mounts_worker = Worker("mounts", mounts.run)
+        self._others = [
+            Worker("recaller", self.recaller.run),
+            Worker("migrator", self.migrator.run),
+            Worker("releaser", self.releaser.run),
+        ]
+
+        self._wire()
+
+    def _wire(self) -> None:
+        """Who asks whom: each part knows only what it needs, and nobody knows the engine."""
+
+        async def bring_in(ino: InodeNo, who: str) -> None:
+            await self.recaller.request(ino, RecallClass.BULK, who)
+
+        self.files.make_room = self.releaser.make_room
+        self.migrator.finisher.release = self.releaser.release
+        self.migrator.recall = bring_in
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Recover, start the workers, and stop them cleanly at the end."""
+        """Recover, start the workers, and stop them cleanly at the end.
+
+        Drives are the last to stop, so that a disc that is being burned is finished.
+        """
         recovered = await self.files.recover()
-        log.info("engine started", recovered_files=recovered)
-        async with trio.open_nursery() as nursery:
-            for worker in self._workers:
-                nursery.start_soon(supervise, worker, self.events, name=worker.name)
-            try:
-                yield
-            finally:
-                nursery.cancel_scope.cancel()
-                self.stopping = True
+        crash.point("engine.recovered")
+        async with trio.open_nursery() as drives:
+            await drives.start(supervise, self._mounts_worker, self.events)
+            async with trio.open_nursery() as workers:
+                for worker in self._others:
+                    await workers.start(supervise, worker, self.events)
+                log.info("engine started", recovered_files=recovered)
+                try:
+                    yield
+                finally:
+                    self.stopping = True
+                    crash.point("engine.stop.begun")
+                    workers.cancel_scope.cancel()
+            crash.point("engine.stop.workers_ended")
+            drives.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
-            while await self.files.flush_closed():
-                pass
-            await self.catalog.sync()
+            await self._write_all_down()
+
+    async def write_sizes_down(self) -> None:
+        """Sizes and times of files that nobody writes any more reach the catalog."""
+        while await self.files.flush_closed():
+            await trio.lowlevel.checkpoint()
+
+    async def _write_all_down(self) -> None:
+        await self.write_sizes_down()
+        crash.point("engine.stop.flushed")
+        await self.catalog.sync()
+        await self.catalog.checkpoint()
+        crash.point("engine.stop.durable")
 
     def workers(self) -> list[WorkerView]:
         """The engine's tasks and how they do."""
-        return [worker.view for worker in self._workers]
+        return [worker.view for worker in (self._mounts_worker, *self._others)]
 
-    def waiters(self) -> list[object]:
-        """Readers that wait for a disc."""
-        return []
+    def waiters(self) -> list[WaiterView]:
+        """Readers that wait for a disc, the oldest first."""
+        return self.recaller.waiters()
+
+    def why(self, ino: InodeNo) -> dict[str, Any]:
+        """What a reader of the inode waits for, as plain values."""
+        return overview.why(self, ino)
+
+    def doing(self) -> str:
+        """In a few words what is being burned, for progress bars."""
+        return ", ".join(
+            f"{p.phase} {p.barcode} {100 * p.done // p.size if p.size else 0} %"
+            for p in self.migrator.burner.progress.values()
+        )
+
+    def set_pinned(self, ino: InodeNo, pinned: bool) -> None:
+        """Keep the file on disk, or no longer; inside a write transaction."""
+        self.catalog.inodes.set_pinned(ino, pinned)
+        live = self.files.live(ino)
+        if live is not None:
+            live.attr = live.attr._replace(pinned=pinned)
+
+    def refuse_if_stopping(self) -> None:
+        """Raises Conflict when a clean stop has begun."""
+        if self.stopping or self.stop_asked.is_set():
+            raise Conflict("hsmfsd is being stopped", next_step="start it again, then repeat this")

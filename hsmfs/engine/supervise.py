@@ -6,8 +6,8 @@ with each crash in a row, so that a worker that cannot run does not fill the log
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -21,12 +21,18 @@ LONGEST_PAUSE = 60.0
 """Seconds; a worker that ran longer than this starts over with the first pause."""
 
 
+class Run(Protocol):
+    """A worker: runs until cancelled, and tells when it is ready for work."""
+
+    async def __call__(self, *, task_status: trio.TaskStatus[None]) -> None: ...
+
+
 @dataclass(slots=True)
 class Worker:
     """A task of the engine and how it does."""
 
     name: str
-    run: Callable[[], Awaitable[None]]
+    run: Run
     running: bool = False
     restarts: int = 0
     error: str = ""
@@ -36,23 +42,42 @@ class Worker:
         return WorkerView(self.name, self.running, self.restarts, self.error)
 
 
-async def supervise(worker: Worker, events: Events) -> None:
-    """Run the worker until it returns or is cancelled."""
+class _Once:
+    """Passes on the first `started` only: a restarted worker tells again."""
+
+    def __init__(self, status: trio.TaskStatus[None]) -> None:
+        self._status: trio.TaskStatus[None] | None = status
+
+    def started(self, value: None = None) -> None:
+        if self._status is not None:
+            status, self._status = self._status, None
+            status.started()
+
+
+async def supervise(
+    worker: Worker,
+    events: Events,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the worker until it is cancelled; started when the worker first is, or first crashed."""
     pause = FIRST_PAUSE
+    once = _Once(task_status)
     while True:
-        started = trio.current_time()
+        began = trio.current_time()
         worker.running = True
         try:
-            await worker.run()
+            await worker.run(task_status=once)
             return
         except Exception as fault:
             worker.restarts += 1
             worker.error = str(fault)
-            if trio.current_time() - started > LONGEST_PAUSE:
+            if trio.current_time() - began > LONGEST_PAUSE:
                 pause = FIRST_PAUSE
             log.exception("worker crashed", fault, worker=worker.name, again_in_s=pause)
-            events.emit("worker-crashed", worker=worker.name, error=str(fault))
+            events.emit("worker_crashed", worker=worker.name, error=str(fault))
         finally:
             worker.running = False
+        once.started()
         await trio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)

@@ -191,7 +191,7 @@ def entry(path: bytes, attr: Attr, state: str | None) -> Entry:
     """The view of an inode; path is a name, or a path from the root with its slash."""
     return Entry(
         text(path), b64(path), attr.ino, kind_of(attr), state, attr.size, attr.blocks * 512,
-        attr.mode, attr.uid, attr.gid, attr.nlink, attr.mtime_ns, attr.atime_ns, attr.pinned,
+        attr.mode, attr.uid, attr.gid, attr.nlink, attr.mtime_ns, attr.atime_ns, bool(attr.pinned),
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ async def info(engine: EngineDep, attr: AttrDep) -> Info:
 @router.get("/why")
 async def why(engine: EngineDep, attr: AttrDep) -> dict[str, Any]:
     """What a reader of the file waits for: state, copies, volume, place in the queue, drive."""
-    return await engine.why(attr.ino)
+    return engine.why(attr.ino)
 
 
 @router.get("/find")

@@ -1,0 +1,42 @@
+"""hsmctl archive: files to discs."""
+
+from __future__ import annotations
+
+import click
+
+from ..context import Ctl, json_option, path_list, paths_argument
+from ..progress import run
+
+
+@click.command(
+    "archive",
+    epilog="""\b
+Examples:
+  hsmctl archive scans/2019
+  hsmctl archive --now --wait scans/2019      burn at once and wait for it
+  hsmctl archive --copies 2 --release report.pdf
+""",
+)
+@paths_argument
+@click.option("--copies", type=click.IntRange(1, 8), help="On so many different discs.")
+@click.option("--now", is_flag=True, help="Burn what waits now, also if no disc becomes full.")
+@click.option("--wait", is_flag=True, help="Return when the copies are verified.")
+@click.option("--release", is_flag=True, help="Then give up the bytes on disk, but the head.")
+@json_option
+def command(
+    ctl: Ctl, paths: tuple[str, ...], copies: int | None, now: bool, wait: bool, release: bool
+) -> int:
+    """Put files (for a folder: all below it) on discs.
+
+    They wait until a disc is worth burning, or a deadline passes; --now does not wait for that.
+    A copy counts when it was read back from the disc and compared.
+    """
+    body = {
+        "paths": path_list(ctl, paths),
+        "copies": copies,
+        "now": now,
+        "wait": wait,
+        "release": release,
+    }
+    done = "archived" if wait else "queued to be archived"
+    return run(ctl, "/archive", body, "archiving", done)

@@ -1,0 +1,27 @@
+"""hsmctl release: gives up bytes on disk that are on enough discs."""
+
+from __future__ import annotations
+
+import click
+
+from ..context import Ctl, json_option, path_list, paths_argument
+from ..progress import report
+
+
+@click.command(
+    "release",
+    epilog="""\b
+Examples:
+  hsmctl release scans/2019
+  hsmctl find --state premigrated --older '1 w' -0 | xargs -0 hsmctl release
+""",
+)
+@paths_argument
+@json_option
+def command(ctl: Ctl, paths: tuple[str, ...]) -> int:
+    """Free the disk space of files that have enough verified copies; the head stays.
+
+    Files that are not on enough discs, pinned or open are refused, each with the reason.
+    """
+    found = ctl.client.post("/release", {"paths": path_list(ctl, paths)}, timeout=None)
+    return report(ctl, found, "released", "freed")
