@@ -103,7 +103,7 @@ class Inventory:
                 )
         await self._catalog.sync()
         crash.point("library.inventory.taken_over")
-        self._report(differences)
+        self._report(differences, elements)
         await self._clear_gripper()
         return differences
 
@@ -149,14 +149,15 @@ class Inventory:
             # A disc in a mail slot was exported there, or waits to be imported.
             table.come_back(volume.id)
 
-    def _report(self, differences: list[Difference]) -> None:
+    def _report(self, differences: list[Difference], elements: Sequence[Element]) -> None:
         new = [d for d in differences if d.kind is DifferenceKind.UNKNOWN]
         if new:
             log.info("new discs", count=len(new), first=new[0].barcode, last=new[-1].barcode)
             self._events.emit("discs_found", count=len(new), first=new[0].barcode)
         for d in differences:
-            if d.kind is DifferenceKind.UNKNOWN:
-                continue
+            held = d.found is not None and _kind(elements, d.found) is ElementKind.TRANSPORT
+            if d.kind is DifferenceKind.UNKNOWN or held:
+                continue  # a disc left in the gripper is told when it is put back
             quiet = d.kind in (DifferenceKind.HALF_DONE, DifferenceKind.RETURNED)
             (log.info if quiet else log.warning)(
                 "inventory differs", kind=d.kind.value, barcode=d.barcode, meaning=d.meaning

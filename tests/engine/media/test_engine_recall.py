@@ -1,0 +1,346 @@
+"""Recalls: bytes come back checked, from whichever copy is good."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import trio
+
+from hsmfs.catalog.queues import RecallClass
+from hsmfs.errors import PosixError, RecallCancelled, RecallFailed
+from hsmfs.library.simulated.faults import Fault, FaultKind
+from hsmfs.states import CopyState, FileState, VolumeState
+from hsmfs.types import CHUNK, SECTOR, Range, Requester
+
+ONE, TWO, THREE = "S0001D01", "S0001D02", "S0001D03"
+
+
+async def running(rig, nursery):
+    await rig.serve(nursery)
+    return nursery.cancel_scope
+
+
+async def test_a_reader_gets_its_bytes_and_the_file_becomes_resident(rig, chunky, nursery):
+    ino = await rig.stub(chunky, ONE)
+    assert rig.files.attr(ino).state == FileState.MIGRATED
+    await running(rig, nursery)
+    assert await rig.read(ino, 2 * CHUNK + 5, 100) == chunky[2 * CHUNK + 5 :][:100]
+    assert await rig.read(ino) == chunky
+    await ended(rig, ino)
+    assert rig.files.attr(ino).state == FileState.PREMIGRATED
+    assert rig.catalog.inodes.absent(ino) == []
+    (event,) = [e for e in rig.events.since(0) if e.kind == "recalled"]
+    assert event.fields["volume"] == ONE and event.fields["requester"].startswith("reader[")
+
+
+async def ended(rig, ino):
+    """The recall's row is gone."""
+    with trio.fail_after(20):
+        while rig.catalog.queues.recall(ino) is not None:
+            await trio.sleep(0.01)
+
+
+async def test_compressed_frames(rig, nursery):
+    data = b"the same line again and again\n" * 500_000
+    ino = await rig.stub(data, ONE, pack=True)
+    await running(rig, nursery)
+    assert await rig.read(ino, CHUNK + 7, 1000) == data[CHUNK + 7 :][:1000]
+    assert await rig.read(ino) == data
+
+
+async def test_parts_on_two_discs(rig, chunky, nursery):
+    ino = await rig.file(chunky)
+    await rig.burn(ONE, [(ino, 0, 2 * CHUNK)], number=(1, 2))
+    await rig.burn(TWO, [(ino, 2 * CHUNK, len(chunky) - 2 * CHUNK)], number=(2, 2))
+    await rig.release(ino)
+    await running(rig, nursery)
+    assert await rig.read(ino) == chunky
+    await ended(rig, ino)
+    assert rig.files.attr(ino).state == FileState.PREMIGRATED
+
+
+async def test_duplicates_join(rig, chunky, nursery):
+    ino = await rig.stub(chunky, ONE)
+    await running(rig, nursery)
+    got = []
+
+    async def reader(offset):
+        got.append(await rig.read(ino, offset, 10) == chunky[offset : offset + 10])
+
+    async with trio.open_nursery() as readers:
+        for offset in range(0, len(chunky), CHUNK // 4):
+            readers.start_soon(reader, offset)
+        await rig.recaller.request(ino, RecallClass.BULK, "admin")
+    assert len(got) == 13 and all(got)
+    await ended(rig, ino)
+    assert rig.volume(ONE).loads == 1
+    assert len([e for e in rig.events.since(0) if e.kind == "recalled"]) == 1
+
+
+@pytest.mark.expect_log("unreadable")
+@pytest.mark.parametrize("kind", [FaultKind.UNREADABLE, FaultKind.CORRUPT])
+async def test_a_bad_sector_sends_to_the_next_copy(rig, chunky, nursery, kind):
+    ino = await rig.stub(chunky, ONE, TWO)
+    bad = rig.sector(ino, ONE) + CHUNK // SECTOR + 3
+    rig.library.faults.add(Fault(kind, barcode=ONE, sector=bad))
+    await running(rig, nursery)
+    assert await rig.read(ino) == chunky
+    assert rig.volume(ONE).state is VolumeState.SUSPECT and rig.volume(ONE).read_errors == 1
+    assert "sector" in rig.volume(ONE).reason
+    states = {c.copy_no: c.state for c in rig.catalog.copies.all_of(ino)}
+    assert states == {1: CopyState.DAMAGED, 2: CopyState.VALID}
+
+
+@pytest.mark.expect_log("unreadable|recall failed")
+async def test_no_copy_left_says_which_disc_and_sector(rig, chunky, nursery):
+    ino = await rig.stub(chunky, ONE)
+    bad = rig.sector(ino, ONE) + 3
+    rig.library.faults.add(Fault(FaultKind.UNREADABLE, barcode=ONE, sector=bad))
+    await running(rig, nursery)
+    with pytest.raises(RecallFailed, match=rf"disc {ONE}: .* sector {bad}") as failed:
+        await rig.read(ino)
+    assert failed.value.errno == errno.EIO
+    why = rig.recaller.why(ino)
+    assert why["state"] == "failed" and str(bad) in why["error"] and why["next_step"]
+    assert rig.catalog.queues.recall(ino) is None
+
+
+@pytest.mark.expect_log("drive")
+@pytest.mark.parametrize("kind", [FaultKind.LOAD_FAILS, FaultKind.READ_FAILS])
+async def test_a_failing_drive_is_taken_down_and_the_other_one_reads(rig, chunky, nursery, kind):
+    ino = await rig.stub(chunky, ONE)
+    rig.library.faults.add(Fault(kind, drive="d1", times=None))
+    await running(rig, nursery)
+    assert await rig.read(ino) == chunky
+    await ended(rig, ino)
+    first = rig.mounts.status()["drives"][0]
+    assert not first["up"] and ONE in first["reason"]
+    assert rig.volume(ONE).state is VolumeState.FULL
+    await rig.mounts.drive_up("d1")
+    assert rig.mounts.status()["drives"][0]["up"]
+
+
+@pytest.mark.expect_log("drive or disc failed")
+async def test_one_drive_that_fails_once_is_tried_again(make_rig, chunky, nursery):
+    rig = make_rig(drives=1)
+    await rig.start()
+    ino = await rig.stub(chunky, ONE)
+    rig.library.faults.add(Fault(FaultKind.LOAD_FAILS, drive="d1"))
+    rig.library.faults.add(Fault(FaultKind.READ_FAILS, drive="d1"))
+    await running(rig, nursery)
+    assert await rig.read(ino) == chunky
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.expect_log("robot in trouble")
+@pytest.mark.parametrize("leaves", ["source", "transport"])
+async def test_a_jam_is_cleared(rig, chunky, nursery, leaves):
+    ino = await rig.stub(chunky, ONE)
+    await running(rig, nursery)
+    rig.library.faults.add(Fault(FaultKind.ROBOT_JAM, leaves=leaves))
+    assert await rig.read(ino) == chunky
+    assert rig.catalog.volumes.open_moves() == []
+
+
+@pytest.mark.expect_log("robot in trouble|inventory differs")
+async def test_an_open_door_holds_up_only_what_needs_a_move(rig, chunky, nursery):
+    here, there = await rig.stub(chunky, ONE), await rig.stub(chunky[::-1], TWO)
+    await running(rig, nursery)
+    assert await rig.read(here) == chunky
+    await ended(rig, here)
+    await rig.release(here)
+    rig.library.faults.add(Fault(FaultKind.DOOR_OPEN))
+    got = []
+
+    async def blocked():
+        got.append(await rig.read(there))
+
+    async with trio.open_nursery() as readers:
+        readers.start_soon(blocked)
+        while not [e for e in rig.events.since(0) if e.kind == "robot_trouble"]:
+            await trio.sleep(0.01)
+        assert await rig.read(here) == chunky
+        assert not got and "door" in rig.recaller.why(there)["robot"]
+        rig.library.faults.clear(FaultKind.DOOR_OPEN)
+    assert got == [chunky[::-1]]
+
+
+@pytest.mark.expect_log("inventory differs|recall failed")
+async def test_a_missing_disc_is_lost_and_comes_back(rig, chunky, nursery):
+    ino = await rig.stub(chunky, ONE)
+    await running(rig, nursery)
+    rig.library.faults.add(Fault(FaultKind.MISSING, barcode=ONE))
+    with pytest.raises(RecallFailed, match=ONE):
+        await rig.read(ino)
+    assert rig.volume(ONE).state is VolumeState.LOST and "missing" in rig.volume(ONE).reason
+    rig.library.faults.clear()
+    await rig.mounts.inventory.sync()
+    assert rig.volume(ONE).state is VolumeState.FULL
+    assert await rig.read(ino) == chunky
+
+
+async def test_an_exported_disc_is_a_clear_error_or_another_copy(rig, chunky, nursery, expect_log):
+    ino, other = await rig.stub(chunky, ONE), await rig.stub(chunky, TWO, THREE)
+    await running(rig, nursery)
+    async with rig.catalog.write():
+        for barcode in (ONE, TWO):
+            rig.catalog.volumes.go_away(rig.volume(barcode).id, VolumeState.EXPORTED, "")
+            rig.catalog.volumes.set_location(rig.volume(barcode).id, "vault 3")
+    expect_log("recall failed")
+    with pytest.raises(RecallFailed, match="vault 3"):
+        await rig.read(ino)
+    assert await rig.read(other) == chunky
+
+
+async def test_the_last_reader_leaves(rig, chunky, nursery):
+    ino = await rig.stub(chunky, ONE)
+    rig.library.faults.add(Fault(FaultKind.DOOR_OPEN))
+    async with trio.open_nursery() as inner:
+        with trio.CancelScope() as reader:
+            async with trio.open_nursery() as readers:
+                inner.start_soon(rig.recaller.run)
+                readers.start_soon(rig.read, ino)
+                while not rig.recaller.waiters():
+                    await trio.sleep(0.01)
+                await trio.sleep(0.05)
+                (waiter,) = rig.recaller.waiters()
+                assert (waiter.process, waiter.volume) == ("reader", ONE)
+                assert rig.catalog.queues.recall(ino) is not None
+                reader.cancel()
+        await ended(rig, ino)
+        assert rig.recaller.waiters() == []
+        await rig.recaller.request(ino, RecallClass.BULK, "admin")
+        with trio.move_on_after(0.2):
+            await rig.read(ino)
+        assert rig.catalog.queues.recall(ino) is not None, "an admin's request stays"
+        inner.cancel_scope.cancel()
+
+
+async def test_a_killed_reader_is_dropped(rig, chunky, nursery):
+    ino = await rig.stub(chunky, ONE)
+    dead = set()
+    rig.recaller.waiting._gone = dead.__contains__
+    nursery.start_soon(rig.recaller.run)
+    dead.add(4711)
+    with pytest.raises(RecallCancelled, match="4711"):
+        await rig.read(ino, who=Requester(pid=4711))
+    await ended(rig, ino)
+
+
+async def test_waiters_can_be_failed_and_recalls_cancelled(rig, chunky, nursery):
+    ino = await rig.stub(chunky, ONE)
+    nursery.start_soon(rig.recaller.run)
+    errors = []
+
+    async def reader():
+        try:
+            await rig.read(ino)
+        except (PosixError, RecallCancelled) as error:
+            errors.append(error)
+
+    async with trio.open_nursery() as readers:
+        readers.start_soon(reader)
+        while not rig.recaller.fail_waiters(lambda w: w.ino == ino, errno.EAGAIN):
+            await trio.sleep(0.01)
+    async with trio.open_nursery() as readers:
+        readers.start_soon(reader)
+        while not await rig.recaller.cancel(ino):
+            await trio.sleep(0.01)
+    assert errors[0].number == errno.EAGAIN
+    assert isinstance(errors[1], RecallCancelled)
+    assert rig.catalog.queues.recall(ino) is None
+
+
+async def test_requests_outlive_a_restart(rig, chunky, nursery):
+    ino, done = await rig.stub(chunky, ONE), await rig.file(b"resident")
+    assert await rig.recaller.request(ino, RecallClass.BULK, "admin")
+    assert not await rig.recaller.request(done, RecallClass.BULK, "admin")
+    async with rig.catalog.write():
+        rig.catalog.queues.join_recall(done, RecallClass.BULK, "admin", 1, 0, 8)
+    await rig.stop()
+    await rig.start()
+    await rig.serve(nursery)
+    await ended(rig, ino)
+    assert rig.catalog.queues.recall(done) is None
+    assert rig.catalog.inodes.absent(ino) == []
+    assert await rig.read(ino) == chunky
+
+
+async def test_a_file_overwritten_in_part_is_completed(rig, chunky, nursery):
+    ino = await rig.stub(chunky, ONE)
+    await rig.serve(nursery)
+    live = rig.files.open(ino, write=True)
+    await rig.files.write(live, 5, b"new")
+    rig.files.close(live, write=True)
+    with trio.fail_after(20):
+        while rig.catalog.inodes.absent(ino):
+            await trio.sleep(0.02)
+    await ended(rig, ino)
+    assert await rig.read(ino) == chunky[:5] + b"new" + chunky[8:]
+    assert rig.files.attr(ino).state == FileState.RESIDENT
+
+
+async def test_truncated_and_unlinked_while_queued(rig, chunky, nursery):
+    cut, gone = await rig.stub(chunky, ONE), await rig.stub(chunky, TWO)
+    for ino in (cut, gone):
+        await rig.recaller.request(ino, RecallClass.BULK, "admin")
+    live = rig.files.open(cut, write=True)
+    await rig.files.truncate(live, 0)
+    rig.files.close(live, write=True)
+    await rig.files.flush_closed()
+    async with rig.catalog.write():
+        rig.catalog.names.unlink(1, rig.catalog.names.paths(gone)[0], 1)
+    await rig.files.purge(gone)
+    await rig.serve(nursery)
+    await ended(rig, cut)
+    await ended(rig, gone)
+    assert rig.files.attr(cut).size == 0
+
+
+async def test_two_drives_at_once(rig, chunky, nursery):
+    """Neither recall ends before both discs are in drives."""
+    one, two = await rig.stub(chunky, ONE), await rig.stub(chunky[::-1], TWO)
+    both = trio.Event()
+    for drive in rig.library.drives:
+        read = drive.read
+
+        async def gated(sector, count, read=read):
+            if all(d["volume"] for d in rig.mounts.status()["drives"]):
+                both.set()
+            await both.wait()
+            return await read(sector, count)
+
+        drive.read = gated
+    await rig.serve(nursery)
+    async with trio.open_nursery() as readers:
+        for ino in (one, two):
+            readers.start_soon(rig.read, ino)
+    assert both.is_set()
+
+
+async def test_only_the_range_asked_for(rig, chunky, nursery):
+    ino = await rig.stub(chunky, ONE)
+    await rig.serve(nursery)
+    await rig.recaller.request(ino, RecallClass.STANDARD, "admin", Range(CHUNK, CHUNK + 1))
+    await ended(rig, ino)
+    assert rig.catalog.inodes.absent(ino) == [Range(0, CHUNK), Range(2 * CHUNK, len(chunky))]
+    assert rig.files.attr(ino).state == FileState.PARTIAL
+
+
+@pytest.mark.expect_log("recall failed")
+async def test_no_room(rig, chunky, nursery):
+    ino = await rig.stub(chunky, ONE)
+    pool = next(iter(rig.files.pools))
+    pool.capacity, pool.used = len(chunky), 100
+    asked = []
+
+    async def make_room(need):
+        asked.append(need)
+        return False
+
+    rig.files.make_room = make_room
+    await rig.serve(nursery)
+    with pytest.raises(Exception, match="no room") as full:
+        await rig.read(ino)
+    assert full.value.errno == errno.ENOSPC and asked == [len(chunky)]
