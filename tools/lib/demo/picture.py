@@ -146,11 +146,12 @@ class Picture:
         if (old.what, old.disc) != (what, disc) and what not in ("empty", "idle"):
             self._line(name, f"{what} {disc}")
 
-    def note(self, text: str, style: str = "") -> None:
-        """Something happened."""
+    def note(self, text: str, style: str = "", *, file: bool = False) -> None:
+        """Something happened; to a single file, which is too much for lines on paper."""
         with self._lock:
             self._notes.append(Text(f"{self._seconds():6.1f} s  {text}", style))
-        self._line("", text)
+        if not file:
+            self._line("", text)
 
     def _line(self, who: str, text: str) -> None:
         if self._live is None:

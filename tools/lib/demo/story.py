@@ -32,13 +32,13 @@ SETTINGS: dict[str, dict[str, str | int]] = {
     "fs": {"head": f"{HEAD} B"},
     "trash": {"keep": "0 s"},
     "library": {
-        "drives": 3, "magazines": 2, "slots_per_magazine": 6, "import_export": 2, "disc": "64 MiB",
+        "drives": 3, "magazines": 2, "slots_per_magazine": 6, "import_export": 2, "disc": "32 MiB",
         "exchange": "1500 ms", "load": "1 s", "seek": "20 ms",
-        "read_rate": "40 MB/s", "write_rate": "16 MB/s",
+        "read_rate": "20 MB/s", "write_rate": "8 MB/s",
     },
     "engine": {"copies": COPIES, "recall_drives": 1},
 }  # fmt: skip
-"""A library a thousand times smaller and some forty times quicker than a real one."""
+"""Discs a ten-thousandth as large as real ones, a robot forty times as quick."""
 
 _READERS = 96
 _BLOCK = 1 << 20
@@ -91,6 +91,7 @@ class Story:
                 shutil.copyfileobj(source, copy, _BLOCK)
                 copy.flush()
                 os.fsync(copy.fileno())
+            self.watch.names[target.stat().st_ino] = str(file.name)
             self.picture.advance("copied in", 1, file.size)
         self.done("copied in", f"{len(self.files)} files with fsync")
 
@@ -98,7 +99,7 @@ class Story:
         """Have them put on two discs each, and wait until all copies were read back."""
         self.picture.step(f"hsmctl archive: {COPIES} copies on different discs, each read back")
         self.picture.bar("on discs", len(self.files), self.bytes)
-        self.fs.control("archive", "--recursive", self.top)
+        self.fs.control("archive", self.top)
         self.until("on discs", len(self.files), lambda states: states["premigrated"])
         burned = [disc for disc in self.client.get("/volumes") if disc["state"] == "full"]
         used = sum(disc["used"] for disc in burned)
@@ -109,7 +110,7 @@ class Story:
         self.picture.step("hsmctl release: only the first 16 KiB of each file stay on disk")
         before = self.on_disk()
         self.picture.bar("released", len(self.larger), sum(file.size for file in self.larger))
-        self.fs.control("release", "--recursive", self.top)
+        self.fs.control("release", self.top)
         self.until("released", len(self.larger), lambda states: states["migrated"])
         for file in self.files:
             if (self.top / file.name).stat().st_size != file.size:

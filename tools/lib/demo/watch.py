@@ -22,7 +22,8 @@ class Watch:
     """Keeps the picture true while its block runs.
 
     Attributes:
-        recalled: names of files that were brought in from discs, as the daemon told.
+        names: what inodes are called, for the notes.
+        recalled: inodes that were brought in from discs, as the daemon told.
         moves: discs that the robot was seen to carry.
     """
 
@@ -34,7 +35,9 @@ class Watch:
             threading.Thread(target=self._quietly, args=(loop,), daemon=True)
             for loop in (self._poll, self._follow)
         ]
-        self.recalled: list[str] = []
+        self._verifying: set[str] = set()
+        self.names: dict[int, str] = {}
+        self.recalled: set[int] = set()
         self.moves = 0
 
     def __enter__(self) -> Self:
@@ -69,19 +72,21 @@ class Watch:
                 f"carries {move['disc']} from {move['source']} to {move['target']}"
                 if move else "at rest"
             )  # fmt: skip
-            checked = {b["volume"] for b in status["burns"] if b["state"] == "verifying"}
+            self._verifying |= {b["volume"] for b in status["burns"] if b["state"] == "verifying"}
             for drive in status["drives"]:
-                self._draw(drive, drive["disc"] in checked)
+                self._draw(drive)
 
-    def _draw(self, drive: dict[str, Any], checked: bool) -> None:
+    def _draw(self, drive: dict[str, Any]) -> None:
         disc, what = drive["disc"] or "", drive["work"]
         done, total = drive["work_done"], drive["work_total"]
         if drive["state"] == "down":
             self._picture.drive(drive["name"], "down", disc=disc, detail=drive["reason"])
             return
-        if what == "idle" and not disc:
+        if not disc:
             what = "empty"
-        if what == "reading" and checked:
+        elif what != "reading":
+            self._verifying.discard(disc)
+        elif disc in self._verifying:
             what = "verifying"
         detail = size(done) + (f" of {size(total)}" if total else "") if done else ""
         self._picture.drive(
@@ -89,13 +94,22 @@ class Watch:
         )
 
     def _follow(self) -> None:
-        for event in Client(self._socket).lines("GET", "/events"):
+        for event in Client(self._socket).lines("GET", "/events", follow=True):
             if self._over.is_set():
                 return
             self._tell(event["kind"], event["fields"])
 
     def _tell(self, kind: str, fields: dict[str, Any]) -> None:
-        if kind == "recalled":
-            self.recalled.append(str(fields.get("path")))
-        words = "  ".join(f"{key} {value}" for key, value in fields.items() if value != "")
-        self._picture.note(f"{kind.replace('_', ' ')}  {words}")
+        kind = kind.replace("-", "_")
+        name = self.names.get(fields.get("ino", 0), "")
+        match kind:
+            case "recalled":
+                self.recalled.add(fields["ino"])
+                self._picture.note(
+                    f"recalled {name} from {fields.get('volume', 'disc')}", file=True
+                )
+            case "archived" | "released":
+                self._picture.note(f"{kind} {name}", file=True)
+            case _:
+                words = "  ".join(f"{key} {value}" for key, value in fields.items() if value != "")
+                self._picture.note(f"{kind.replace('_', ' ')}: {words}")
