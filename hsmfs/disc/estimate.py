@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from hsmfs.disc.layout import FILES, Kind, Placed, StagedFile, ancestors, place
+from hsmfs.disc.layout import FILES, Kind, Placed, StagedFile, ancestors, continued, place
 from hsmfs.disc.manifest import manifest_line
 from hsmfs.disc.sums import sums_line
 from hsmfs.types import SECTOR
 
 _RECORDS_IN_SECTOR = SECTOR // 254
-_CONTINUED = 50
-"""Names and targets of more bytes than this may need a continuation area."""
 _FIXED = 64
 """System area, descriptors, path table ends, README, VOLUME.json and the root folder."""
-_EXTENT = (1 << 32) - SECTOR
 
 
 class Estimator:
@@ -29,17 +26,14 @@ class Estimator:
         self._data = _sectors(snapshot_bytes)
         self._text = 0
         self._children: dict[bytes, list[int]] = {b"": [8, 0], FILES: [0, 0]}
+        self._folders = 0
         self._path_table = 0
 
     @property
     def sectors(self) -> int:
         """Upper bound of the image's sectors with all that was added."""
-        folders = sum(
-            -(-(count + 2) // _RECORDS_IN_SECTOR) + _sectors(continued) + 1
-            for count, continued in self._children.values()
-        )
         tables = 4 * _sectors(self._path_table)
-        return _FIXED + self._data + folders + tables + _sectors(self._text) + 2
+        return _FIXED + self._data + self._folders + tables + _sectors(self._text) + 2
 
     def add(self, file: StagedFile) -> int:
         """Count one more file; returns the sectors that its data takes."""
@@ -53,7 +47,6 @@ class Estimator:
         return data
 
     def _count_name(self, name: bytes, file: StagedFile) -> None:
-        leaf = name.rpartition(b"/")[2]
         if file.kind is Kind.DIR and name not in self._children:
             self._folder(name)
         parent = None
@@ -63,19 +56,24 @@ class Estimator:
             if folder in self._children:
                 break
             self._folder(folder)
-            self._in_folder(folder, len(folder.rpartition(b"/")[2]), 1)
-        records = 1 + file.stored // _EXTENT
-        self._in_folder(parent or b"", len(leaf) + len(file.target) * 2, records)
+            self._in_folder(folder.rpartition(b"/")[0], continued(folder), 1)
+        self._in_folder(parent or b"", continued(name, file.target), file.records)
 
     def _folder(self, name: bytes) -> None:
         self._children[name] = [0, 0]
+        self._folders += 1
         self._path_table += 48
 
-    def _in_folder(self, parent: bytes, length: int, records: int) -> None:
+    def _in_folder(self, parent: bytes, continued: int, records: int) -> None:
         counts = self._children.setdefault(parent, [0, 0])
+        before = _folder_sectors(*counts) if counts[0] else 0
         counts[0] += records
-        if length > _CONTINUED:
-            counts[1] += (length + 64) * records
+        counts[1] += continued * records
+        self._folders += _folder_sectors(*counts) - before
+
+
+def _folder_sectors(records: int, continued: int) -> int:
+    return -(-(records + 2) // _RECORDS_IN_SECTOR) + _sectors(continued)
 
 
 def estimate_sectors(files: Iterable[StagedFile], snapshot_bytes: int = 0) -> int:

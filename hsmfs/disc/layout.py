@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from hsmfs.types import CHUNK, DataVersion, Digest, InodeNo
+from hsmfs.types import CHUNK, SECTOR, DataVersion, Digest, InodeNo
 
 FORMAT_VERSION = 1
 PATH_MAX = 1000
@@ -20,6 +20,8 @@ PATH_MAX = 1000
 readers of Rock Ridge stop at 1024."""
 NAME_MAX = 253
 """Bytes of a stored name: most Linux kernels cut longer Rock Ridge names (fs/isofs/rock.c)."""
+EXTENT_MAX = (1 << 32) - SECTOR
+"""Bytes in one extent of a file; a longer file has several, one behind the other."""
 FILES = b"files"
 LONG = b"files.long"
 
@@ -105,6 +107,11 @@ class StagedFile:
         return packed + (b".part-%04d-of-%04d" % (self.part, self.parts) if self.parts > 1 else b"")
 
     @property
+    def records(self) -> int:
+        """Directory records that each name takes: one for each extent."""
+        return 1 + self.stored // EXTENT_MAX
+
+    @property
     def chunks(self) -> range:
         """Indices into digest.chunks of the chunks in this part."""
         first = self.offset // CHUNK
@@ -151,32 +158,78 @@ def place(files: Sequence[StagedFile]) -> list[Placed]:
     """
     if len({file.key for file in files}) != len(files):
         raise ValueError("the same part of the same version is staged twice")
-    folders = _folders(files)
-    taken: set[bytes] = set()
+    tree = _Tree(_folders(files))
     stored: dict[Key, tuple[bytes | None, ...]] = {}
     for file in sorted(files, key=lambda file: bool(file.suffix)):
-        stored[file.key] = _place_one(file, folders, taken)
+        stored[file.key] = _place_one(file, tree)
     return [Placed(file, stored[file.key]) for file in files]
 
 
-def _place_one(
-    file: StagedFile, folders: set[bytes], taken: set[bytes]
-) -> tuple[bytes | None, ...]:
+def _place_one(file: StagedFile, tree: _Tree) -> tuple[bytes | None, ...]:
     result: list[bytes | None] = []
     for path in file.paths:
         name = FILES + b"/" + path + file.suffix
-        fits = _storable(name) and len(file.target) <= PATH_MAX
-        if not fits or name in taken or (file.kind is not Kind.DIR and name in folders):
-            result.append(None)
-        elif file.parts > 1 and any(result):
-            # xorriso would store the bytes of a part once for each name.
-            result.append(None)
-        else:
-            taken.add(name)
-            result.append(name)
+        # xorriso would store the bytes of a part once for each name.
+        wanted = file.parts == 1 or not any(result)
+        result.append(name if wanted and tree.take(name, file) else None)
     if file.kind is Kind.FILE and not any(result):
         result[0] = LONG + b"/%d-%d" % (file.ino, file.version) + file.suffix
     return tuple(result)
+
+
+class _Tree:
+    """The names under files/ so far, and the room that each folder has for long ones.
+
+    What does not fit in a directory record of 254 bytes goes to the folder's continuation area.
+    libisofs 1.5.4 (Debian 12) miscounts some areas of more than one sector and then fails with
+    "tree end address mismatch", so each folder gets one sector of it.
+    """
+
+    def __init__(self, folders: set[bytes]) -> None:
+        self._folders = folders
+        self._taken: set[bytes] = set()
+        self._seen: set[bytes] = {FILES}
+        self._continued: dict[bytes, int] = {}
+
+    def take(self, name: bytes, file: StagedFile) -> bool:
+        """Claim a stored path if it is free, and fits."""
+        if not _storable(name) or len(file.target) > PATH_MAX or name in self._taken:
+            return False
+        if file.kind is not Kind.DIR and name in self._folders:
+            return False
+        if not self._has_room(name, file):
+            return False
+        self._taken.add(name)
+        return True
+
+    def _has_room(self, name: bytes, file: StagedFile) -> bool:
+        cost = continued(name, file.target) * file.records
+        fresh = [] if name in self._seen else [(name, cost)]
+        for folder in ancestors(name):
+            if folder in self._seen:
+                break
+            fresh.append((folder, continued(folder)))
+        for path, cost in fresh:
+            if self._continued.get(path.rpartition(b"/")[0], 0) + cost > SECTOR:
+                return False
+        for path, cost in fresh:
+            self._seen.add(path)
+            if cost:
+                parent = path.rpartition(b"/")[0]
+                self._continued[parent] = self._continued.get(parent, 0) + cost
+        return True
+
+
+def continued(name: bytes, target: bytes = b"") -> int:
+    """Upper bound of the bytes that an entry needs in its folder's continuation area.
+
+    A record's 254 bytes hold 34 fixed ones, the plain identifier (up to 34), PX (44), TF (26) and,
+    if it is continued, CE (28).
+    """
+    fields = 5 + len(name.rpartition(b"/")[2])
+    if target:
+        fields += 5 + len(target) + 2 * (target.count(b"/") + 1)
+    return 0 if fields <= 110 else fields - 88 + 10 + fields // 40
 
 
 def _folders(files: Iterable[StagedFile]) -> set[bytes]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -260,6 +261,27 @@ def test_the_estimate_is_a_close_upper_bound(maker) -> None:
     _, result = maker.build(*files)
     estimate = estimate_sectors(files)
     assert result.size <= estimate * SECTOR <= result.size * 1.05 + 200 * SECTOR
+
+
+@pytest.mark.parametrize(
+    ("lengths", "folders"),
+    [((200, 253), 3), ((100, 160), 20), ((150, 220), 50)],
+)
+def test_many_long_names_do_not_break_the_image(maker, opened, lengths, folders: int) -> None:
+    random = Random(folders)
+    files = [maker.other(Kind.DIR, b"%0200d" % i) for i in range(100)]
+    for i in range(600):
+        name = b"%d" % i + bytes(random.choices(range(97, 255), k=random.randint(*lengths) - 3))
+        path = b"dir%d/" % random.randrange(folders) + name
+        if i % 5:
+            files.append(maker.file(path, data=b"%d" % i))
+        else:
+            files.append(maker.other(Kind.SYMLINK, path, target=b"t/" * random.randint(1, 400)))
+    image, result = maker.build(*files)
+    findings = list(opened(image).verify())
+    assert not result.changed and not [f for f in findings if f.problem]
+    assert sum(f.name.startswith(b"files/") for f in findings) > 3 * folders
+    assert result.size <= estimate_sectors(files) * SECTOR
 
 
 @pytest.mark.parametrize("cut", [0, 10 * SECTOR, 40 * SECTOR, -SECTOR])
