@@ -15,11 +15,11 @@ from ..errors import PosixError
 from ..limits import LINKS, NAME_BYTES
 from ..types import ROOT, Attr, InodeNo, PoolId
 from .connection import Database
-from .inodes import PREFIXED, Inodes
+from .inodes import COLUMNS, PREFIXED, Inodes
 
-_LOOKUP = (
-    f"SELECT {PREFIXED} FROM dentries d JOIN inodes i ON i.ino = d.ino"
-    " WHERE d.parent = ? AND d.name = ?"
+_LOOKUP = (  # not a join: measured to be four times as dear for one row
+    f"SELECT {COLUMNS} FROM inodes"
+    " WHERE ino = (SELECT ino FROM dentries WHERE parent = ? AND name = ?)"
 )
 _LIST = (
     f"SELECT d.id, d.name, {PREFIXED} FROM dentries d JOIN inodes i ON i.ino = d.ino"
