@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -20,47 +19,29 @@ from ..catalog.copies import Copy
 from ..catalog.queues import RecallClass
 from ..catalog.reports import Query
 from ..config import Config
-from ..disc.reader import read_chunk
 from ..errors import (
-    Conflict,
-    DriveError,
     HsmError,
     PosixError,
     RecallCancelled,
     RecallFailed,
     RecallTimeout,
-    UnreadableSector,
 )
 from ..states import FileState, VolumeState
-from ..types import CHUNK, InodeNo, Range, Requester, VolumeId
-from . import eta
+from ..types import InodeNo, Range, Requester, VolumeId
 from .events import Events
 from .files import Files
 from .live import Live
 from .mounts import Mounts
 from .ranges import overlap
+from .reading import DiscReading
 from .recall_queue import Job, VolumeQueue, Work
-from .room import Room
-from .schedule import Purpose
-from .session import Session
 from .waiters import Waiter, Waiters, WaiterView
+from .why import Why
 
 log = logs.get(__name__)
 
-SAVE_BYTES = 64 * 1024 * 1024
-"""What came in of a large file is made durable this often."""
-FINISHERS = 16
-"""Files whose last bytes are being made durable at once."""
 REWRITE_SECONDS = 1.0
 """A file overwritten in part is completed this long after its first write."""
-
-
-@dataclass(slots=True)
-class _Piece:
-    work: Work
-    index: int
-    sector: int
-    data: bytes
 
 
 class Recaller:
@@ -83,18 +64,16 @@ class Recaller:
         self._catalog, self._files, self._mounts = catalog, files, mounts
         self._events, self._config = events, config
         self.waiting = Waiters(gone)
-        self._room = Room(files)
         self._jobs: dict[InodeNo, Job] = {}
         self._queues: dict[VolumeId, VolumeQueue] = {}
         self._failed: dict[InodeNo, HsmError] = {}
         self._nursery: trio.Nursery | None = None
-        self._finishers = trio.Semaphore(FINISHERS)
+        self._reading = DiscReading(
+            catalog, files, mounts, events, config, place=self._place, end=self._end
+        )
         self._rewritten: set[InodeNo] = set()
         self._some_rewritten = trio.Event()
-        library = config.library
-        self._speeds = eta.Speeds(
-            library.exchange, library.load, library.seek, library.read_rate
-        )
+        self._why = Why(catalog, mounts, self._queues, config)
         files.wait_for = self.wait
         files.rewritten = self._note_rewritten
 
@@ -102,17 +81,17 @@ class Recaller:
         """Serve requests for ever, those of the last run first."""
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self._nursery = self._reading.nursery = nursery
                 await self._resume()
                 nursery.start_soon(self.waiting.watch)
                 nursery.start_soon(self._complete_rewritten)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
-            self._nursery = None
+            self._nursery = self._reading.nursery = None
             for queue in self._queues.values():
                 for work in queue.works():
-                    self._put_down(work)
+                    self._reading.put_down(work)
             self._queues.clear()
 
     async def _resume(self) -> None:
@@ -186,7 +165,7 @@ class Recaller:
         if job is None or waiter not in job.waiters:
             return
         job.waiters.remove(waiter)
-        queue = self._queues.get(job.volume) if job.volume is not None else None
+        queue = self.queue(job)
         if queue is not None:
             queue.refresh(job, job.urgency)
         nobody = not job.waiters and job.for_readers
@@ -271,7 +250,7 @@ class Recaller:
         job.for_readers = job.for_readers and waiter is not None
         if waiter is not None and waiter not in job.waiters:
             job.waiters.append(waiter)
-        queue = self._queues.get(job.volume) if job.volume is not None else None
+        queue = self.queue(job)
         if queue is not None:
             queue.refresh(job, before)
             self._press(queue)
@@ -312,10 +291,15 @@ class Recaller:
             queue = self._queues[volume] = VolumeQueue(volume)
             queue.add(work)
             assert self._nursery is not None
-            self._nursery.start_soon(self._run_volume, queue)
+            self._nursery.start_soon(self._work, queue)
         else:
             queue.add(work)
             self._press(queue)
+
+    async def _work(self, queue: VolumeQueue) -> None:
+        await self._reading.run(queue)
+        if self._queues.get(queue.volume) is queue:
+            del self._queues[queue.volume]
 
     def _choose(self, job: Job, live: Live, wanted: Range) -> Copy | None:
         """A part that holds the first wanted byte: in a drive first, then a healthy disc."""
@@ -362,7 +346,7 @@ class Recaller:
             return
         job.ended, job.error = True, error
         self._jobs.pop(job.ino, None)
-        queue = self._queues.get(job.volume) if job.volume is not None else None
+        queue = self.queue(job)
         work = queue.get(job.ino) if queue is not None else None
         if queue is not None and work is not None and work.job is job:
             work.todo.clear()
@@ -370,7 +354,7 @@ class Recaller:
             if not work.in_flight:
                 queue.remove(work)
                 if work.live is not None:
-                    await self._finish_beside(work)
+                    await self._reading.finish_beside(work)
             if not len(queue) and queue.session is None:
                 queue.scope.cancel()
         crash.point("recall.end.before")
@@ -393,237 +377,33 @@ class Recaller:
             next_step=error.next_step,
         )  # fmt: skip
 
-    # One disc
+    # For admins
 
-    async def _run_volume(self, queue: VolumeQueue) -> None:
-        """Keep a claim on the disc as long as there is work for it."""
-        while len(queue):
-            fault: HsmError | None = None
-            with trio.CancelScope() as queue.scope:
-                try:
-                    await self._one_session(queue)
-                except Conflict:
-                    await trio.sleep(self._config.engine.recall_retry_wait)
-                except HsmError as error:
-                    fault = error
-                finally:
-                    queue.session = None
-            if fault is not None:
-                queue.retries += 1
-                again = isinstance(fault, _SessionBroken)
-                if not again or queue.retries > self._config.engine.recall_retries:
-                    await self._disc_failed(queue, fault)
-        if self._queues.get(queue.volume) is queue:
-            del self._queues[queue.volume]
+    def job(self, ino: InodeNo) -> Job | None:
+        """The recall of a file that is under way."""
+        return self._jobs.get(ino)
 
-    async def _one_session(self, queue: VolumeQueue) -> None:
-        async with self._mounts.use(
-            queue.volume, Purpose.READ, urgency=queue.urgency, bytes=queue.bytes, who="recall"
-        ) as session:
-            queue.session = session
-            while len(queue) and not session.wanted_elsewhere:
-                if not await self._stream(queue, session):
-                    break
+    def queue(self, job: Job) -> VolumeQueue | None:
+        """The queue that the job waits in."""
+        return self._queues.get(job.volume) if job.volume is not None else None
 
-    async def _disc_failed(self, queue: VolumeQueue, error: HsmError) -> None:
-        """The disc cannot be had: everything that waits for it tries its next copy."""
-        queue.retries = 0
-        for work in queue.works():
-            queue.remove(work)
-            await self._fault(work, error)
-            if work.live is not None:
-                await self._finish_beside(work)
-            else:
-                await self._place(work.job)
-            await trio.lowlevel.checkpoint()
+    def fail_waiters(self, which: Callable[[Waiter], bool], number: int = errno.EIO) -> int:
+        """End the waits that match with an errno; how many there were."""
+        return self.waiting.fail(which, number)
 
-    async def _fault(self, work: Work, error: HsmError) -> None:
-        job = work.job
-        volume = self._catalog.volumes.get(work.part.volume)
-        name = volume.barcode if volume else work.part.volume
-        text = f"copy {work.copy.copy_no} on disc {name}: {error.message}"
-        job.bad.add(work.copy.id)
-        job.faults.append(text)
-        async with self._catalog.write():
-            self._catalog.queues.fail_attempt(job.ino, text)
+    def waiters(self) -> list[WaiterView]:
+        """Readers that are blocked, the oldest first."""
+        return [self._why.waiter(waiter, self.job(waiter.ino)) for waiter in self.waiting]
 
-    async def _stream(self, queue: VolumeQueue, session: Session) -> bool:
-        """Read until there is nothing more to read or others want the drive; False if nothing was.
-
-        The next chunk is read while the last one is checked and written.
-        """
-        send, receive = trio.open_memory_channel[_Piece](1)
-        broken: HsmError | None = None
-        did = False
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._take_in, receive, queue, session)
-            async with send:
-                while not session.wanted_elsewhere:
-                    work = queue.next_work()
-                    if work is None:
-                        break
-                    did = True
-                    if work.live is None:
-                        await self._pick_up(work, queue)
-                        continue
-                    index = queue.chose(work)
-                    sector, count = work.take(index)
-                    try:
-                        data = await session.read(sector, count)
-                    except UnreadableSector as error:
-                        work.in_flight -= 1
-                        await self._copy_failed(work, queue, error)
-                    except HsmError as error:
-                        work.in_flight -= 1
-                        work.todo.add(index)
-                        broken = error
-                        break
-                    else:
-                        await send.send(_Piece(work, index, sector, data))
-        if broken is not None:
-            raise _SessionBroken(broken.message) from broken
-        return did
-
-    async def _pick_up(self, work: Work, queue: VolumeQueue) -> None:
-        """Begin with a file: hold it, see what is missing and reserve the room for it."""
-        job = work.job
-        try:
-            live = self._files.hold(job.ino)
-        except PosixError:
-            queue.remove(work)
-            await self._end(job, None)
-            return
-        digest = self._catalog.copies.digest(job.ino, work.version)
-        if digest is None or live.attr.base_version != work.version:
-            queue.remove(work)
-            self._files.drop(live)
-            if digest is None:
-                await self._fault(work, HsmError("the catalog has no checksums of it"))
-            await self._place(job)
-            return
-        need = work.plan(live, digest)
-        work.began = trio.current_time()
-        try:
-            error: HsmError | None = await self._room.reserve(live, need)
-        except (OSError, HsmError) as fault:
-            error = _ours(fault)
-        if error is not None:
-            await self._end(job, error)
-            return
-        work.reserved = need
-        if not work.todo or job.ended:
-            await self._done(work, queue)
-
-    async def _take_in(
-        self,
-        receive: trio.MemoryReceiveChannel[_Piece],
-        queue: VolumeQueue,
-        session: Session,
-    ) -> None:
-        """Check, write and hand out what was read."""
-        async with receive:
-            async for piece in receive:
-                await self._take_piece(piece, queue, session)
-
-    async def _take_piece(self, piece: _Piece, queue: VolumeQueue, session: Session) -> None:
-        work = piece.work
-        live, digest = work.live, work.digest
-        assert live is not None and digest is not None
-        filled = False
-        try:
-            if not work.dead:
-                plain = await clock.blocking(
-                    lambda: read_chunk(
-                        work.part, piece.index, digest, lambda sector, count: piece.data
-                    ),
-                    clock.HASH,
-                )
-                crash.point("recall.chunk.verified")
-                filled = await self._files.fill(live, work.version, piece.index * CHUNK, plain)
-                work.read += len(plain)
-                work.unsaved += len(plain)
-        except UnreadableSector as error:
-            work.in_flight -= 1
-            await session.accuse(error)
-            await self._copy_failed(work, queue, error)
-            return
-        except (OSError, HsmError) as error:
-            work.in_flight -= 1
-            await self._end(work.job, _ours(error))
-            return
-        work.in_flight -= 1
-        if not filled:
-            # Overwritten, truncated or unlinked meanwhile: what is left is looked at anew.
-            work.todo.clear()
-        elif work.unsaved >= SAVE_BYTES and work.todo:
-            work.unsaved = 0
-            try:
-                await self._files.save_ranges(live)
-            except (OSError, HsmError) as error:
-                await self._end(work.job, _ours(error))
-                return
-        if not work.todo and not work.in_flight:
-            await self._done(work, queue)
-
-    async def _copy_failed(self, work: Work, queue: VolumeQueue, error: UnreadableSector) -> None:
-        """These bytes cannot be had from this copy: it is marked, and the next one is tried."""
-        if not work.dead:
-            work.dead = True
-            work.todo.clear()
-            await self._fault(work, error)
-            async with self._catalog.write():
-                self._catalog.copies.damage(work.copy.id)
-            crash.point("recall.copy.damaged")
-        if not work.in_flight:
-            await self._done(work, queue)
-
-    async def _done(self, work: Work, queue: VolumeQueue) -> None:
-        """Nothing more is wanted of this part; the rest happens beside the reading."""
-        if queue.get(work.job.ino) is not work:
-            return
-        queue.remove(work)
-        await self._finish_beside(work)
-
-    async def _finish_beside(self, work: Work) -> None:
-        await self._finishers.acquire()
-        assert self._nursery is not None
-        self._nursery.start_soon(self._finish, work)
-
-    async def _finish(self, work: Work) -> None:
-        live, job = work.live, work.job
-        assert live is not None
-        try:
-            await self._files.save_ranges(live)
-            crash.point("recall.file.saved")
-            if work.read:
-                self._tell(work)
-        except (OSError, HsmError) as error:
-            await self._end(job, _ours(error))
-        finally:
-            self._put_down(work)
-            self._finishers.release()
-        await self._place(job)
-
-    def _put_down(self, work: Work) -> None:
-        live, work.live = work.live, None
-        if live is not None:
-            self._room.give_back(live, work.reserved)
-            work.reserved = 0
-            self._files.drop(live)
-
-    def _tell(self, work: Work) -> None:
-        volume = self._catalog.volumes.get(work.part.volume)
-        fields: dict[str, Any] = {
-            "ino": work.job.ino,
-            "volume": volume.barcode if volume else work.part.volume,
-            "sector": work.part.sector,
-            "sectors": -(-work.part.stored // 2048),
-            "bytes": work.read,
-            "seconds": trio.current_time() - work.began,
-            "requester": work.job.requester,
-        }
-        log.info("recalled", **fields)
-        self._events.emit("recalled", **fields)
+    def why(self, ino: InodeNo) -> dict[str, Any]:
+        """Why a file is not there yet, or why its last recall failed; plain values."""
+        job = self._jobs.get(ino)
+        if job is not None:
+            return self._why.job(job)
+        error = self._failed.get(ino)
+        if error is None:
+            return {"state": "no recall"}
+        return {"state": "failed", "error": error.message, "next_step": error.next_step}
 
     # Files overwritten in part
 
@@ -643,87 +423,6 @@ class Recaller:
                     await self.request(ino, RecallClass.BULK, "rewritten in part")
                 except PosixError:
                     continue  # unlinked meanwhile
-
-    # What admins ask
-
-    def waiters(self) -> list[WaiterView]:
-        """Readers that are blocked, the oldest first."""
-        return [self._waiter_view(waiter) for waiter in self.waiting]
-
-    def _waiter_view(self, waiter: Waiter) -> WaiterView:
-        job = self._jobs.get(waiter.ino)
-        who = waiter.who
-        return WaiterView(
-            waiter.ino, waiter.range.start, waiter.range.end, who.pid, who.uid, who.process,
-            waiter.since_ns, self._barcode(job), self._seconds(job) if job else None,
-        )  # fmt: skip
-
-    def fail_waiters(self, which: Callable[[Waiter], bool], number: int = errno.EIO) -> int:
-        """End the waits that match with an errno; how many there were."""
-        return self.waiting.fail(which, number)
-
-    def why(self, ino: InodeNo) -> dict[str, Any]:
-        """Why a file is not there yet, or why its last recall failed; plain values."""
-        job = self._jobs.get(ino)
-        if job is None:
-            error = self._failed.get(ino)
-            if error is None:
-                return {"state": "no recall"}
-            return {"state": "failed", "error": error.message, "next_step": error.next_step}
-        queue = self._queues.get(job.volume) if job.volume is not None else None
-        ahead, active = self._mounts.place(job.volume) if job.volume is not None else (0, False)
-        reading = queue is not None and queue.session is not None
-        return {
-            "state": "reading" if reading else "mounting" if active else "queued",
-            "class": job.urgency.name.lower(),
-            "requester": job.requester,
-            "since_ns": job.created_ns,
-            "volume": self._barcode(job),
-            "drive": self._mounts.drive_with(job.volume) if job.volume is not None else None,
-            "discs_ahead": ahead,
-            "files_on_disc": len(queue) if queue is not None else 0,
-            "expected_s": self._seconds(job),
-            "waiters": len(job.waiters),
-            "faults": list(job.faults),
-            "robot": self._mounts.robot_care.trouble or "ready",
-        }
-
-    def _barcode(self, job: Job | None) -> str | None:
-        if job is None or job.volume is None:
-            return None
-        volume = self._catalog.volumes.get(job.volume)
-        return volume.barcode if volume else None
-
-    def _seconds(self, job: Job) -> float | None:
-        queue = self._queues.get(job.volume) if job.volume is not None else None
-        if queue is None:
-            return None
-        before = sum(1 for work in queue.works() if work.job.created_ns < job.created_ns)
-        ahead, _ = self._mounts.place(queue.volume)
-        size = CHUNK if job.waiters else job.end - job.start
-        others = (q for q in self._queues.values() if q is not queue)
-        return eta.expected(
-            self._speeds,
-            size=size,
-            in_drive=self._mounts.drive_with(queue.volume) is not None,
-            before_on_disc=before * CHUNK if job.waiters else queue.bytes,
-            discs_before=ahead,
-            bytes_before=sum(q.bytes for q in others),
-            drives=self._mounts.drives_up,
-            run_cap=self._config.engine.run_cap,
-        )
-
-
-class _SessionBroken(DriveError):
-    """The drive failed in the middle: the disc is asked for again, and comes in another drive."""
-
-
-def _ours(error: OSError | HsmError) -> HsmError:
-    """An error of the pool as one of ours."""
-    if isinstance(error, HsmError):
-        return error
-    return PosixError(error.errno or errno.EIO, f"the pool failed: {error}")
-
 
 def _again(error: HsmError) -> HsmError:
     """The same error for one more reader: an exception object belongs to one task."""

@@ -1,0 +1,276 @@
+"""The drives at work: exchanges, spin-up, label checks, and what follows when one fails.
+
+Each drive is worked in tasks of its own with a deadline on every call, so a stuck one stalls
+nobody else. Who gets a drive is decided in mounts.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from .. import crash, logs
+from ..catalog.catalog import Catalog
+from ..config import Config
+from ..errors import ChangerError, Conflict, DoorOpen, DriveError, HsmError, NotFound, VolumeMissing
+from ..library.ports import Library
+from ..library.robot import Robot
+from ..states import DriveState
+from ..types import VolumeId
+from . import schedule
+from .bay import Bay, Claim, DriveStuck
+from .events import Events
+from .identify import check_medium
+from .inventory import Inventory
+from .ledger import Ledger
+from .robot_care import RobotCare
+from .schedule import Purpose
+from .session import Session
+
+log = logs.get(__name__)
+
+
+class Bays:
+    """Drives, the claims that they serve, and their troubles.
+
+    Attributes:
+        inventory: brings the catalog up to what the robot says.
+        ledger: blame and counters.
+        robot_care: moves and what to do when the robot is in trouble.
+        load_limit, read_limit: seconds after which a drive counts as stuck.
+    """
+
+    def __init__(
+        self, catalog: Catalog, library: Library, robot: Robot, events: Events, config: Config
+    ) -> None:
+        self._catalog, self._library, self._robot = catalog, library, robot
+        self._events = events
+        engine, timing = config.engine, config.library
+        self._run_cap = engine.run_cap
+        self._retries, self._retry_wait = engine.recall_retries, engine.recall_retry_wait
+        self.inventory = Inventory(catalog, library, robot, events)
+        self.ledger = Ledger(catalog, events)
+        self.ledger.take_down = self._take_down
+        self.robot_care = RobotCare(
+            self.inventory, events, retry_wait=self._retry_wait,
+            move_limit=max(600.0, 10 * timing.exchange), poke=self._poke,
+        )  # fmt: skip
+        self.load_limit = max(300.0, 10 * timing.load)
+        self.read_limit = 300.0
+        self._bays = {drive.serial: Bay(drive) for drive in library.drives}
+        self._claims: dict[int, Claim] = {}
+        self._changed = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    # For admins
+
+    async def drive_up(self, serial: str) -> None:
+        """Use the drive again; its past is forgotten. Raises NotFound."""
+        bay = self._bay(serial)
+        async with self._catalog.write():
+            self._catalog.volumes.set_drive(bay.drive.serial, DriveState.UP, "")
+        bay.up, bay.reason, bay.holds_fast, bay.checked = True, "", None, None
+        self.ledger.forgive(bay.drive.serial)
+        log.info("drive up", drive=bay.drive.name)
+        self._events.emit("drive_up", drive=bay.drive.name)
+        self._poke()
+
+    async def drive_down(self, serial: str, reason: str) -> None:
+        """Take the drive out; its session ends at its next good moment. Raises NotFound."""
+        bay = self._bay(serial)
+        async with self._catalog.write():
+            self._catalog.volumes.set_drive(bay.drive.serial, DriveState.DOWN, reason)
+        if bay.up:
+            log.warning("drive down", drive=bay.drive.name, reason=reason)
+            self._events.emit("drive_down", drive=bay.drive.name, reason=reason)
+        bay.up, bay.reason = False, reason
+        self._poke()
+
+    def drive_with(self, volume: VolumeId) -> str | None:
+        """The name of the drive that the disc is in."""
+        found = self._catalog.volumes.get(volume)
+        for bay in self._bays.values():
+            if found is not None and self._robot.in_drive(bay.drive) == found.barcode:
+                return bay.drive.name
+        return None
+
+    @property
+    def drives_up(self) -> int:
+        """Drives that may be used."""
+        return sum(bay.up for bay in self._bays.values())
+
+    def _bay(self, serial: str) -> Bay:
+        for bay in self._bays.values():
+            if serial in (bay.drive.serial, bay.drive.name):
+                return bay
+        raise NotFound(f"the library has no drive {serial}")
+
+    def _poke(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _claim_view(self, claim: Claim) -> schedule.ClaimView:
+        avoid: frozenset[str] = frozenset()
+        if not claim.again:
+            avoid = frozenset(
+                serial
+                for serial in self._bays
+                if not self.ledger.may_pair(serial, claim.barcode)
+            )
+        return schedule.ClaimView(
+            claim.id, claim.volume, claim.purpose, claim.urgency, claim.since, claim.bytes,
+            avoid, claim.not_before,
+        )  # fmt: skip
+
+    def _wanted(self, session: Session) -> bool:
+        bay = self._bays[session.drive.serial]
+        if not bay.up:
+            return True
+        if self.robot_care.trouble:
+            return False
+        now = trio.current_time()
+        over = now - session.started >= self._run_cap
+        waiting = [
+            self._claim_view(claim)
+            for claim in self._claims.values()
+            if claim.waiting and (over or claim.urgency < session.urgency)
+        ]
+        elsewhere = {
+            self._robot.in_drive(other.drive) for other in self._bays.values() if other is not bay
+        }
+        return schedule.must_yield(
+            now, session.started, session.urgency,
+            [view for view in waiting if self._claims[view.id].barcode not in elsewhere],
+            drive=session.drive.serial, run_cap=self._run_cap,
+        )  # fmt: skip
+
+    # Serving a claim
+
+    async def _serve(self, bay: Bay, claim: Claim) -> None:
+        """Bring the claim's disc into the drive and keep the drive for it until it is done."""
+        try:
+            claim.session = await self._prepare(bay, claim)
+            if claim.id in self._claims:
+                claim.ready.set()
+                await claim.done.wait()
+        except DriveError as error:
+            self._drive_failed(claim, error)
+        except VolumeMissing as error:
+            await self._missing(claim, error)
+        except (ChangerError, Conflict) as error:
+            self._refused(claim, error)
+        except HsmError as error:
+            claim.fail(error)
+        except Exception as error:
+            log.exception("serving a claim failed", error, volume=claim.barcode)
+            claim.fail(HsmError(f"disc {claim.barcode}: {error!r}"))
+        finally:
+            bay.claim = None
+            if claim.session is None:
+                claim.bay = None
+            self._poke()
+
+    async def _prepare(self, bay: Bay, claim: Claim) -> Session:
+        drive = bay.drive
+        volume = self._catalog.volumes.get(claim.volume)
+        assert volume is not None
+        try:
+            if self._robot.in_drive(drive) != claim.barcode:
+                bay.checked = None
+                await self._call(bay, self.load_limit, "to eject", drive.eject)
+                await self.robot_care.move(lambda: self._robot.fetch(claim.barcode, drive))
+                crash.point("mounts.fetched")
+            fresh = drive.loaded is None
+            medium = await self._call(bay, self.load_limit, "to load", drive.load)
+        except DriveStuck:
+            raise
+        except DriveError as error:
+            await self.ledger.failed(drive, volume, error)
+            raise
+        if fresh:
+            await self.ledger.loaded(drive, volume)
+            crash.point("mounts.loaded")
+        session = Session(
+            drive, volume, medium, claim.urgency, ledger=self.ledger,
+            within=lambda f: self._call(bay, self.read_limit, "to read", f), wanted=self._wanted,
+        )  # fmt: skip
+        if fresh or bay.checked != claim.volume or claim.purpose is Purpose.BURN:
+            await check_medium(session, claim.purpose, self._catalog, self.ledger)
+            bay.checked = claim.volume
+        return session
+
+    async def _call(
+        self, bay: Bay, limit: float, what: str, f: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """A call into a drive with a deadline; a drive that misses it is taken down."""
+        if self._nursery is None:
+            raise Conflict("the library is being stopped")
+        try:
+            return await bay.call(self._nursery, limit, what, f, self._poke)
+        except DriveStuck as error:
+            await self.drive_down(bay.drive.serial, error.message)
+            self._hold_fast(bay, error)
+            raise
+
+    async def _empty(self, bay: Bay) -> None:
+        """Take the disc out of a drive that may not use it."""
+        try:
+            bay.checked = None
+            await self._call(bay, self.load_limit, "to eject", bay.drive.eject)
+            await self.robot_care.move(lambda: self._robot.put_away(bay.drive))
+        except DriveError as error:
+            await self.drive_down(bay.drive.serial, error.message)
+            self._hold_fast(bay, error)
+        except HsmError as error:
+            self.robot_care.failed(error)
+        finally:
+            bay.emptying = False
+            self._poke()
+
+    # Troubles
+
+    def _hold_fast(self, bay: Bay, error: DriveError) -> None:
+        """The drive does not give its disc back: whoever waits for that disc is told."""
+        barcode = self._robot.in_drive(bay.drive)
+        found = self._catalog.volumes.by_barcode(barcode) if barcode else None
+        bay.holds_fast = found.id if found else VolumeId(0)
+        for claim in list(self._claims.values()):
+            if claim.volume == bay.holds_fast and claim.bay in (None, bay):
+                claim.fail(error)
+
+    def _drive_failed(self, claim: Claim, error: DriveError) -> None:
+        """Another drive is tried, until the claim has failed too often."""
+        claim.failures += 1
+        claim.again = False
+        if claim.failures > self._retries:
+            claim.fail(error)
+
+    async def _missing(self, claim: Claim, error: VolumeMissing) -> None:
+        """Look at the library again: the disc was moved by hand, or is lost."""
+        self._events.emit("volume_missing", volume=claim.barcode, error=error.message)
+        claim.failures += 1
+        try:
+            await self.inventory.sync()
+        except HsmError as fault:
+            self.robot_care.failed(fault)
+        if self._robot.where(claim.barcode) is None or claim.failures > self._retries:
+            claim.fail(error)
+
+    def _refused(self, claim: Claim, error: HsmError) -> None:
+        """The robot is tried again later; a closed door is not the claim's fault."""
+        if not isinstance(error, DoorOpen):
+            claim.failures += 1
+        if claim.failures > self._retries:
+            claim.fail(error)
+        self.robot_care.failed(error)
+
+    def _take_down(self, serial: str, reason: str) -> None:
+        bay = self._bays[serial]
+        if bay.up and self._nursery is not None:
+            bay.up = False
+            bay.reason = reason
+            log.warning("drive down", drive=bay.drive.name, reason=reason)
+            self._events.emit("drive_down", drive=bay.drive.name, reason=reason)
+            self._nursery.start_soon(self.drive_down, serial, reason)
