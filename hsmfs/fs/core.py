@@ -14,6 +14,7 @@ from pyfuse3 import EntryAttributes, FUSEError
 from .. import clock
 from ..config import Config
 from ..engine.files import Files
+from ..states import FileState
 from ..types import Attr, InodeNo
 from .acl import Acl
 from .handles import Handles
@@ -23,6 +24,10 @@ from .waits import Waits
 
 BLOCK_SIZE = 64 * 1024
 """st_blksize: what programs that use stdio write at once, so that a request is worth its price."""
+STUB_BLOCK_SIZE = 4096
+"""And what they read at once of a file whose bytes are on discs: no more than was wanted, or a
+buffered read of a header would ask for bytes behind the head, and so for a disc."""
+_STUBS = (FileState.PARTIAL, FileState.MIGRATED)
 _FOLDERS = 4096
 
 
@@ -84,7 +89,7 @@ class Core(pyfuse3.Operations):
         if attr.rdev:
             entry.st_rdev = attr.rdev
         entry.st_size = attr.size
-        entry.st_blksize = BLOCK_SIZE
+        entry.st_blksize = STUB_BLOCK_SIZE if attr.state in _STUBS else BLOCK_SIZE
         entry.st_blocks = attr.blocks
         entry.st_atime_ns = attr.atime_ns
         entry.st_mtime_ns = attr.mtime_ns
