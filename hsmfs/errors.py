@@ -193,3 +193,10 @@ class DaemonUnreachable(HsmError):
 
     errno, status, exit_code = E.ECONNREFUSED, 503, 18
     default_next = "start it with 'systemctl start hsmfs' or 'hsmctl mount'"
+
+
+class NotClean(HsmError):
+    """fsck found what is not right and was not put right."""
+
+    errno, status, exit_code = E.EIO, 409, 19
+    default_next = "run 'hsmctl fsck --repair'"

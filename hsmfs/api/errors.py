@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 from ..errors import HsmError
 
 
-
 def body_of(fault: Exception) -> dict[str, Any]:
     """The JSON of an error; what is not ours is a bug and is called one."""
     if isinstance(fault, HsmError):

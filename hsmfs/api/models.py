@@ -87,7 +87,8 @@ class FailOrder(Body):
 
     @model_validator(mode="after")
     def _some(self) -> FailOrder:
-        if not self.everyone and self.ino is self.volume is self.pid is self.uid is None:
+        given = (self.ino, self.volume, self.pid, self.uid)
+        if not self.everyone and all(value is None for value in given):
             raise ValueError("say whose waits to end, or everyone = true")
         return self
 
@@ -111,6 +112,9 @@ class AdoptOrder(Body):
 
     source: PathRef
     target: PathRef | None = None
+    link: bool = False
+    """Share the files with the tree by hard links instead of moving them."""
+    pool: str | None = None
     undo: bool = False
 
 
@@ -120,9 +124,12 @@ class RestoreOrder(Body):
     ino: int
     path: PathRef | None = None
     """None: where it was."""
+    recursive: bool = False
 
 
 class FsckOrder(Body):
     """Compare catalog, pools, discs and queues."""
 
     repair: bool = False
+    deep: bool = False
+    """Read archived files on disk and compare their checksums."""

@@ -5,6 +5,7 @@ The bar (rich) is drawn on standard error and only on a terminal; a pipe gets th
 
 from __future__ import annotations
 
+import collections
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -55,10 +56,8 @@ def _failed(ctl: Ctl, outcome: dict[str, Any]) -> int:
 
 
 def _last(steps: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    last: dict[str, Any] = {}
-    for last in steps:
-        pass
-    return last
+    newest = collections.deque(steps, maxlen=1)
+    return newest[0] if newest else {}
 
 
 def _show(steps: Iterable[dict[str, Any]], doing: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -241,7 +242,7 @@ async def _until(engine: Engine, tally: Tally, settled: Settled) -> AsyncIterato
         todo = list(tally.pending)
         for start in range(0, len(todo), BATCH_ROWS):
             part = todo[start : start + BATCH_ROWS]
-            for ino, verdict in await engine.catalog.read(lambda r, part=part: look(r, part)):
+            for ino, verdict in await engine.catalog.read(partial(look, inos=part)):
                 if verdict is False:
                     continue
                 size = tally.pending.pop(ino)

@@ -16,9 +16,9 @@ from ..catalog.queues import Burn, Migration, Recall
 from ..catalog.reports import PathCache, Reports
 from ..catalog.volumes import Volume
 from ..errors import HsmError, NotFound
-from ..limits import BATCH_ROWS, QUEUE_ROWS_SHOWN
 from ..library.activity import activity_of
 from ..library.robot import Robot
+from ..limits import BATCH_ROWS, QUEUE_ROWS_SHOWN
 from ..pool.store import Pool
 from ..states import FileState
 from ..types import Attr, Barcode, InodeNo, VolumeId

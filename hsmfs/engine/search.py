@@ -10,6 +10,7 @@ import fnmatch
 import json
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..catalog.reports import Place, Query, Reports
@@ -32,7 +33,7 @@ async def find(
     left = limit
     while place is not None and (left is None or left > 0):
         block, found, place = await engine.catalog.read(
-            lambda reports, place=place, left=left: _page(reports, query, pattern, place, left)
+            partial(_page, query=query, pattern=pattern, place=place, left=left)
         )
         if block:
             yield block

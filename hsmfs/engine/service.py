@@ -28,6 +28,7 @@ from .adopt import Adopter
 from .control import Control
 from .events import Events
 from .files import Files
+from .jobs import Jobs
 from .journal import CatalogJournal
 from .migrate import Migrator
 from .mounts import Mounts
@@ -79,6 +80,7 @@ class Engine:
         rules = Ruleset((), copies=config.engine.copies, head=config.fs.head)
         self.releaser = Releaser(catalog, pools, files, rules, events, config)
         self.adopter = Adopter(catalog, pools, files)
+        self.jobs = Jobs()
         self.trash = TrashCan(catalog, files)
         self.control = Control(self)
         self._mounts_worker = Worker("mounts", mounts.run)
@@ -108,16 +110,19 @@ class Engine:
         """
         recovered = await self.files.recover()
         crash.point("engine.recovered")
+        await self.adopter.resume()
         async with trio.open_nursery() as drives:
             await drives.start(supervise, self._mounts_worker, self.events)
             async with trio.open_nursery() as workers:
                 for worker in self._others:
                     await workers.start(supervise, worker, self.events)
+                self.jobs.nursery = workers
                 log.info("engine started", recovered_files=recovered)
                 try:
                     yield
                 finally:
                     self.stopping = True
+                    self.jobs.nursery = None
                     crash.point("engine.stop.begun")
                     workers.cancel_scope.cancel()
             crash.point("engine.stop.workers_ended")

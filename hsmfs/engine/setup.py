@@ -7,6 +7,7 @@ exchanged or left out of the configuration is an error that names it, never an e
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import clock, crash
@@ -16,6 +17,7 @@ from ..errors import Conflict, PoolUnavailable
 from ..library import configured
 from ..pool.pools import Pools
 from ..pool.store import Pool
+from .fsck import Report, fsck
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +99,33 @@ def _open(config: PoolConfig) -> Pool:
     )
     pool.check()
     return pool
+
+
+async def fsck_offline(
+    config: Config, *, repair: bool, deep: bool, begun: Callable[[str], None]
+) -> Report:
+    """fsck on a catalog that no daemon holds. Raises CatalogInUse, PoolUnavailable and so on.
+
+    A catalog that is damaged is reported as far as SQLite can read it.
+    """
+    catalog = await clock.blocking(lambda: Catalog.open(config.daemon.state))
+    try:
+        pools = await open_pools(config.pool, catalog)
+        library = await clock.blocking(lambda: configured.open_library(config.library))
+        try:
+            elements = await library.changer.inventory()
+        finally:
+            await library.close()
+        report = await fsck(
+            catalog,
+            pools,
+            elements,
+            repair=repair,
+            deep=deep,
+            spool=config.engine.spool,
+            begun=begun,
+        )
+        await catalog.sync()
+        return report
+    finally:
+        catalog.close()

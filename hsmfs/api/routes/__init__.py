@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import events, library, names, orders, status
+from . import care, events, library, names, orders, status
 
 ROUTERS: tuple[APIRouter, ...] = (
     status.router,
     names.router,
     orders.router,
     library.router,
+    care.router,
     events.router,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..context import Ctl, json_option
 STATES = ("resident", "premigrated", "partial", "migrated")
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """A duration such as "30 d", as seconds."""
 
     name = "duration"
@@ -26,7 +27,7 @@ class Duration(click.ParamType):
             self.fail(str(fault), param, ctx)
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """A size such as "10 MiB", as bytes."""
 
     name = "size"
@@ -69,20 +70,19 @@ def command(ctl: Ctl, null: bool, **chosen: Any) -> None:
     query = _query(**chosen)
     if ctl.out.as_json:
         for item in ctl.client.lines("GET", "/find", **query):
-            ctl.out.json_line(item)
+            sys.stdout.write(json.dumps(item) + "\n")
     elif null:
         _raw(ctl, query)
     else:
-        echo = click.get_text_stream("stdout").write
         for item in ctl.client.lines("GET", "/find", **query):
-            echo(ctl.shown(item) + "\n")
+            sys.stdout.write(ctl.shown(item) + "\n")
 
 
 def _raw(ctl: Ctl, query: dict[str, Any]) -> None:
     import base64
     import os
 
-    out = click.get_binary_stream("stdout")
+    out = sys.stdout.buffer
     mount = os.fsencode(ctl.config.daemon.mountpoint)
     for item in ctl.client.lines("GET", "/find", **query):
         out.write(mount + base64.b64decode(item["path_b64"]) + b"\0")

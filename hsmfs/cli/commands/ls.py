@@ -16,27 +16,24 @@ from ..output import size, when
     epilog="""\b
 Examples:
   hsmctl ls /srv/archive/scans
-  hsmctl ls --json . | jq -r 'select(.state == "migrated") .path'
+  hsmctl ls --json . | jq -r '.[] | select(.state == "migrated") .path'
 """,
 )
 @click.argument("path", default=".")
 @json_option
 def command(ctl: Ctl, path: str) -> None:
     """List a folder with each file's state and bytes on disk. Recalls nothing.
-
-    With --json one object a line, `path` being the name.
     """
     out = ctl.out
     entries = _entries(ctl, path)
     if out.as_json:
-        for entry in entries:
-            out.json_line(entry)
+        out.json(list(entries))
         return
     out.table(
         ("STATE", ">SIZE", ">ON DISK", "MODIFIED", "NAME"),
         (
             (
-                out.state(e["state"] or e["kind"]), size(e["size"]), size(e["disk_bytes"]),
+                out.state(e["state"] or e["kind"]), size(e["size"]), size(e["disk_bytes"]) if e["kind"] == "file" else "-",
                 when(e["mtime_ns"]), ctl.name(e) + ("/" if e["kind"] == "folder" else ""),
             )
             for e in entries

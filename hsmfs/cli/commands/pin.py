@@ -8,7 +8,13 @@ from ..context import Ctl, json_option, path_list, paths_argument
 from ..progress import report
 
 
-@click.command("pin", epilog="\b\nExamples:\n  hsmctl pin reports/\n  hsmctl pin --off reports/2019")
+@click.command("pin",
+    epilog="""\b
+Examples:
+  hsmctl pin reports/
+  hsmctl pin --off reports/2019
+""",
+)
 @paths_argument
 @click.option("--off", is_flag=True, help="They may be released again.")
 @json_option

@@ -1,0 +1,87 @@
+"""Care for the whole: fsck, adopting trees, the trash, and readers that wait."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from ...engine import care
+from ...engine.jobs import Job
+from ...engine.views import Acted, TrashView, b64, text
+from ...types import InodeNo
+from ..deps import EngineDep
+from ..models import AdoptOrder, FailOrder, FsckOrder, RestoreOrder
+from ..stream import line, lines
+
+router = APIRouter(tags=["care"])
+
+
+async def _told(job: Job) -> AsyncIterator[bytes]:
+    async for item in job.lines():
+        yield line(item)
+
+
+@router.post("/fsck")
+async def fsck(engine: EngineDep, order: FsckOrder) -> StreamingResponse:
+    """Compare catalog, pools, discs and queues. JSON lines; the last one is the report."""
+    return lines(_told(care.fsck(engine, repair=order.repair, deep=order.deep)))
+
+
+@router.get("/adoptions")
+async def adoptions(engine: EngineDep) -> list[dict[str, Any]]:
+    """Trees that were taken in and not given back."""
+    return [care.adoption_view(engine, adoption) for adoption in engine.adopter.adoptions()]
+
+
+@router.post("/adopt")
+async def adopt(engine: EngineDep, order: AdoptOrder) -> StreamingResponse:
+    """Take a tree in without copying it, or give it back. JSON lines; the last is the report."""
+    source = order.source.raw()
+    if order.undo:
+        return lines(_told(care.unadopt(engine, source)))
+    target = order.target.raw() if order.target else b"/"
+    return lines(
+        _told(care.adopt(engine, source, target, link=order.link, pool=order.pool))
+    )
+
+
+@router.get("/trash")
+async def trash(engine: EngineDep, after: int = 0, limit: int = 1000) -> list[TrashView]:
+    """What was deleted and can be had back, in the order of inode numbers after `after`."""
+    return care.trash(engine, after, max(1, min(limit, 1000)))
+
+
+@router.post("/trash/restore")
+async def restore(engine: EngineDep, order: RestoreOrder) -> Acted:
+    """Bring something back, to where it was or to a path."""
+    to = order.path.raw() if order.path else None
+    path = await engine.trash.restore(InodeNo(order.ino), to, recursive=order.recursive)
+    return Acted(detail={"path": text(b"/" + path), "path_b64": b64(b"/" + path)})
+
+
+@router.post("/trash/purge")
+async def purge(engine: EngineDep, ino: int | None = None) -> Acted:
+    """Delete one of it, or all of it, for good now."""
+    if ino is not None:
+        await engine.trash.purge(InodeNo(ino))
+        return Acted(detail={"purged": 1, "kept": 0})
+    done, kept = await engine.trash.purge_all()
+    return Acted(detail={"purged": done, "kept": kept})
+
+
+@router.get("/waiters")
+async def waiters(engine: EngineDep) -> list[dict[str, Any]]:
+    """Readers that wait for a disc, the oldest first."""
+    return care.waiters(engine)
+
+
+@router.post("/waiters/fail")
+async def fail(engine: EngineDep, order: FailOrder) -> Acted:
+    """End waits with EIO; the recalls go on."""
+    ended = care.fail_waiters(
+        engine, ino=order.ino, volume=order.volume, pid=order.pid, uid=order.uid
+    )
+    return Acted(detail={"ended": ended})

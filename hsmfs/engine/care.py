@@ -1,0 +1,156 @@
+"""Care for the whole as the API offers it: fsck, adopting trees, the trash, waiting readers."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..catalog.adoptions import Adoption
+from ..errors import HsmError
+from ..library.ports import Element
+from .adopting import AdoptReport
+from .fsck import fsck as check
+from .jobs import Job
+from .overview import state_of
+from .paths import path_of
+from .views import TrashView, b64, text, word
+from .waiters import Waiter
+
+if TYPE_CHECKING:
+    from .service import Engine
+
+
+def fsck(engine: Engine, *, repair: bool, deep: bool) -> Job:
+    """Compare catalog, pools, library and spool while all goes on; with repair mend what can be."""
+
+    async def work(job: Job) -> dict[str, Any]:
+        def begun(name: str) -> None:
+            job.progress = {"check": name}
+
+        elements: list[Element] | None = None
+        try:
+            elements = await engine.robot.inventory()
+        except HsmError as fault:
+            job.progress = {"check": f"without the library: {fault.message}"}
+        report = await check(
+            engine.catalog,
+            engine.pools,
+            elements,
+            repair=repair,
+            deep=deep,
+            files=engine.files,
+            spool=engine.config.engine.spool,
+            begun=begun,
+        )
+        return report.as_dict()
+
+    return engine.jobs.start("fsck", work)
+
+
+def adopt(
+    engine: Engine, source: bytes, target: bytes, *, link: bool, pool: str | None
+) -> Job:
+    """Take a tree of this machine into the namespace without copying it."""
+
+    async def work(job: Job) -> dict[str, Any]:
+        report = await engine.adopter.adopt(
+            source, target, link=link, pool=pool, progress=_into(job)
+        )
+        return report_view(report)
+
+    return engine.jobs.start("adopt", work)
+
+
+def unadopt(engine: Engine, source: bytes) -> Job:
+    """Give an adopted tree back to its old paths."""
+
+    async def work(job: Job) -> dict[str, Any]:
+        return report_view(await engine.adopter.undo(source, progress=_into(job)))
+
+    return engine.jobs.start("adopt", work)
+
+
+def _into(job: Job) -> Callable[[AdoptReport], None]:
+    def note(report: AdoptReport) -> None:
+        job.progress = report_view(report)
+
+    return note
+
+
+def report_view(report: AdoptReport) -> dict[str, Any]:
+    """An adoption's report as JSON; names of any bytes are given twice."""
+    return {
+        "source": text(report.source),
+        "target": text(report.target),
+        "total": report.total,
+        "entries": report.entries,
+        "files": report.files,
+        "folders": report.folders,
+        "others": report.others,
+        "hard_links": report.hard_links,
+        "bytes": report.size,
+        "linked_outside": report.linked_outside,
+        "failed": [
+            {"path": text(path), "path_b64": b64(path), "error": why}
+            for path, why in report.failed
+        ],
+        "kept": [{"path": text(path), "path_b64": b64(path)} for path in report.kept],
+    }
+
+
+def adoption_view(engine: Engine, adoption: Adoption) -> dict[str, Any]:
+    """An adoption as JSON."""
+    return {
+        "source": text(adoption.source),
+        "source_b64": b64(adoption.source),
+        "target": text(adoption.target),
+        "target_b64": b64(adoption.target),
+        "pool": engine.pools[adoption.pool].name,
+        "link": bool(adoption.link),
+        "state": word(adoption.state),
+        "started_ns": adoption.started_ns,
+    }
+
+
+def trash(engine: Engine, after: int, limit: int) -> list[TrashView]:
+    """What was deleted and can be had back, by inode number greater than after."""
+    return [
+        TrashView(
+            None if entry.path is None else text(b"/" + entry.path),
+            b64(b"" if entry.path is None else b"/" + entry.path),
+            entry.attr.ino,
+            entry.attr.size,
+            state_of(entry.attr),
+            entry.deleted_ns,
+            entry.purge_ns,
+        )
+        for entry in engine.trash.entries(after, limit)
+    ]
+
+
+def waiters(engine: Engine) -> list[dict[str, Any]]:
+    """Readers that wait for a disc, the oldest first."""
+    found = []
+    for waiter in engine.waiters():
+        path = path_of(engine.catalog, waiter.ino)
+        found.append({**asdict(waiter), "path": text(path), "path_b64": b64(path)})
+    return found
+
+
+def fail_waiters(
+    engine: Engine, *, ino: int | None, volume: str | None, pid: int | None, uid: int | None
+) -> int:
+    """End the waits that match all that is given, with EIO; how many there were."""
+    of_volume = {view.ino for view in engine.waiters() if view.volume == volume}
+
+    def which(waiter: Waiter) -> bool:
+        return (
+            ino in (None, waiter.ino)
+            and pid in (None, waiter.who.pid)
+            and uid in (None, waiter.who.uid)
+            and (volume is None or waiter.ino in of_volume)
+        )
+
+    return engine.recaller.fail_waiters(which, errno.EIO)
