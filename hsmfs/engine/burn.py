@@ -336,7 +336,7 @@ class Burner:
                 self._catalog.queues.end_burn(volume)
         log.warning("burn given up", volume=found.barcode, copy=burn.copy_no, reason=reason)
         self._events.emit(
-            "burn-failed", volume=found.barcode, copy=burn.copy_no, reason=reason,
+            "burn_failed", volume=found.barcode, copy=burn.copy_no, reason=reason,
             spoiled=found.state is VolumeState.BURNING,
         )  # fmt: skip
 

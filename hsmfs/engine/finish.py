@@ -66,7 +66,7 @@ class Finisher:
             seconds=round(seconds, 1),
         )  # fmt: skip
         self._events.emit(
-            "volume-archived", volume=found.barcode, copy=burn.copy_no, files=files, bytes=size
+            "volume_archived", volume=found.barcode, copy=burn.copy_no, files=files, bytes=size
         )
 
     def _mark(self, row: Validated, volume: Volume, burn: Burn) -> bool:

@@ -154,7 +154,7 @@ class Migrator:
             raise Conflict(f"inode {ino} is not queued to be archived", next_step="nothing to do")
         async with self._catalog.write():
             self._catalog.queues.end_migration(ino)
-        self._events.emit("migration-cancelled", ino=ino)
+        self._events.emit("migration_cancelled", ino=ino)
 
     async def flush(self) -> None:
         """Burn what waits now, without waiting for full discs."""
@@ -237,14 +237,16 @@ class Migrator:
         await in_batches(self._catalog, found.satisfied, settle, "migrate.satisfied")
         await self.finisher.release_all(release)
         for ino in found.absent:
-            self._put_off(ino, ABSENT, BACK_OFF)
+            self._put_off(ino, ABSENT)
             if self.recall is not None:
                 await self.recall(ino, "migration")
 
-    def _put_off(self, ino: InodeNo, why: str, seconds: float) -> None:
+    def _put_off(self, ino: InodeNo, why: str) -> None:
+        seconds = {LOST_BYTES: ROTTEN, ABSENT: BACK_OFF}.get(why, AGAIN)
         self._later[ino] = trio.current_time() + seconds
-        log.info("not archived now", ino=ino, reason=why)
-        self._events.emit("migration-put-off", ino=ino, reason=why)
+        tell = log.error if why == LOST_BYTES else log.info
+        tell("not archived now", ino=ino, reason=why)
+        self._events.emit("migration_put_off", ino=ino, reason=why)
 
     # One batch
 
@@ -264,7 +266,7 @@ class Migrator:
                     log.exception("migration failed", cause, files=len(inos))
                 else:
                     log.warning("migration failed", error=cause.message, files=len(inos))
-                self._events.emit("migration-failed", error=str(cause), files=len(inos))
+                self._events.emit("migration_failed", error=str(cause), files=len(inos))
             until = trio.current_time() + BACK_OFF
             self._later.update((ino, until) for ino in inos if self._catalog.queues.migration(ino))
         finally:
@@ -309,7 +311,7 @@ class Migrator:
             await clock.blocking(lambda: trim(staged, self._disc, size), clock.HASH)
             for ino, why in staged.skipped.items():
                 if why not in (GONE, NO_ROOM):
-                    self._put_off(ino, why, AGAIN)
+                    self._put_off(ino, why)
             if staged.files:
                 await self._burn_copies(batch, volumes, staged, snapshot, together)
         finally:
@@ -370,7 +372,7 @@ class Migrator:
                 if isinstance(fault.__cause__, SourceMismatch):
                     rotten = fault.__cause__.ino
                     staged.without({rotten}, LOST_BYTES)
-                    self._put_off(rotten, LOST_BYTES, ROTTEN)
+                    self._put_off(rotten, LOST_BYTES)
                 if attempt == ATTEMPTS or not staged.files:
                     raise
                 log.warning("another disc is taken", copy=number, error=fault.message)
@@ -415,12 +417,15 @@ class Migrator:
             if not self.needs_blanks:
                 self.needs_blanks = True
                 log.warning("operator must add blank discs", wanted=len(numbers), left=len(blanks))
-                self._events.emit("operator must add blank discs", wanted=len(numbers))
+                self._events.emit(
+                    "blank_discs_wanted", wanted=len(numbers), left=len(blanks),
+                    message="operator must add blank discs",
+                )
             await trio.sleep(BLANKS_AGAIN)
 
     def _spool_full(self, reason: str) -> None:
         log.warning("spool full", reason=reason)
-        self._events.emit("spool-full", reason=reason)
+        self._events.emit("spool_full", reason=reason)
 
 
 class _Either:

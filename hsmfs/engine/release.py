@@ -31,7 +31,7 @@ LOOK = 10.0
 """Seconds between looks at the watermarks."""
 CANDIDATES = 5000
 """Files picked in one look, the least valuable of all."""
-_PAGE = 20_000
+_PAGE = 100_000
 _AT_ONCE = 16
 
 
@@ -66,6 +66,7 @@ class Releaser:
         self._one = trio.Lock()
         self._wake = trio.Event()
         self._useless_until = 0.0
+        self._recalled: dict[InodeNo, int] = {}
 
     async def release(self, ino: InodeNo, who: str) -> int:
         """Release one file; the bytes freed. Raises Conflict with the reason, or NotFound's ENOENT.
@@ -98,8 +99,21 @@ class Releaser:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep every pool between its watermarks, for ever."""
-        task_status.started()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._note_recalls)
+            task_status.started()
+            await self._watch()
+
+    async def _note_recalls(self) -> None:
+        """A recalled file was wanted just now, though no time in its inode says so."""
+        async for event in self._events.follow():
+            if event.kind == "recalled":
+                self._recalled[event.fields["ino"]] = event.time_ns
+
+    async def _watch(self) -> None:
         while True:
+            limit = clock.now_ns() - self._residence_ns
+            self._recalled = {ino: at for ino, at in self._recalled.items() if at > limit}
             self._wake = trio.Event()
             for pool in self._pools:
                 if pool.tier == DISK or not self._pools.tier(DISK):
@@ -124,7 +138,7 @@ class Releaser:
             freed = await self._free(pool, excess, "watermark")
         if freed < excess:
             log.warning("cannot release enough", pool=pool.name, wanted=excess, freed=freed)
-            self._events.emit("cannot-release", pool=pool.name, wanted=excess, freed=freed)
+            self._events.emit("cannot_release", pool=pool.name, wanted=excess, freed=freed)
 
     def _excess(self, pool: Pool) -> int:
         """Bytes above the low watermark, so that writers do not come for each megabyte."""
@@ -141,7 +155,7 @@ class Releaser:
             if not got:
                 break
         if freed:
-            self._events.emit("released-space", pool=pool.name, bytes=freed, why=who)
+            self._events.emit("released_space", pool=pool.name, bytes=freed, why=who)
         return freed
 
     async def _release_some(self, found: Iterable[_Candidate], need: int, who: str) -> int:
@@ -191,12 +205,9 @@ class Releaser:
         return [candidate for _, _, candidate in sorted(worst, reverse=True)]
 
     def _worth(self, attr: Attr, now_ns: int) -> float | None:
-        """Age of the last use times the bytes to be freed; None if it is too young.
-
-        ctime counts as use: a recall and an archiving leave it alone, so the time of the last
-        access does, and a chmod of an old file costs it only a little.
-        """
-        idle = now_ns - max(attr.atime_ns, attr.mtime_ns, attr.btime_ns)
+        """Age of the last use times the bytes to be freed; None if it is too young."""
+        recalled = self._recalled.get(attr.ino, 0)
+        idle = now_ns - max(attr.atime_ns, attr.mtime_ns, attr.btime_ns, recalled)
         if idle < self._residence_ns or not attr.blocks:
             return None
         return idle / 1e9 * attr.blocks

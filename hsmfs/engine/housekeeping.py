@@ -1,0 +1,106 @@
+"""What has to be done again and again: sizes into the catalog, syncs, checkpoints, the trash.
+
+A power cut loses at most the last `fs.sync_interval` of what nobody fsynced.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from .. import clock, crash, limits, logs
+from ..catalog.catalog import Catalog
+from ..config import Config
+from ..errors import Conflict
+from ..pool.pools import Pools
+from ..types import InodeNo
+from .events import Events
+from .residency import Residency
+
+log = logs.get(__name__)
+PURGES = 50
+"""Inodes purged between two looks at everything else."""
+COMMITS = 1000
+"""Fewer commits than this since the last checkpoint are not worth one."""
+TRASH_LOOK = 10.0
+USAGE_LOOK = 30.0
+"""Seconds between looks at what is due in the trash, and at the pools' use."""
+
+
+class Housekeeper:
+    """One task with the engine's small regular duties."""
+
+    def __init__(
+        self, catalog: Catalog, pools: Pools, files: Residency, events: Events, config: Config
+    ) -> None:
+        self._catalog, self._pools, self._files, self._events = catalog, pools, files, events
+        self._interval = config.fs.sync_interval
+        self._checkpointed = catalog.commits
+        self._trash_at = self._usage_at = 0.0
+
+    async def begin(self) -> int:
+        """At a start: purge inodes that lost their last name while open; how many there were.
+
+        Call it before anything can be opened.
+        """
+        orphans = self._catalog.inodes.unlinked()
+        for attr in orphans:
+            await self._files.purge(attr.ino)
+            crash.point("housekeeping.orphan.purged")
+        if orphans:
+            log.info("purged files that were deleted while open", count=len(orphans))
+        return len(orphans)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """For ever, every fs.sync_interval."""
+        task_status.started()
+        while True:
+            await trio.sleep(self._interval)
+            await self.sync()
+            await self._perhaps_checkpoint()
+            now = trio.current_time()
+            if now >= self._trash_at and await self._purge_due() < PURGES:
+                self._trash_at = now + TRASH_LOOK
+            if now >= self._usage_at:
+                await self._look_at_pools()
+                self._usage_at = now + USAGE_LOOK
+
+    async def sync(self) -> None:
+        """Closed files' sizes into the catalog, and the catalog durable."""
+        while await self._files.flush_closed():
+            await trio.lowlevel.checkpoint()
+        crash.point("housekeeping.flushed")
+        if self._catalog.commits != self._catalog.durable:
+            await self._catalog.sync()
+            crash.point("housekeeping.synced")
+
+    async def _perhaps_checkpoint(self) -> None:
+        large = self._catalog.wal_bytes() > limits.WAL_CHECKPOINT_BYTES
+        if large and self._catalog.commits - self._checkpointed >= COMMITS:
+            commits = self._catalog.commits
+            if await self._catalog.checkpoint():
+                self._checkpointed = commits
+                crash.point("housekeeping.checkpointed")
+
+    async def _purge_due(self) -> int:
+        """Delete for good what was long enough in the trash; how many."""
+        due = self._catalog.trash.due(clock.now_ns(), PURGES)
+        purged: list[InodeNo] = []
+        for trashed in due:
+            try:
+                await self._files.purge(trashed.attr.ino)
+                purged.append(trashed.attr.ino)
+            except Conflict:
+                continue  # still open: it goes when it is closed
+            crash.point("housekeeping.trash.purged")
+        if purged:
+            log.info("trash purged", count=len(purged))
+            self._events.emit("trash_purged", count=len(purged))
+        return len(purged)
+
+    async def _look_at_pools(self) -> None:
+        """What the catalog says of the pools' use counts where a capacity is set."""
+        if all(pool.capacity is None for pool in self._pools):
+            return
+        used = await self._catalog.read(lambda reports: reports.pool_blocks())
+        for pool in self._pools:
+            pool.used = used.get(pool.id, 0)

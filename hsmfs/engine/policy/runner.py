@@ -1,0 +1,227 @@
+"""Runs the policies: looks which rule is due, finds its files and hands them to who acts.
+
+Loading a file that is wrong keeps the rules before it in force. A dry run counts what a run would
+do, by rule, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from ... import clock, logs
+from ...catalog.catalog import Catalog
+from ...config import Config
+from ...errors import HsmError, NotFound
+from ...pool.pools import DISK, FAST, Pools
+from ...types import Attr, InodeNo
+from ..demote import Demoter
+from ..events import Events
+from ..migrate import Migrator
+from ..release import Releaser
+from . import rules as policy_file
+from .match import Matcher, Ruleset, Verdict
+from .rules import Action
+from .select import Selection, page, queries, selections
+from .when import Situation, due
+
+log = logs.get(__name__)
+LOOK = 30.0
+"""Seconds between looks at the triggers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a rule did, or would do."""
+
+    rule: str
+    action: Action
+    files: int
+    bytes: int
+    discs: int
+    """Discs that the bytes fill, all copies counted; 0 unless the action is archive."""
+    refused: int = 0
+
+
+class Policies:
+    """The rules in force and their runs.
+
+    Attributes:
+        rules: what is in force.
+        file: where they come from, or None.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        pools: Pools,
+        migrator: Migrator,
+        releaser: Releaser,
+        demoter: Demoter,
+        events: Events,
+        config: Config,
+    ) -> None:
+        self._catalog, self._pools, self._events = catalog, pools, events
+        self._migrator, self._releaser, self._demoter = migrator, releaser, demoter
+        self._config = config
+        self.file: Path | None = config.engine.policies
+        self._started_ns = clock.now_ns()
+        self._last: dict[str, int] = {}
+        self._one = trio.Lock()
+        self.rules = self._ruleset(policy_file.PolicyFile())
+        self._in_force()
+
+    def _ruleset(self, found: policy_file.PolicyFile) -> Ruleset:
+        return Ruleset(
+            found.policy, copies=self._config.engine.copies, head=self._config.fs.head
+        )
+
+    def _in_force(self) -> None:
+        self._releaser.rules = self.rules
+
+    async def load(self, path: Path | None = None) -> int:
+        """Read the policy file (again) and put it in force; how many rules.
+
+        Raises PolicyError with every fault and its line; the rules before then stay in force.
+        """
+        source = path or self.file
+        if source is None:
+            return 0
+        found = await clock.blocking(lambda: policy_file.load(source))
+        self.rules = self._ruleset(found)
+        self._in_force()
+        log.info("policies loaded", file=source, rules=len(found.policy))
+        self._events.emit("policies_loaded", file=str(source), rules=len(found.policy))
+        return len(found.policy)
+
+    def explain(self, attr: Attr, path: bytes) -> list[Verdict]:
+        """For each rule whether it holds for a file, and why not; path begins with a slash."""
+        return self.rules.explain(attr, path, clock.now_ns())
+
+    async def dry_run(self, name: str | None = None) -> list[Outcome]:
+        """What runs of all rules, or of one, would do now. Raises NotFound."""
+
+        async def nothing(matcher: Matcher, action: Action, some: list[Attr]) -> int:
+            return 0
+
+        return [
+            outcome
+            for matcher in self._named(name)
+            async for outcome in self._each(matcher, nothing)
+        ]
+
+    async def run_now(self, name: str | None = None) -> list[Outcome]:
+        """Run all rules, or one, whatever their triggers say. Raises NotFound."""
+        async with self._one:
+            return [o for matcher in self._named(name) for o in await self._run(matcher)]
+
+    def _named(self, name: str | None) -> list[Matcher]:
+        found = [m for m in self.rules.matchers if name in (None, m.rule.name)]
+        if name is not None and not found:
+            raise NotFound(f"no policy is called {name!r}", next_step="see 'hsmctl policy check'")
+        return found
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run each rule when it is due, for ever."""
+        if self.file is not None and not self.rules.matchers:
+            await self.load()
+        task_status.started()
+        while True:
+            above = await self._releaser.above_watermark()
+            for matcher in list(self.rules.matchers):
+                rule, now = matcher.rule, clock.now_ns()
+                last = self._last.get(rule.name)
+                if rule.action == "never":
+                    continue
+                if due(rule, Situation(now, last, self._started_ns, above)):
+                    async with self._one:
+                        await self._run_if_worth(matcher, above)
+            await trio.sleep(LOOK)
+
+    async def _run_if_worth(self, matcher: Matcher, above: bool) -> None:
+        """A rule with `waiting` runs once enough bytes wait, unless another trigger started it."""
+        rule = matcher.rule
+        only_waiting = rule.waiting is not None and rule.every is None and not rule.at
+        if only_waiting and not (rule.watermark and above):
+            assert rule.waiting is not None
+            waiting = sum(outcome.bytes for outcome in await self.dry_run(rule.name))
+            if waiting < rule.waiting:
+                self._last[rule.name] = clock.now_ns()
+                return
+        await self._run(matcher)
+
+    async def _run(self, matcher: Matcher) -> list[Outcome]:
+        self._last[matcher.rule.name] = clock.now_ns()
+        outcomes = [outcome async for outcome in self._each(matcher, self._act)]
+        for outcome in outcomes:
+            if outcome.files:
+                log.info(
+                    "policy ran", policy=outcome.rule, action=outcome.action, files=outcome.files,
+                    bytes=outcome.bytes, refused=outcome.refused,
+                )  # fmt: skip
+                self._events.emit(
+                    "policy_ran", policy=outcome.rule, action=outcome.action,
+                    files=outcome.files, bytes=outcome.bytes,
+                )  # fmt: skip
+        return outcomes
+
+    async def _each(
+        self, matcher: Matcher, act: Callable[[Matcher, Action, list[Attr]], Awaitable[int]]
+    ) -> AsyncIterator[Outcome]:
+        """Find the files of each of a rule's actions, act on them by the page, and count."""
+        fast = tuple(pool.id for pool in self._pools.tier(FAST)) if self._pools.tier(DISK) else ()
+        earlier = self.rules.before(matcher)
+        for action, chosen in selections(matcher.rule, matcher, earlier, fast):
+            files = size = refused = 0
+            async for some in self._pages(chosen):
+                refused += await act(matcher, action, some)
+                files += len(some)
+                size += sum(attr.size for attr in some)
+            discs = self._discs(matcher, size) if action == "archive" else 0
+            yield Outcome(matcher.rule.name, action, files, size, discs, refused)
+
+    async def _pages(self, chosen: Selection) -> AsyncIterator[list[Attr]]:
+        now = clock.now_ns()
+        for query in queries(chosen, now):
+            after: int | None = 0
+            while after is not None:
+                start = after
+                some, after = await self._catalog.read(
+                    lambda reports, query=query, start=start: page(  # type: ignore[misc]
+                        reports, chosen, query, now, start
+                    )
+                )
+                if some:
+                    yield some
+
+    def _discs(self, matcher: Matcher, size: int) -> int:
+        copies = matcher.rule.copies or self._config.engine.copies
+        return copies * -(-size // self._config.library.disc)
+
+    # Acts: each returns how many were refused
+
+    async def _act(self, matcher: Matcher, action: Action, some: list[Attr]) -> int:
+        rule = matcher.rule
+        if action == "archive":
+            inos = [attr.ino for attr in some]
+            await self._migrator.archive(
+                inos, rule.copies, f"policy {rule.name}", rule.release, rule.group
+            )
+            return 0
+        one = self._demoter.demote if action == "demote" else self._releaser.release
+        return await self._one_by_one(one, some, f"policy {rule.name}")
+
+    async def _one_by_one(
+        self, one: Callable[[InodeNo, str], Awaitable[object]], some: list[Attr], who: str
+    ) -> int:
+        refused = 0
+        for attr in some:
+            try:
+                await one(attr.ino, who)
+            except HsmError as fault:
+                refused += 1
+                log.debug("policy refused", ino=attr.ino, reason=fault.message)
+        return refused
