@@ -181,7 +181,7 @@ class Adopting:
                 failed.append(move)
                 self._fail(move.item.path, fault.strerror or str(fault))
             crash.point("adopt.file.moved")
-        tree.sync_names(self._pool)
+        self._pool.sync()
         return moved, failed
 
     def _appear(self, move: _Move, clashed: list[_Move]) -> None:
@@ -196,7 +196,7 @@ class Adopting:
         for move in moves:
             path = os.path.join(self._top, move.item.path)
             tree.give_back(self._pool, move.ino, [path])
-        tree.sync_names(self._pool)
+        self._pool.sync()
 
     def _insert(self, item: Item, ino: InodeNo) -> None:
         catalog = self._catalog
@@ -229,6 +229,9 @@ class Adopting:
         attr = self._catalog.inodes.get_raw(other.ino) if other is not None else None
         if other is None or attr is None or not attr.nlink or parent is None:
             self._fail(item.path, "is a hard link of a file that could not be adopted or is gone")
+            return
+        if self._catalog.names.lookup(parent, name) is not None:
+            self._fail(item.path, "the name is taken in the namespace")
             return
         self._catalog.names.adopt(parent, name, attr)
         self._catalog.inodes.add_links(attr.ino, 1, attr.ctime_ns)
@@ -281,7 +284,7 @@ class Adopting:
         return done
 
     def _found(self, rows: Sequence[Adopted]) -> list[_Move]:
-        tree.sync_names(self._pool)
+        self._pool.sync()
         moved = []
         for row in rows:
             seen = tree.held(self._pool, row.ino, row.src_ino)

@@ -99,7 +99,7 @@ class Undoing:
         others = [back for back in backs if not back.attr.is_file]
         dressed = await clock.blocking(lambda: [back for back in files if self._dress(back)])
         made = await clock.blocking(lambda: [back for back in others if self._make(back)])
-        await clock.blocking(lambda: tree.sync_names(self._pool))
+        await clock.blocking(self._pool.sync)
         crash.point("unadopt.dressed")
         leaving = [*dressed, *made]
         await in_slices(self._catalog, leaving, self._vanish)
@@ -206,7 +206,7 @@ class Undoing:
             except OSError as fault:
                 self._fail(paths[0], fault.strerror or str(fault))
             crash.point("unadopt.file.moved")
-        tree.sync_names(self._pool)
+        self._pool.sync()
         return done
 
     async def _finish_intents(self) -> None:

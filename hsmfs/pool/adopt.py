@@ -6,7 +6,6 @@ crash is the caller's (engine/adopt.py).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -18,7 +17,6 @@ from ..types import InodeNo
 from .examine import set_aside
 from .store import Pool
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _DATA_MODE = 0o700
 _STAT_ONLY = (errno.ENOTSUP, errno.EPERM, errno.ENODATA)
 
@@ -126,17 +124,6 @@ def xattrs(path: bytes) -> dict[bytes, bytes]:
 def close_to_others(pool: Pool) -> None:
     """Adopted files keep their modes in the pool: only its owner may get at them there."""
     os.chmod(pool.path / "data", _DATA_MODE)
-
-
-def sync_names(pool: Pool) -> None:
-    """Make all renames on the pool's filesystem durable (syncfs(2)). Raises OSError."""
-    fd = os.open(pool.path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if _libc.syncfs(fd):
-            number = ctypes.get_errno()
-            raise OSError(number, f"syncfs: {os.strerror(number)}")
-    finally:
-        os.close(fd)
 
 
 def take(pool: Pool, ino: InodeNo, source: bytes, *, link: bool) -> None:

@@ -38,9 +38,8 @@ def look(pool: Pool, ino: InodeNo, absent: Sequence[Range]) -> Seen | None:
 
 
 def _data_in(fd: int, r: Range, size: int) -> bool:
-    """True if a whole block of the range (or its tail at the file's end) is allocated."""
-    start = -(-r.start // BLOCK) * BLOCK
-    end = size if r.end >= size else r.end // BLOCK * BLOCK
+    """True if a whole block of the range is allocated."""
+    start, end = -(-r.start // BLOCK) * BLOCK, min(r.end, size) // BLOCK * BLOCK
     if start >= end:
         return False
     try:

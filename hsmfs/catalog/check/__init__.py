@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from ... import crash
+from ...errors import CatalogDamaged
 from ...limits import BATCH_ROWS, BATCH_SECONDS
 from ..catalog import Catalog
 from . import copies, names, queues, ranges, rows, structure
@@ -73,7 +74,10 @@ async def run(catalog: Catalog, begun: Callable[[str], None] = lambda name: None
     found: list[Finding] = []
     for check in CHECKS:
         begun(check.__name__)
-        found += await catalog.read(lambda reports, check=check: _bounded(check(reports.db)))  # type: ignore[misc]
+        try:
+            found += await catalog.read(lambda reports, check=check: _bounded(check(reports.db)))  # type: ignore[misc]
+        except CatalogDamaged as fault:
+            found.append(Finding(check.__name__, Severity.ERROR, "catalog", fault.message))
     return found
 
 
