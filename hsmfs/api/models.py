@@ -127,6 +127,14 @@ class RestoreOrder(Body):
     recursive: bool = False
 
 
+class PolicyOrder(Body):
+    """Run the policies now."""
+
+    name: str | None = None
+    """One of them; None: all."""
+    dry_run: bool = False
+
+
 class FsckOrder(Body):
     """Compare catalog, pools, discs and queues."""
 

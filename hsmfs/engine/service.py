@@ -26,13 +26,16 @@ from ..watchdog import LoopWatch
 from . import overview
 from .adopt import Adopter
 from .control import Control
+from .demote import Demoter
 from .events import Events
 from .files import Files
+from .housekeeping import Housekeeper
 from .jobs import Jobs
 from .journal import CatalogJournal
 from .migrate import Migrator
 from .mounts import Mounts
 from .policy.match import Ruleset
+from .policy.runner import Policies
 from .recall import Recaller
 from .release import Releaser
 from .supervise import Worker, supervise
@@ -48,8 +51,9 @@ class Engine:
 
     Attributes:
         config, catalog, pools, library: what it was given; the caller closes them after it.
-        robot, files, events, mounts, recaller, migrator, releaser, policies, housekeeper, trash:
-            the parts; each is the job of the module of its name.
+        robot, files, events, mounts, recaller, migrator, releaser, demoter, policies, housekeeper,
+            adopter, trash, jobs:
+            the parts; each is the job of the module that it comes from.
         control: what the mount may ask beside bytes.
         stopping: a clean stop has begun; new work is refused.
         stop_asked: set by the API's order to stop; the daemon waits for it.
@@ -79,6 +83,11 @@ class Engine:
         self.migrator = Migrator(catalog, pools, files, mounts, events, config)
         rules = Ruleset((), copies=config.engine.copies, head=config.fs.head)
         self.releaser = Releaser(catalog, pools, files, rules, events, config)
+        self.demoter = Demoter(catalog, pools, files, events)
+        self.policies = Policies(
+            catalog, pools, self.migrator, self.releaser, self.demoter, events, config
+        )
+        self.housekeeper = Housekeeper(catalog, pools, files, events, config)
         self.adopter = Adopter(catalog, pools, files)
         self.jobs = Jobs()
         self.trash = TrashCan(catalog, files)
@@ -88,6 +97,9 @@ class Engine:
             Worker("recaller", self.recaller.run),
             Worker("migrator", self.migrator.run),
             Worker("releaser", self.releaser.run),
+            Worker("demoter", self.demoter.run),
+            Worker("policies", self.policies.run),
+            Worker("housekeeper", self.housekeeper.run),
         ]
 
         self._wire()
@@ -104,13 +116,15 @@ class Engine:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Recover, start the workers, and stop them cleanly at the end.
+        """Recover, start the workers, and stop them cleanly at the end. Raises PolicyError.
 
         Drives are the last to stop, so that a disc that is being burned is finished.
         """
         recovered = await self.files.recover()
         crash.point("engine.recovered")
+        await self.housekeeper.begin()
         await self.adopter.resume()
+        await self.policies.load()
         async with trio.open_nursery() as drives:
             await drives.start(supervise, self._mounts_worker, self.events)
             async with trio.open_nursery() as workers:

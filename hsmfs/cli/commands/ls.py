@@ -33,7 +33,8 @@ def command(ctl: Ctl, path: str) -> None:
         ("STATE", ">SIZE", ">ON DISK", "MODIFIED", "NAME"),
         (
             (
-                out.state(e["state"] or e["kind"]), size(e["size"]), size(e["disk_bytes"]) if e["kind"] == "file" else "-",
+                out.state(e["state"] or e["kind"]), size(e["size"]),
+                size(e["disk_bytes"]) if e["kind"] == "file" else "-",
                 when(e["mtime_ns"]), ctl.name(e) + ("/" if e["kind"] == "folder" else ""),
             )
             for e in entries
