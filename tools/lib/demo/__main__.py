@@ -45,7 +45,7 @@ def main() -> int:
 
 def tell(console: Console, *, live: bool, keep: bool) -> int:
     """Run the story; with keep stay until Ctrl-C."""
-    console.print("==> a simulated library: 3 drives, 2 magazines of 6 discs", style="bold cyan")
+    console.print("==> a simulated library: 3 drives, 2 magazines of 8 discs", style="bold cyan")
     folder = Path(tempfile.mkdtemp(prefix="demo."))
     folder.chmod(0o755)
     with TempFs(SETTINGS, folder=folder) as fs:
@@ -77,7 +77,7 @@ def _go_on(console: Console, fs: TempFs, story: Story, keep: bool) -> None:
         f"  hsmctl release {file} && ls -ls {file}\n"
         f"  time sha256sum {file}        # comes from a disc\n"
         f"  hsmctl events --follow\n"
-        f"  {REPOSITORY}/tools/hsm-disc list {story.images()[0]}\n"
+        f"  {REPOSITORY}/tools/hsm-disc list {story.images()[-1]}\n"
     )
 
 

@@ -22,7 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 _NOTES = 6
-_BAR_WIDTH = 28
+_NARROW = 100
+"""Columns below which bars are short."""
 _STYLES = {
     "empty": "dim", "idle": "dim", "loading": "yellow", "burning": "bold red",
     "verifying": "magenta", "reading": "bold green", "down": "reverse red",
@@ -169,15 +170,18 @@ class Picture:
             title = f"{self._step}   {self._seconds():.0f} s"
             return Panel(Group(*parts), title=title, box=box.ROUNDED, border_style="cyan")
 
+    def _width(self) -> int:
+        return 28 if self.console.width >= _NARROW else 14
+
     def _bars_table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         for justify in ("left", "left", "right", "right", "right"):
             table.add_column(justify=justify, no_wrap=True)
         for bar in self._bars.values():
             table.add_row(
-                bar.title, ProgressBar(max(bar.bytes, 1), bar.bytes_done, width=_BAR_WIDTH),
-                f"{bar.files_done:,} of {bar.files:,} files",
-                f"{size(bar.bytes_done)} of {size(bar.bytes)}",
+                bar.title, ProgressBar(max(bar.bytes, 1), bar.bytes_done, width=self._width()),
+                f"{bar.files_done:,}/{bar.files:,} files",
+                f"{size(bar.bytes_done)}/{size(bar.bytes)}",
                 f"{(bar.ended or time.monotonic()) - bar.began:.1f} s",
             )  # fmt: skip
         return table
@@ -193,7 +197,7 @@ class Picture:
             meter: RenderableType = ""
             detail = drive.detail
             if drive.done is not None:
-                meter = ProgressBar(1.0, min(drive.done, 1.0), width=_BAR_WIDTH)
+                meter = ProgressBar(1.0, min(drive.done, 1.0), width=self._width())
                 detail = f"{drive.done:4.0%}  {detail}"
             style = _STYLES.get(drive.what, "")
             table.add_row(drive.name, drive.disc, Text(drive.what, style), meter, detail)

@@ -32,11 +32,11 @@ SETTINGS: dict[str, dict[str, str | int]] = {
     "fs": {"head": f"{HEAD} B"},
     "trash": {"keep": "0 s"},
     "library": {
-        "drives": 3, "magazines": 2, "slots_per_magazine": 6, "import_export": 2, "disc": "32 MiB",
+        "drives": 3, "magazines": 2, "slots_per_magazine": 8, "import_export": 2, "disc": "32 MiB",
         "exchange": "1500 ms", "load": "1 s", "seek": "20 ms",
         "read_rate": "20 MB/s", "write_rate": "8 MB/s",
     },
-    "engine": {"copies": COPIES, "recall_drives": 1},
+    "engine": {"copies": COPIES, "recall_drives": 1, "burn_wait": "1 h"},
 }  # fmt: skip
 """Discs a ten-thousandth as large as real ones, a robot forty times as quick."""
 
@@ -97,9 +97,11 @@ class Story:
 
     def archive(self) -> None:
         """Have them put on two discs each, and wait until all copies were read back."""
-        self.picture.step(f"hsmctl archive: {COPIES} copies on different discs, each read back")
+        self.picture.step(
+            f"hsmctl archive --now: {COPIES} copies on different discs, each read back"
+        )
         self.picture.bar("on discs", len(self.files), self.bytes)
-        self.fs.control("archive", self.top)
+        self.fs.control("archive", "--now", self.top)
         self.until("on discs", len(self.files), lambda states: states["premigrated"])
         burned = [disc for disc in self.client.get("/volumes") if disc["state"] == "full"]
         used = sum(disc["used"] for disc in burned)
@@ -168,7 +170,7 @@ class Story:
     def discs(self) -> None:
         """Check a burned disc with the stand-alone reader, which knows nothing of hsmfs."""
         self.picture.step("check a disc without hsmfs: tools/hsm-disc verify")
-        image = self.images()[0]
+        image = self.images()[-1]
         done = subprocess.run(
             [sys.executable, REPOSITORY / "tools/hsm-disc", "verify", image],
             capture_output=True, text=True, check=False,
@@ -179,9 +181,9 @@ class Story:
             raise DemoError(f"tools/hsm-disc found fault with {image}: {done.stderr.strip()}")
 
     def images(self) -> list[Path]:
-        """The images of burned discs."""
+        """The images of burned discs, the fullest one last."""
         found = (self.fs.folder / "library").rglob("*.iso")
-        return sorted(path for path in found if path.stat().st_size)
+        return sorted(found, key=lambda path: path.stat().st_size)
 
     def on_disk(self) -> int:
         """Bytes that the archive's files occupy on disk, as stat says."""
