@@ -19,7 +19,7 @@ from ..config import Config
 from ..engine.events import Events
 from ..engine.files import Files
 from ..limits import FUSE_BACKGROUND, FUSE_TASKS
-from . import kernel
+from . import kernel, pump
 from .notify import Notifier
 from .operations import Operations
 from .ports import Control
@@ -63,6 +63,7 @@ class Mount:
         try:
             # libfuse takes over a mount that was made for it, by this name (fuse_lowlevel.h).
             pyfuse3.init(self.operations, f"/dev/fd/{fd}", set())
+            pump.install(fd)
         except BaseException:
             os.close(fd)
             await self._unmount()

@@ -1,8 +1,9 @@
 """Pools: directories that hold resident bytes, one sparse file an inode.
 
-A file is named by its inode number in hashed folders below `data/`. A marker file with the pool's
-uuid proves that the directory is the one it was, so that an unmounted filesystem is not taken for
-an empty pool. Nothing here knows who calls it; blocking, so called in threads.
+A file is named by its inode number in folders of 1,024 below `data/`, so that files made one after
+the other share a folder. A marker file with the pool's uuid proves that the directory is the one it
+was, so that an unmounted filesystem is not taken for an empty pool. Nothing here knows who calls
+it; blocking, so called in threads.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Pool:
 
     def path_of(self, ino: InodeNo) -> str:
         """Where the bytes of an inode lie."""
-        return f"{self._data}/{ino & 0xFF:02x}/{ino >> 8 & 0xFF:02x}/{ino:x}"
+        return f"{self._data}/{ino >> 20:x}/{ino >> 10 & 0x3FF:03x}/{ino:x}"
 
     def open(self, ino: InodeNo, *, create: bool = True) -> int:
         """A descriptor for reading and writing. Raises FileNotFoundError if not create."""

@@ -1,0 +1,106 @@
+"""How requests are fetched from the kernel: without a turn of the event loop for each.
+
+pyfuse3 fetches a request by taking a `trio.Lock` and calling `trio.lowlevel.wait_readable`, which
+costs several turns of the loop and more time than most handlers. It takes its `trio` from a module
+global that may be replaced (pyfuse3.asyncio does so), and `install` puts one there that differs in
+these two calls only: the lock is handed on only if its holder stops, and a request that is there,
+or comes within SPIN_SECONDS, is fetched at once. Every TURN_SECONDS the loop has its turn in any
+case, so nothing else is held up for longer. docs/adr/0008-fetching-requests.md has the figures.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import deque
+from types import TracebackType
+from typing import Any
+
+import pyfuse3
+import trio
+from trio.lowlevel import Abort, Task
+
+SPIN_SECONDS = 50e-6
+"""How long to wait for the next request of a client that just got an answer."""
+TURN_SECONDS = 2e-3
+"""The longest that requests are served without letting other tasks run."""
+_SELECT_FDS = 1024
+"""select(2) takes descriptors below this."""
+
+
+class Turn:
+    """A lock that costs nothing while one task takes and gives it without a pause."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._called = False
+        self._parked: deque[Task] = deque()
+
+    async def __aenter__(self) -> None:
+        while self._held:
+            task = trio.lowlevel.current_task()
+            self._parked.append(task)
+
+            def abort(_: Any, task: Task = task) -> Abort:
+                self._parked.remove(task)
+                return Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+            self._called = False
+        self._held = True
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._held = False
+        if self._parked and not self._called:
+            # It runs when this task stops; if that one fetches again before, it parks again.
+            self._called = True
+            trio.lowlevel.reschedule(self._parked.popleft())
+
+
+class LowLevel:
+    """`trio.lowlevel` with another `wait_readable`."""
+
+    def __init__(self) -> None:
+        self._turn_ends = 0.0
+        self._busy = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(trio.lowlevel, name)
+
+    async def wait_readable(self, fd: int) -> None:
+        """Return when a request is there."""
+        now = time.perf_counter()
+        if now < self._turn_ends:
+            wait = SPIN_SECONDS if self._busy else 0.0
+            if select.select((fd,), (), (), wait)[0]:
+                self._busy = True
+                return
+            self._busy = False
+        await trio.lowlevel.wait_readable(fd)
+        woken = time.perf_counter()
+        # A client that comes back this soon will do so again.
+        self._busy = woken - now < 2 * SPIN_SECONDS
+        self._turn_ends = woken + TURN_SECONDS
+
+
+class Trio:
+    """`trio` with another Lock and another `wait_readable`, for pyfuse3 alone."""
+
+    def __init__(self) -> None:
+        self.lowlevel = LowLevel()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(trio, name)
+
+    Lock = Turn
+
+
+def install(fd: int) -> None:
+    """Make pyfuse3 fetch requests this way from descriptor fd; called before its main loop."""
+    if fd < _SELECT_FDS:
+        setattr(pyfuse3, "trio", Trio())  # noqa: B010 - not part of its typed interface
