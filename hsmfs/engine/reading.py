@@ -31,6 +31,8 @@ log = logs.get(__name__)
 
 SAVE_BYTES = 64 * 1024 * 1024
 """What came in of a large file is made durable this often."""
+CHECKERS = 2
+"""Chunks of one disc that are checked and written at once, while the next one is read."""
 FINISHERS = 16
 """Files whose last bytes are being made durable at once."""
 
@@ -119,13 +121,15 @@ class DiscReading:
     async def _stream(self, queue: VolumeQueue, session: Session) -> bool:
         """Read until there is nothing more to read or others want the drive; False if nothing was.
 
-        The next chunk is read while the last one is checked and written.
+        The next chunk is read while the last ones are checked and written.
         """
         send, receive = trio.open_memory_channel[_Piece](1)
         broken: HsmError | None = None
         did = False
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._take_in, receive, queue, session)
+            for _ in range(CHECKERS):
+                nursery.start_soon(self._take_in, receive.clone(), queue, session)
+            receive.close()
             async with send:
                 # At least one chunk a session, so that two who want the drive both get on.
                 while not (did and session.wanted_elsewhere):

@@ -198,6 +198,7 @@ class Recaller:
 
         Raises PosixError ENOENT.
         """
+        await trio.lowlevel.checkpoint()
         live = self._files.hold(ino)
         try:
             wanted = range or Range(0, live.attr.size)

@@ -10,6 +10,8 @@ import uuid
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.config import Config, DaemonConfig, EngineConfig, FsConfig, LibraryConfig, PoolConfig
@@ -81,6 +83,16 @@ class LibraryRig:
         """Start the workers."""
         await nursery.start(self.mounts.run)
         await nursery.start(self.recaller.run)
+
+    async def until(self, condition) -> None:
+        """Wait until it holds, at most 20 seconds."""
+        with trio.fail_after(20):
+            while not condition():
+                await wait_all_tasks_blocked(0.005)
+
+    async def ended(self, ino: InodeNo) -> None:
+        """Wait until the recall's row is gone."""
+        await self.until(lambda: self.catalog.queues.recall(ino) is None)
 
     async def file(self, data: bytes) -> InodeNo:
         """A resident file, closed and settled."""

@@ -128,8 +128,7 @@ async def test_one_drive_is_kept_for_reads(rig, chunky, nursery):
         release = trio.Event()
         for barcode in (TWO, THREE):
             burns.start_soon(burner, barcode, release)
-        while not order:
-            await trio.sleep(0.01)
+        await rig.until(lambda: order)
         assert await rig.read(ino) == chunky
         assert len(order) == 1
         release.set()
@@ -153,8 +152,7 @@ async def test_a_session_yields(make_rig, chunky, nursery):
         async with use(rig, ONE, urgency=BULK) as session:
             assert not session.wanted_elsewhere
             others.start_soon(urgent)
-            while not session.wanted_elsewhere:
-                await trio.sleep(0.01)
+            await rig.until(lambda: session.wanted_elsewhere)
         await got.wait()
     async with use(rig, ONE) as session:
         await rig.mounts.drive_down("d1", "cleaning")
@@ -242,8 +240,7 @@ async def test_a_stuck_robot_holds_up_only_moves(rig, chunky, nursery, expect_lo
 
     async with trio.open_nursery() as users:
         users.start_soon(burner)
-        while rig.mounts.status()["robot"] == "ready":
-            await trio.sleep(0.01)
+        await rig.until(lambda: rig.mounts.status()["robot"] != "ready")
         async with use(rig, ONE) as session:
             assert len(await session.read(0, 1)) == SECTOR
         assert not got.is_set()

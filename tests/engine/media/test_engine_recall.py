@@ -3,48 +3,38 @@
 from __future__ import annotations
 
 import errno
+import random
 
 import pytest
 import trio
 
 from hsmfs.catalog.queues import RecallClass
-from hsmfs.errors import PosixError, RecallCancelled, RecallFailed
+from hsmfs.errors import PosixError, RecallCancelled, RecallFailed, RecallTimeout
 from hsmfs.library.simulated.faults import Fault, FaultKind
 from hsmfs.states import CopyState, FileState, VolumeState
 from hsmfs.types import CHUNK, SECTOR, Range, Requester
+from hsmfs.watchdog import LoopWatch
 
 ONE, TWO, THREE = "S0001D01", "S0001D02", "S0001D03"
-
-
-async def running(rig, nursery):
-    await rig.serve(nursery)
-    return nursery.cancel_scope
 
 
 async def test_a_reader_gets_its_bytes_and_the_file_becomes_resident(rig, chunky, nursery):
     ino = await rig.stub(chunky, ONE)
     assert rig.files.attr(ino).state == FileState.MIGRATED
-    await running(rig, nursery)
+    await rig.serve(nursery)
     assert await rig.read(ino, 2 * CHUNK + 5, 100) == chunky[2 * CHUNK + 5 :][:100]
     assert await rig.read(ino) == chunky
-    await ended(rig, ino)
+    await rig.ended(ino)
     assert rig.files.attr(ino).state == FileState.PREMIGRATED
     assert rig.catalog.inodes.absent(ino) == []
     (event,) = [e for e in rig.events.since(0) if e.kind == "recalled"]
     assert event.fields["volume"] == ONE and event.fields["requester"].startswith("reader[")
 
 
-async def ended(rig, ino):
-    """The recall's row is gone."""
-    with trio.fail_after(20):
-        while rig.catalog.queues.recall(ino) is not None:
-            await trio.sleep(0.01)
-
-
 async def test_compressed_frames(rig, nursery):
     data = b"the same line again and again\n" * 500_000
     ino = await rig.stub(data, ONE, pack=True)
-    await running(rig, nursery)
+    await rig.serve(nursery)
     assert await rig.read(ino, CHUNK + 7, 1000) == data[CHUNK + 7 :][:1000]
     assert await rig.read(ino) == data
 
@@ -54,15 +44,15 @@ async def test_parts_on_two_discs(rig, chunky, nursery):
     await rig.burn(ONE, [(ino, 0, 2 * CHUNK)], number=(1, 2))
     await rig.burn(TWO, [(ino, 2 * CHUNK, len(chunky) - 2 * CHUNK)], number=(2, 2))
     await rig.release(ino)
-    await running(rig, nursery)
+    await rig.serve(nursery)
     assert await rig.read(ino) == chunky
-    await ended(rig, ino)
+    await rig.ended(ino)
     assert rig.files.attr(ino).state == FileState.PREMIGRATED
 
 
 async def test_duplicates_join(rig, chunky, nursery):
     ino = await rig.stub(chunky, ONE)
-    await running(rig, nursery)
+    await rig.serve(nursery)
     got = []
 
     async def reader(offset):
@@ -73,7 +63,7 @@ async def test_duplicates_join(rig, chunky, nursery):
             readers.start_soon(reader, offset)
         await rig.recaller.request(ino, RecallClass.BULK, "admin")
     assert len(got) == 13 and all(got)
-    await ended(rig, ino)
+    await rig.ended(ino)
     assert rig.volume(ONE).loads == 1
     assert len([e for e in rig.events.since(0) if e.kind == "recalled"]) == 1
 
@@ -84,7 +74,7 @@ async def test_a_bad_sector_sends_to_the_next_copy(rig, chunky, nursery, kind):
     ino = await rig.stub(chunky, ONE, TWO)
     bad = rig.sector(ino, ONE) + CHUNK // SECTOR + 3
     rig.library.faults.add(Fault(kind, barcode=ONE, sector=bad))
-    await running(rig, nursery)
+    await rig.serve(nursery)
     assert await rig.read(ino) == chunky
     assert rig.volume(ONE).state is VolumeState.SUSPECT and rig.volume(ONE).read_errors == 1
     assert "sector" in rig.volume(ONE).reason
@@ -97,7 +87,7 @@ async def test_no_copy_left_says_which_disc_and_sector(rig, chunky, nursery):
     ino = await rig.stub(chunky, ONE)
     bad = rig.sector(ino, ONE) + 3
     rig.library.faults.add(Fault(FaultKind.UNREADABLE, barcode=ONE, sector=bad))
-    await running(rig, nursery)
+    await rig.serve(nursery)
     with pytest.raises(RecallFailed, match=rf"disc {ONE}: .* sector {bad}") as failed:
         await rig.read(ino)
     assert failed.value.errno == errno.EIO
@@ -111,9 +101,9 @@ async def test_no_copy_left_says_which_disc_and_sector(rig, chunky, nursery):
 async def test_a_failing_drive_is_taken_down_and_the_other_one_reads(rig, chunky, nursery, kind):
     ino = await rig.stub(chunky, ONE)
     rig.library.faults.add(Fault(kind, drive="d1", times=None))
-    await running(rig, nursery)
+    await rig.serve(nursery)
     assert await rig.read(ino) == chunky
-    await ended(rig, ino)
+    await rig.ended(ino)
     first = rig.mounts.status()["drives"][0]
     assert not first["up"] and ONE in first["reason"]
     assert rig.volume(ONE).state is VolumeState.FULL
@@ -128,7 +118,7 @@ async def test_one_drive_that_fails_once_is_tried_again(make_rig, chunky, nurser
     ino = await rig.stub(chunky, ONE)
     rig.library.faults.add(Fault(FaultKind.LOAD_FAILS, drive="d1"))
     rig.library.faults.add(Fault(FaultKind.READ_FAILS, drive="d1"))
-    await running(rig, nursery)
+    await rig.serve(nursery)
     assert await rig.read(ino) == chunky
     nursery.cancel_scope.cancel()
 
@@ -137,7 +127,7 @@ async def test_one_drive_that_fails_once_is_tried_again(make_rig, chunky, nurser
 @pytest.mark.parametrize("leaves", ["source", "transport"])
 async def test_a_jam_is_cleared(rig, chunky, nursery, leaves):
     ino = await rig.stub(chunky, ONE)
-    await running(rig, nursery)
+    await rig.serve(nursery)
     rig.library.faults.add(Fault(FaultKind.ROBOT_JAM, leaves=leaves))
     assert await rig.read(ino) == chunky
     assert rig.catalog.volumes.open_moves() == []
@@ -146,9 +136,9 @@ async def test_a_jam_is_cleared(rig, chunky, nursery, leaves):
 @pytest.mark.expect_log("robot in trouble|inventory differs")
 async def test_an_open_door_holds_up_only_what_needs_a_move(rig, chunky, nursery):
     here, there = await rig.stub(chunky, ONE), await rig.stub(chunky[::-1], TWO)
-    await running(rig, nursery)
+    await rig.serve(nursery)
     assert await rig.read(here) == chunky
-    await ended(rig, here)
+    await rig.ended(here)
     await rig.release(here)
     rig.library.faults.add(Fault(FaultKind.DOOR_OPEN))
     got = []
@@ -158,8 +148,7 @@ async def test_an_open_door_holds_up_only_what_needs_a_move(rig, chunky, nursery
 
     async with trio.open_nursery() as readers:
         readers.start_soon(blocked)
-        while not [e for e in rig.events.since(0) if e.kind == "robot_trouble"]:
-            await trio.sleep(0.01)
+        await rig.until(lambda: [e for e in rig.events.since(0) if e.kind == "robot_trouble"])
         assert await rig.read(here) == chunky
         assert not got and "door" in rig.recaller.why(there)["robot"]
         rig.library.faults.clear(FaultKind.DOOR_OPEN)
@@ -169,7 +158,7 @@ async def test_an_open_door_holds_up_only_what_needs_a_move(rig, chunky, nursery
 @pytest.mark.expect_log("inventory differs|recall failed")
 async def test_a_missing_disc_is_lost_and_comes_back(rig, chunky, nursery):
     ino = await rig.stub(chunky, ONE)
-    await running(rig, nursery)
+    await rig.serve(nursery)
     rig.library.faults.add(Fault(FaultKind.MISSING, barcode=ONE))
     with pytest.raises(RecallFailed, match=ONE):
         await rig.read(ino)
@@ -182,7 +171,7 @@ async def test_a_missing_disc_is_lost_and_comes_back(rig, chunky, nursery):
 
 async def test_an_exported_disc_is_a_clear_error_or_another_copy(rig, chunky, nursery, expect_log):
     ino, other = await rig.stub(chunky, ONE), await rig.stub(chunky, TWO, THREE)
-    await running(rig, nursery)
+    await rig.serve(nursery)
     async with rig.catalog.write():
         for barcode in (ONE, TWO):
             rig.catalog.volumes.go_away(rig.volume(barcode).id, VolumeState.EXPORTED, "")
@@ -201,14 +190,13 @@ async def test_the_last_reader_leaves(rig, chunky, nursery):
             async with trio.open_nursery() as readers:
                 inner.start_soon(rig.recaller.run)
                 readers.start_soon(rig.read, ino)
-                while not rig.recaller.waiters():
-                    await trio.sleep(0.01)
+                await rig.until(lambda: rig.recaller.waiters())
                 await trio.sleep(0.05)
                 (waiter,) = rig.recaller.waiters()
                 assert (waiter.process, waiter.volume) == ("reader", ONE)
                 assert rig.catalog.queues.recall(ino) is not None
                 reader.cancel()
-        await ended(rig, ino)
+        await rig.ended(ino)
         assert rig.recaller.waiters() == []
         await rig.recaller.request(ino, RecallClass.BULK, "admin")
         with trio.move_on_after(0.2):
@@ -225,7 +213,7 @@ async def test_a_killed_reader_is_dropped(rig, chunky, nursery):
     dead.add(4711)
     with pytest.raises(RecallCancelled, match="4711"):
         await rig.read(ino, who=Requester(pid=4711))
-    await ended(rig, ino)
+    await rig.ended(ino)
 
 
 async def test_waiters_can_be_failed_and_recalls_cancelled(rig, chunky, nursery):
@@ -241,12 +229,11 @@ async def test_waiters_can_be_failed_and_recalls_cancelled(rig, chunky, nursery)
 
     async with trio.open_nursery() as readers:
         readers.start_soon(reader)
-        while not rig.recaller.fail_waiters(lambda w: w.ino == ino, errno.EAGAIN):
-            await trio.sleep(0.01)
+        await rig.until(lambda: rig.recaller.fail_waiters(lambda w: w.ino == ino, errno.EAGAIN))
     async with trio.open_nursery() as readers:
         readers.start_soon(reader)
-        while not await rig.recaller.cancel(ino):
-            await trio.sleep(0.01)
+        await rig.until(lambda: rig.recaller.job(ino))
+        assert await rig.recaller.cancel(ino)
     assert errors[0].number == errno.EAGAIN
     assert isinstance(errors[1], RecallCancelled)
     assert rig.catalog.queues.recall(ino) is None
@@ -261,7 +248,7 @@ async def test_requests_outlive_a_restart(rig, chunky, nursery):
     await rig.stop()
     await rig.start()
     await rig.serve(nursery)
-    await ended(rig, ino)
+    await rig.ended(ino)
     assert rig.catalog.queues.recall(done) is None
     assert rig.catalog.inodes.absent(ino) == []
     assert await rig.read(ino) == chunky
@@ -273,10 +260,8 @@ async def test_a_file_overwritten_in_part_is_completed(rig, chunky, nursery):
     live = rig.files.open(ino, write=True)
     await rig.files.write(live, 5, b"new")
     rig.files.close(live, write=True)
-    with trio.fail_after(20):
-        while rig.catalog.inodes.absent(ino):
-            await trio.sleep(0.02)
-    await ended(rig, ino)
+    await rig.until(lambda: not rig.catalog.inodes.absent(ino))
+    await rig.ended(ino)
     assert await rig.read(ino) == chunky[:5] + b"new" + chunky[8:]
     assert rig.files.attr(ino).state == FileState.RESIDENT
 
@@ -293,8 +278,8 @@ async def test_truncated_and_unlinked_while_queued(rig, chunky, nursery):
         rig.catalog.names.unlink(1, rig.catalog.names.paths(gone)[0], 1)
     await rig.files.purge(gone)
     await rig.serve(nursery)
-    await ended(rig, cut)
-    await ended(rig, gone)
+    await rig.ended(cut)
+    await rig.ended(gone)
     assert rig.files.attr(cut).size == 0
 
 
@@ -323,7 +308,7 @@ async def test_only_the_range_asked_for(rig, chunky, nursery):
     ino = await rig.stub(chunky, ONE)
     await rig.serve(nursery)
     await rig.recaller.request(ino, RecallClass.STANDARD, "admin", Range(CHUNK, CHUNK + 1))
-    await ended(rig, ino)
+    await rig.ended(ino)
     assert rig.catalog.inodes.absent(ino) == [Range(0, CHUNK), Range(2 * CHUNK, len(chunky))]
     assert rig.files.attr(ino).state == FileState.PARTIAL
 
@@ -344,3 +329,78 @@ async def test_no_room(rig, chunky, nursery):
     with pytest.raises(Exception, match="no room") as full:
         await rig.read(ino)
     assert full.value.errno == errno.ENOSPC and asked == [len(chunky)]
+
+
+async def test_a_wait_has_a_bound_but_the_recall_goes_on(make_rig, chunky, nursery):
+    rig = make_rig()
+    rig.config = rig.config.model_copy(
+        update={"fs": rig.config.fs.model_copy(update={"wait_limit": 0.2, "max_waiters": 1})}
+    )
+    await rig.start()
+    ino = await rig.stub(chunky, ONE)
+    errors = []
+
+    async def reader():
+        with pytest.raises(RecallTimeout):
+            await rig.read(ino)
+        errors.append("late")
+
+    async with trio.open_nursery() as readers:
+        readers.start_soon(reader)
+        await rig.until(lambda: rig.recaller.waiters())
+        with pytest.raises(PosixError) as full:
+            await rig.read(ino)
+        assert full.value.number == errno.EAGAIN
+    assert errors == ["late"]
+    await rig.recaller.request(ino, RecallClass.STANDARD, "admin")
+    await rig.serve(nursery)
+    await rig.ended(ino)
+    assert rig.catalog.inodes.absent(ino) == []
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_engine_may_be_ended_at_any_moment(rig, chunky):
+    """A bit later each time, then started anew on the same state: no byte is wrong or lost."""
+    data = {}
+    for seed in range(3):
+        content = chunky[seed:]
+        data[await rig.stub(content, f"S0001D0{seed + 1}")] = content
+    for step in range(12):
+        for ino in data:
+            await rig.recaller.request(ino, RecallClass.BULK, "admin")
+        with trio.move_on_after(0.02 * step):
+            async with trio.open_nursery() as workers:
+                await rig.serve(workers)
+                await trio.sleep_forever()
+        await rig.stop()
+        await rig.start()
+        for ino, content in data.items():
+            pool_file = rig.files.pools[rig.files.attr(ino).pool].path_of(ino)
+            with open(pool_file, "rb") as file:
+                on_disk = file.read()
+            absent = rig.catalog.inodes.absent(ino)
+            for index in range(0, len(content), CHUNK):
+                if not any(r.overlaps(Range(index, index + CHUNK)) for r in absent):
+                    assert on_disk[index : index + CHUNK] == content[index : index + CHUNK]
+    async with trio.open_nursery() as workers:
+        await rig.serve(workers)
+        for ino, content in data.items():
+            assert await rig.read(ino) == content
+            await rig.ended(ino)
+        workers.cancel_scope.cancel()
+    assert rig.catalog.queues.recalls() == []
+
+
+async def test_nothing_holds_the_loop(rig, nursery):
+    data = random.Random(1).randbytes(300_000)
+    inos = [await rig.file(data) for _ in range(60)]
+    await rig.burn(ONE, [(ino, 0, len(data)) for ino in inos])
+    for ino in inos:
+        await rig.release(ino)
+    with LoopWatch(exact=True, sample=True) as watch:
+        await rig.serve(nursery)
+        for ino in inos:
+            await rig.recaller.request(ino, RecallClass.BULK, "admin")
+        for ino in inos:
+            await rig.ended(ino)
+    assert not watch.stalls, "\n".join(map(str, watch.stalls))
