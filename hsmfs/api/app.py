@@ -17,7 +17,7 @@ PREFIX = "/v1"
 
 
 def create_app(engine: Engine) -> FastAPI:
-    """The application for one engine."""
+    """The application for one engine; blocking, some tenths of a second."""
     app = FastAPI(
         title="hsmfs",
         version=__version__,
@@ -36,4 +36,12 @@ def create_app(engine: Engine) -> FastAPI:
     async def root() -> dict[str, str]:
         return {"name": "hsmfs", "version": __version__, "api": PREFIX}
 
+    _build(app)
     return app
+
+
+def _build(app: FastAPI) -> None:
+    """Routes are compiled when they are first compared with a request: let that be now."""
+    nowhere = {"type": "http", "method": "GET", "path": "/", "root_path": ""}
+    for route in app.routes:
+        route.matches(nowhere)

@@ -52,7 +52,7 @@ async def serving(engine: Engine) -> AsyncIterator[None]:
     settings.include_server_header = False
     stop = trio.Event()
     await clock.blocking(lambda: importlib.import_module(_SLOW_IMPORT))
-    app = cast(Framework, _logged(create_app(engine)))
+    app = cast(Framework, _logged(await clock.blocking(lambda: create_app(engine))))
     try:
         async with trio.open_nursery() as nursery:
 
