@@ -120,7 +120,8 @@ class Adoptions:
     def by_source(self, adoption: int, src_ino: int) -> list[Adopted]:
         """Paths that were names of the same inode of the source's filesystem."""
         rows = self._db.execute(
-            f"SELECT {_ADOPTED} FROM adopted WHERE adoption = ? AND src_ino = ? ORDER BY path",
+            f"SELECT {_ADOPTED} FROM adopted INDEXED BY adopted_by_source"
+            " WHERE adoption = ? AND src_ino = ? ORDER BY path",
             (adoption, src_ino),
         )
         return [_adopted(row) for row in rows]

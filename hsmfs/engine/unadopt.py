@@ -17,6 +17,8 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import trio
+
 from .. import clock, crash, logs
 from ..catalog.adoptions import Adopted, Adoption, AdoptionState, Step
 from ..catalog.catalog import Catalog
@@ -30,6 +32,8 @@ from .adopting import AdoptReport, Progress, in_slices
 from .files import Files
 
 BATCH = 500
+SLICE = 50
+"""Paths looked up in one go of the event loop."""
 log = logs.get(__name__)
 
 
@@ -94,29 +98,34 @@ class Undoing:
     # Files, links and special files
 
     async def _batch(self, rows: Sequence[Adopted]) -> None:
-        backs = self._collect(rows)
+        backs: list[_Back] = []
+        seen: set[InodeNo] = set()
+        for start in range(0, len(rows), SLICE):
+            backs += self._collect(rows[start : start + SLICE], seen)
+            await trio.lowlevel.checkpoint()
         files = [back for back in backs if back.attr.is_file]
         others = [back for back in backs if not back.attr.is_file]
         dressed = await clock.blocking(lambda: [back for back in files if self._dress(back)])
         made = await clock.blocking(lambda: [back for back in others if self._make(back)])
         await clock.blocking(self._pool.sync)
         crash.point("unadopt.dressed")
-        leaving = [*dressed, *made]
-        await in_slices(self._catalog, leaving, self._vanish)
+        left: list[_Back] = []
+        await in_slices(self._catalog, [*dressed, *made], lambda back: self._vanish(back, left))
         crash.point("unadopt.rows.committed")
         await self._catalog.sync()
         crash.point("unadopt.rows.synced")
-        for back in leaving:
+        for back in left:
             self._files.changed(back.attr.ino)
+        dressed = [back for back in left if back.attr.is_file]
         await self._give_back([(b.attr.ino, b.paths) for b in dressed])
         self.report.files += len(dressed)
         self.report.size += sum(back.attr.size for back in dressed)
         self.report.hard_links += sum(len(back.paths) - 1 for back in dressed)
-        self.report.others += len(made)
+        self.report.others += len(left) - len(dressed)
 
-    def _collect(self, rows: Sequence[Adopted]) -> list[_Back]:
+    def _collect(self, rows: Sequence[Adopted], seen: set[InodeNo]) -> list[_Back]:
         """Inodes of these paths that are there still and not in use, but no folders."""
-        catalog, found, seen = self._catalog, list[_Back](), set[InodeNo]()
+        catalog, found = self._catalog, list[_Back]()
         for row in rows:
             attr = catalog.inodes.get_raw(row.ino)
             if row.step is not Step.DONE or row.ino in seen or attr is None or attr.is_dir:
@@ -175,10 +184,14 @@ class Undoing:
         times = (attr.atime_ns, attr.mtime_ns)
         tree.dress(path, attr.mode, attr.uid, attr.gid, times, back.xattrs)
 
-    def _vanish(self, back: _Back) -> None:
+    def _vanish(self, back: _Back, left: list[_Back]) -> None:
         """Out of the namespace; a file's paths are noted as on their way."""
         catalog, adoption = self._catalog, self._adoption.id
         ino = back.attr.ino
+        if self._files.live(ino) is not None or catalog.inodes.get_raw(ino) != back.attr:
+            self._fail(back.paths[0], "was used meanwhile")
+            return
+        left.append(back)
         catalog.names.discard(ino)
         catalog.inodes.delete([ino])
         for path in back.paths:
@@ -222,8 +235,8 @@ class Undoing:
 
     async def _leave_folders(self, folders: Sequence[bytes]) -> None:
         """Deepest first: times and modes to the tree, and out of the namespace if empty."""
-        for start in range(0, len(folders), BATCH):
-            some = list(reversed(folders))[start : start + BATCH]
+        for start in range(0, len(folders), SLICE):
+            some = folders[::-1][start : start + SLICE]
             backs = [back for path in some if (back := self._folder(path)) is not None]
             await clock.blocking(lambda backs=backs: self._dress_folders(backs))  # type: ignore[misc]
             await in_slices(self._catalog, some, self._remove_folder)
