@@ -1,0 +1,91 @@
+"""A whole engine on a temporary catalog, pool and simulated library, and a client of its API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hsmfs.api.app import create_app
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.config import Config, loads
+from hsmfs.engine.service import Engine
+from hsmfs.engine.setup import init, open_pools
+from hsmfs.library import configured
+from hsmfs.types import ROOT
+
+TOML = """
+[daemon]
+mountpoint = "{0}/mnt"
+state = "{0}/state"
+socket = "{0}/sock"
+[[pool]]
+name = "pool"
+path = "{0}/pool"
+[library]
+kind = "simulated"
+path = "{0}/library"
+drives = 2
+magazines = 1
+slots_per_magazine = 4
+disc = "16 MiB"
+exchange = "0 s"
+load = "0 s"
+seek = "0 s"
+read_rate = "10 GB/s"
+write_rate = "10 GB/s"
+[engine]
+spool = "{0}/spool"
+spool_limit = "1 GiB"
+min_residence = "0 s"
+"""
+
+
+class World:
+    """An engine that runs, with a client and a quick way to make files."""
+
+    def __init__(self, engine: Engine, client: httpx.AsyncClient) -> None:
+        self.engine, self.client = engine, client
+
+    async def file(self, name: bytes, data: bytes) -> int:
+        """A file in the root folder, written through the engine."""
+        engine = self.engine
+        async with engine.catalog.write():
+            pool = engine.pools.for_new().id
+            attr = engine.catalog.names.create(ROOT, name, 0o100644, 0, 0, 1, pool=pool)
+        live = engine.files.open(attr.ino, write=True)
+        if data:
+            await engine.files.write(live, 0, data)
+        engine.files.close(live, write=True)
+        await engine.files.flush_closed()
+        return attr.ino
+
+    async def get(self, path: str, /, **query: object) -> httpx.Response:
+        return await self.client.get(f"/v1{path}", params=query)
+
+    async def post(self, path: str, body: object = None) -> httpx.Response:
+        return await self.client.post(f"/v1{path}", json=body, timeout=60)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return loads(TOML.format(tmp_path))
+
+
+@pytest.fixture
+async def world(config: Config) -> AsyncIterator[World]:
+    await init(config)
+    catalog = Catalog.open(config.daemon.state)
+    pools = await open_pools(config.pool, catalog)
+    library = configured.open_library(config.library)
+    engine = Engine(config, catalog, pools, library)
+    transport = httpx.ASGITransport(create_app(engine), raise_app_exceptions=False)
+    async with (
+        engine.running(),
+        httpx.AsyncClient(transport=transport, base_url="http://hsmfs") as client,
+    ):
+        yield World(engine, client)
+    await library.close()
+    catalog.close()
