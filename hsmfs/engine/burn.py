@@ -24,7 +24,7 @@ from ..disc.image import ImageResult, build_image
 from ..disc.layout import StagedFile, VolumeLabel
 from ..errors import ChecksumMismatch, HsmError, MediaError
 from ..pool.pools import Pools
-from ..states import BurnState, CopyState, VolumeState
+from ..states import BurnState, CopyState, FileState, VolumeState
 from ..types import SECTOR, DataVersion, Digest, InodeNo, StoredPart, VolumeId
 from .batches import in_batches
 from .events import Events
@@ -42,6 +42,7 @@ REBUILDS = 5
 VERIFY_SECTORS = 4096
 """Sectors read back at a time."""
 _PAGE = 2000
+_STUBS = (FileState.PARTIAL, FileState.MIGRATED)
 
 
 class AnotherDisc(HsmError):
@@ -154,13 +155,13 @@ class Burner:
         raise HsmError("all files changed while the image was made", next_step="they stay queued")
 
     async def _moved(self, files: Sequence[StagedFile]) -> set[InodeNo]:
-        """Files whose version is not the staged one any more; a deleted one stood still."""
+        """Files that are not on disk in the staged version any more; a deleted one stood still."""
 
         def look(reports: Reports) -> set[InodeNo]:
             moved = set()
             for file in files:
                 attr = reports.inodes.get_raw(file.ino)
-                if attr is not None and attr.version != file.version:
+                if attr is not None and (attr.version != file.version or attr.state in _STUBS):
                     moved.add(file.ino)
             return moved
 
@@ -356,6 +357,19 @@ class Burner:
                 await self.give_up(burn.volume, "the daemon was stopped during the burn")
         await self._spool.clear({self._spool.image(volume) for volume in verify})
         return verify
+
+    async def files_on(self, volume: VolumeId) -> set[InodeNo]:
+        """The files of a volume that is not committed yet."""
+
+        def read(reports: Reports) -> set[InodeNo]:
+            found: set[InodeNo] = set()
+            after = (-1, 0)
+            while page := reports.copies.pending_of(volume, after, _PAGE):
+                found.update(copy.ino for copy in page)
+                after = (page[-1].where.sector, page[-1].id)
+            return found
+
+        return await self._catalog.read(read)
 
     async def resume(self, volume: VolumeId) -> None:
         """Read a disc back whose burn had ended when the daemon was stopped."""

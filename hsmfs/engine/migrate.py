@@ -7,7 +7,7 @@ finished by the next `run`. Staging of one volume overlaps the burning of others
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 
 import trio
@@ -89,7 +89,7 @@ class Migrator:
         self._active = 0
         self._numbers = 0
         self._busy: Counter[int] = Counter()
-        self._ended: list[Batch] = []
+        self._ended: list[Collection[int]] = []
         self._later: dict[int, float] = {}
         self._claimed: set[VolumeId] = set()
         self._wake = trio.Event()
@@ -182,8 +182,10 @@ class Migrator:
         self._active = 0
         async with trio.open_nursery() as nursery:
             for volume in await self.burner.recover():
+                inos = await self.burner.files_on(volume)
                 self._active += 1
-                nursery.start_soon(self._resume, volume)
+                self._busy.update(inos)
+                nursery.start_soon(self._resume, volume, inos)
             task_status.started()
             while True:
                 self._wake = trio.Event()
@@ -197,8 +199,8 @@ class Migrator:
         room = self._slots - self._active
         if room <= 0:
             return float("inf")
-        for batch in self._ended:
-            self._busy.subtract(item.ino for item in batch.items)
+        for inos in self._ended:
+            self._busy.subtract(inos)
         self._busy = +self._busy
         self._ended.clear()
         now = trio.current_time()
@@ -271,14 +273,15 @@ class Migrator:
             self._later.update((ino, until) for ino in inos if self._catalog.queues.migration(ino))
         finally:
             # A plan that is being made rests on an older snapshot: it must still see them as busy.
-            self._ended.append(batch)
+            self._ended.append([item.ino for item in batch.items])
             self._active -= 1
             self._wake.set()
 
-    async def _resume(self, volume: VolumeId) -> None:
+    async def _resume(self, volume: VolumeId, inos: set[InodeNo]) -> None:
         try:
             await self.burner.resume(volume)
         finally:
+            self._ended.append(inos)
             self._active -= 1
             self._wake.set()
 

@@ -160,19 +160,19 @@ class Releaser:
 
     async def _release_some(self, found: Iterable[_Candidate], need: int, who: str) -> int:
         todo = iter(found)
-        freed = 0
+        freed = expected = 0
 
         async def work() -> None:
-            nonlocal freed
-            for candidate in todo:
-                if freed >= need:
-                    return
+            nonlocal freed, expected
+            while freed + expected < need and (candidate := next(todo, None)) is not None:
+                expected += candidate.frees
                 try:
                     attr = self._attr(candidate.attr.ino)
                     self._refuse(attr, candidate.path)
                     freed += await self._release(attr, candidate.path, who)
                 except HsmError as fault:
                     log.debug("not released", ino=candidate.attr.ino, reason=fault.message)
+                expected -= candidate.frees
 
         async with trio.open_nursery() as nursery:
             for _ in range(_AT_ONCE):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import stat
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ import trio
 
 from hsmfs import config as configs
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.disc.reader import read_chunk
 from hsmfs.engine.events import Events
 from hsmfs.engine.files import Files
 from hsmfs.engine.journal import CatalogJournal
@@ -19,12 +22,13 @@ from hsmfs.engine.migrate import Migrator
 from hsmfs.engine.mounts import Mounts
 from hsmfs.engine.policy.match import Ruleset
 from hsmfs.engine.release import Releaser
+from hsmfs.engine.schedule import Purpose
 from hsmfs.library import configured
 from hsmfs.library.robot import Robot
-from hsmfs.library.simulated.faults import Faults
 from hsmfs.pool.pools import Pools
 from hsmfs.pool.store import Pool
-from hsmfs.types import ROOT
+from hsmfs.states import VolumeState
+from hsmfs.types import CHUNK, ROOT, SECTOR
 
 TEXT = """
 [daemon]
@@ -66,9 +70,9 @@ class Site:
             "pool": "", "engine": "compression = 0",
         } | settings  # fmt: skip
         self.root = root
+        root.mkdir()
         self.config = configs.loads(TEXT.format(root=root, **given))
         configured.build(self.config.library)
-        self.faults = Faults(self.config.library.path)
         self.uuid = Pool.create(root / "pool")
         self.catalog = Catalog.create(root / "state")
         self.random = random.Random(7)
@@ -93,10 +97,23 @@ class Site:
         self.releaser = Releaser(*parts, self.rules, self.events, self.config)
         self.migrator.finisher.release = self.releaser.release
 
-    async def restart(self) -> None:
-        """As after kill -9: nothing but the disk is left."""
+    def fail(self, *faults: dict[str, object]) -> None:
+        """Faults that the library acts out from now on."""
+        path = self.config.library.path / "faults.json"
+        path.with_suffix(".new").write_text(json.dumps(faults))
+        path.with_suffix(".new").rename(path)
+
+    def keep(self) -> None:
+        """Remember the disks as they are: what a kill at this moment leaves."""
+        shutil.copytree(self.root, self.root.with_name("killed"), symlinks=True)
+
+    async def restart(self, *, killed: bool = False) -> None:
+        """Open it anew; with killed from what `keep` remembered."""
         await self.library.close()
         self.catalog.close()
+        if killed:
+            shutil.rmtree(self.root)
+            self.root.with_name("killed").rename(self.root)
         self.catalog = Catalog.open(self.root / "state")
         await self.start()
 
@@ -142,8 +159,33 @@ class Site:
         with trio.fail_after(60):
             await self.migrator.settled()
 
-    async def state(self, ino: int) -> int:
+    def state(self, ino: int) -> int:
         return self.files.attr(ino).state
+
+    async def read_back(self, ino: int) -> bytes:
+        """The file's bytes from its first readable copy, each chunk checked."""
+        digest = self.catalog.copies.digest(ino, self.files.attr(ino).version)
+        copies = self.copies(ino)
+        data = []
+        for part in (copy.where for copy in copies if copy.copy_no == copies[0].copy_no):
+            async with self.mounts.use(part.volume, Purpose.READ) as session:
+                stored = await session.read(part.sector, max(1, -(-part.stored // SECTOR)))
+
+            def read_at(sector, count, part=part, stored=stored):
+                return stored[(sector - part.sector) * SECTOR :][: count * SECTOR]
+
+            first = part.offset // CHUNK
+            chunks = range(first, first - (-part.length // CHUNK))
+            data += [read_chunk(part, index, digest, read_at) for index in chunks]
+        return b"".join(data)
+
+    def sound(self) -> None:
+        """Nothing half-done is left."""
+        assert not self.catalog.queues.burns()
+        assert not self.catalog.queues.migrations()
+        assert not self.volumes(VolumeState.BURNING)
+        assert self.catalog.db.execute("SELECT count(*) FROM copies WHERE state = 0").get == 0
+        assert list((self.root / "spool").iterdir()) == []
 
     def copies(self, ino: int):
         attr = self.files.attr(ino)
@@ -151,6 +193,15 @@ class Site:
 
     def on_disk(self, ino: int) -> bytes:
         return Path(self.pool.path_of(ino)).read_bytes()
+
+    async def until(self, true, seconds: float = 30) -> None:
+        """Wait until something is so."""
+        with trio.fail_after(seconds):
+            while not true():  # noqa: ASYNC110  # what is waited for has no event
+                await trio.sleep(0.02)
+
+    def volumes(self, state) -> list[str]:
+        return [volume.barcode for volume in self.catalog.volumes.all(state)]
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events.since(0)]
@@ -165,7 +216,7 @@ async def make_site(tmp_path):
     made: list[Site] = []
 
     async def make(**settings):
-        site = Site(tmp_path, **settings)
+        site = Site(tmp_path / "site", **settings)
         await site.start()
         made.append(site)
         return site
