@@ -26,7 +26,8 @@ log = logs.get(__name__)
 def guarded(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """The handler, raising nothing but FUSEError.
 
-    A handler that is cancelled answers EINTR: its process must not hang for ever. The cancelled
+    A handler that is cancelled answers EIO: its process must not hang for ever (nor, by EINTR, be
+    told to ask again). The cancelled
     scope stays so, and ends the task at its next checkpoint, after the reply was sent.
     """
 
@@ -37,10 +38,10 @@ def guarded(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
         except FUSEError:
             raise
         except trio.Cancelled:
-            raise FUSEError(errno.EINTR) from None
+            raise FUSEError(errno.EIO) from None
         except BaseExceptionGroup as faults:
             if faults.split(trio.Cancelled)[1] is None:
-                raise FUSEError(errno.EINTR) from None
+                raise FUSEError(errno.EIO) from None
             raise FUSEError(number_of(faults, handler.__name__)) from faults
         except Exception as fault:
             raise FUSEError(number_of(fault, handler.__name__)) from fault

@@ -51,9 +51,7 @@ class Mount:
         self._device = ""
         files.changed = self.notifier.changed
 
-    async def serve(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Mount and serve until it is unmounted or cancelled; started when the root answers.
 
         Raises MountError or Conflict.

@@ -11,7 +11,10 @@ from pyfuse3 import FUSEError
 
 
 class Waits:
-    """The requests that wait now; neither pyfuse3 nor an unmount ends them."""
+    """The requests that wait now; neither pyfuse3 nor an unmount ends them.
+
+    The answer is EIO and not EINTR, on which most programs just ask again, for ever.
+    """
 
     def __init__(self) -> None:
         self._scopes: set[trio.CancelScope] = set()
@@ -22,9 +25,9 @@ class Waits:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around the wait. Raises FUSEError EINTR when it is ended."""
+        """Around the wait. Raises FUSEError EIO when it is ended."""
         if self._ended:
-            raise FUSEError(errno.EINTR)
+            raise FUSEError(errno.EIO)
         with trio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
@@ -32,10 +35,10 @@ class Waits:
             finally:
                 self._scopes.discard(scope)
         if scope.cancelled_caught:
-            raise FUSEError(errno.EINTR)
+            raise FUSEError(errno.EIO)
 
     def end(self) -> None:
-        """Answer all of them with EINTR, and who comes later at once."""
+        """Answer all of them with EIO, and who comes later at once."""
         self._ended = True
         for scope in self._scopes:
             scope.cancel()

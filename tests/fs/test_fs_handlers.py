@@ -75,7 +75,7 @@ async def test_truncating_a_stub_at_open_recalls_nothing(world):
 
 
 async def test_truncating_at_open_takes_set_id_bits_away(world):
-    fh, ino = await create(world, b"f")
+    _, ino = await create(world, b"f")
     attr = world.files.attr(ino)
     await world.files.setattr(ino, attr._replace(mode=stat.S_IFREG | 0o6777))
     await world.operations.open(ino, os.O_WRONLY | os.O_TRUNC, world.caller(uid=7, gid=7))
@@ -114,10 +114,10 @@ async def test_waits_are_ended_with_an_answer(world):
     world.wait_for_arrival()
     info = await world.operations.open(await world.stub(b"s", b"x"), os.O_RDONLY, world.caller())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(refused, errno.EINTR, world.operations.read(info.fh, 0, 1))
+        nursery.start_soon(refused, errno.EIO, world.operations.read(info.fh, 0, 1))
         await trio.testing.wait_all_tasks_blocked()
         world.operations.waits.end()
-    await refused(errno.EINTR, world.operations.read(info.fh, 0, 1))
+    await refused(errno.EIO, world.operations.read(info.fh, 0, 1))
 
 
 @guarded
@@ -145,7 +145,7 @@ async def test_cancelled_is_answered():
 
     with trio.CancelScope() as scope:
         scope.cancel()
-        await refused(errno.EINTR, sleeper())
+        await refused(errno.EIO, sleeper())
 
 
 async def test_the_last_user_lets_an_unlinked_inode_go(world):
