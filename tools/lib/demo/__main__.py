@@ -61,21 +61,23 @@ def tell(console: Console, *, live: bool, keep: bool) -> int:
 
 
 def _go_on(console: Console, fs: TempFs, story: Story, keep: bool) -> None:
-    hsmctl = f"{REPOSITORY}/.venv/bin/hsmctl --config {fs.config}"
-    file = fs.mountpoint / "dicom" / max(story.files, key=lambda file: file.size).name
     if not keep:
         console.print(
             "\nTo try things yourself: tools/demo --keep   To run the tests: tools/test\n"
             "To set up a real one: see README.md, 'Five minutes for a NAS admin'"
         )
         return
+    file = fs.mountpoint / "dicom" / max(story.files, key=lambda file: file.size).name
     console.print(
         f"\nIt runs until Ctrl-C. In another terminal:\n\n"
-        f"  alias hsmctl='{hsmctl}'\n"
+        f"  cd {file.parent}\n"
+        f"  alias hsmctl='{REPOSITORY}/.venv/bin/hsmctl --config {fs.config}'\n\n"
         f"  hsmctl status\n"
-        f"  hsmctl info {file}\n"
-        f"  hsmctl release {file} && ls -ls {file}\n"
-        f"  time sha256sum {file}        # comes from a disc\n"
+        f"  hsmctl volume list\n"
+        f"  hsmctl info {file.name}\n"
+        f"  hsmctl release {file.name} && ls -ls {file.name}\n"
+        f"  time sha256sum {file.name}      # comes from discs\n"
+        f"  hsmctl why {file.name}          # meanwhile, what it waits for\n"
         f"  hsmctl events --follow\n"
         f"  {REPOSITORY}/tools/hsm-disc list {story.images()[-1]}\n"
     )

@@ -29,6 +29,7 @@ from hsmfs.cli.client import Client
 HEAD = 16 * 1024
 COPIES = 2
 SETTINGS: dict[str, dict[str, str | int]] = {
+    "pool": {"capacity": "1 GiB"},
     "fs": {"head": f"{HEAD} B"},
     "trash": {"keep": "0 s"},
     "library": {
