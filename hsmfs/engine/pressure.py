@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 
-_LOOP_BYTES = 256 * 1024
-"""A larger write is a long copy, and goes to a thread in any case."""
+_LOOP_BYTES = 1024 * 1024
+"""The largest request of FUSE, a copy of half a millisecond; going to a thread costs as much. A
+larger write goes to one in any case."""
 _LOOK_AFTER_BYTES = 64 * 1024 * 1024
 _LOOK_AFTER_NS = 50_000_000
 
