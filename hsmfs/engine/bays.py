@@ -18,7 +18,7 @@ from ..errors import ChangerError, Conflict, DoorOpen, DriveError, HsmError, Not
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..states import DriveState
-from ..types import VolumeId
+from ..types import Barcode, ElementAddress, VolumeId
 from . import schedule
 from .bay import Bay, Claim, DriveStuck
 from .events import Events
@@ -88,6 +88,10 @@ class Bays:
         bay.up, bay.reason = False, reason
         self._poke()
 
+    async def move(self, barcode: Barcode, dst: ElementAddress) -> None:
+        """Move a disc that is in no drive, as an operator asks. Raises as `Robot.move`."""
+        await self.robot_care.move(lambda: self._robot.move(barcode, dst))
+
     def drive_with(self, volume: VolumeId) -> str | None:
         """The name of the drive that the disc is in."""
         found = self._catalog.volumes.get(volume)
@@ -115,9 +119,7 @@ class Bays:
         avoid: frozenset[str] = frozenset()
         if not claim.again:
             avoid = frozenset(
-                serial
-                for serial in self._bays
-                if not self.ledger.may_pair(serial, claim.barcode)
+                serial for serial in self._bays if not self.ledger.may_pair(serial, claim.barcode)
             )
         return schedule.ClaimView(
             claim.id, claim.volume, claim.purpose, claim.urgency, claim.since, claim.bytes,
@@ -167,7 +169,8 @@ class Bays:
             log.exception("serving a claim failed", error, volume=claim.barcode)
             claim.fail(HsmError(f"disc {claim.barcode}: {error!r}"))
         finally:
-            bay.claim = None
+            if bay.claim is claim and (claim.session is None or claim.done.is_set()):
+                bay.claim = None
             if claim.session is None:
                 claim.bay = None
             self._poke()

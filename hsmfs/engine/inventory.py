@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import trio
+
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.volumes import Volume
@@ -71,7 +73,11 @@ class CatalogJournal:
 
 
 class Inventory:
-    """Brings the catalog's picture of the library up to what the robot says."""
+    """Brings the catalog's picture of the library up to what the robot says.
+
+    Attributes:
+        quiet: held by whoever moves discs or compares, so that no move runs during a comparison.
+    """
 
     def __init__(self, catalog: Catalog, library: Library, robot: Robot, events: Events) -> None:
         self._catalog = catalog
@@ -79,12 +85,17 @@ class Inventory:
         self._robot = robot
         self._events = events
         self._journal = CatalogJournal(catalog)
+        self.quiet = trio.Lock()
 
     async def sync(self, *, rescan: bool = False) -> list[Difference]:
         """Compare and take over; returns what was not as the catalog had it.
 
         Raises DoorOpen, ChangerError if the robot does not answer; nothing is changed then.
         """
+        async with self.quiet:
+            return await self._sync(rescan)
+
+    async def _sync(self, rescan: bool) -> list[Difference]:
         elements = await self._robot.inventory(rescan=rescan)
         volumes = {v.barcode: v for v in self._catalog.volumes.all()}
         expected = {v.barcode: v.element for v in volumes.values()}

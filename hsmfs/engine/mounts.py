@@ -83,6 +83,8 @@ class Mounts(Bays):
         finally:
             self._claims.pop(claim.id, None)
             claim.done.set()
+            if claim.session is not None and claim.bay is not None and claim.bay.claim is claim:
+                claim.bay.claim = None
             self._poke()
 
     def press(self, volume: VolumeId, urgency: RecallClass, bytes: int) -> None:
@@ -191,7 +193,9 @@ class Mounts(Bays):
         finally:
             self._nursery = self.robot_care.nursery = None
             for bay in self._bays.values():
-                bay.claim, bay.emptying = None, False
+                bay.emptying = False
+                if bay.claim is not None and bay.claim.id not in self._claims:
+                    bay.claim = None
             for claim in list(self._claims.values()):
                 claim.fail(Conflict("the library is being stopped"))
 
@@ -223,8 +227,10 @@ class Mounts(Bays):
     def _perhaps_again(self, claim: Claim, now: float) -> None:
         """If it failed in all drives that are up, it may try them once more after a pause."""
         up = [bay.drive.serial for bay in self._bays.values() if bay.up]
-        if up and not claim.again and not any(
-            self.ledger.may_pair(serial, claim.barcode) for serial in up
+        if (
+            up
+            and not claim.again
+            and not any(self.ledger.may_pair(serial, claim.barcode) for serial in up)
         ):
             claim.again, claim.not_before = True, now + self._retry_wait
             self._poke_after(self._retry_wait)

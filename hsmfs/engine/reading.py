@@ -36,6 +36,7 @@ CHECKERS = 2
 FINISHERS = 16
 """Files whose last bytes are being made durable at once."""
 
+
 @dataclass(slots=True)
 class _Piece:
     work: Work
@@ -293,7 +294,7 @@ class DiscReading:
             "sector": work.part.sector,
             "sectors": -(-work.part.stored // SECTOR),
             "bytes": work.read,
-            "seconds": trio.current_time() - work.began,
+            "seconds": round(trio.current_time() - work.began, 3),
             "requester": work.job.requester,
         }
         log.info("recalled", **fields)

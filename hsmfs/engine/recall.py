@@ -425,6 +425,7 @@ class Recaller:
                 except PosixError:
                     continue  # unlinked meanwhile
 
+
 def _again(error: HsmError) -> HsmError:
     """The same error for one more reader: an exception object belongs to one task."""
     if isinstance(error, PosixError):

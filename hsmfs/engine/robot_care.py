@@ -38,7 +38,6 @@ class RobotCare:
         self._inventory, self._events = inventory, events
         self._retry_wait = retry_wait
         self._poke = poke
-        self._one_move = trio.Lock()
         self._recovering = False
         self.move_limit = move_limit
         self.trouble = "the library was not looked at yet"
@@ -56,7 +55,7 @@ class RobotCare:
     async def move(self, f: Callable[[], Awaitable[Any]]) -> None:
         """Run a move to its end. If it takes too long the others are told meanwhile."""
         assert self.nursery is not None
-        async with self._one_move:
+        async with self._inventory.quiet:
             watch = trio.CancelScope()
             self.nursery.start_soon(self._watch, watch)
             try:

@@ -189,8 +189,6 @@ def must_yield(
     """
     over = now - started >= run_cap
     return any(
-        (over or claim.urgency < urgency)
-        and claim.not_before <= now
-        and drive not in claim.avoid
+        (over or claim.urgency < urgency) and claim.not_before <= now and drive not in claim.avoid
         for claim in waiting
     )

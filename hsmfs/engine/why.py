@@ -26,9 +26,7 @@ class Why:
     ) -> None:
         self._catalog, self._mounts, self._queues = catalog, mounts, queues
         library = config.library
-        self._speeds = eta.Speeds(
-            library.exchange, library.load, library.seek, library.read_rate
-        )
+        self._speeds = eta.Speeds(library.exchange, library.load, library.seek, library.read_rate)
         self._run_cap = config.engine.run_cap
 
     def waiter(self, waiter: Waiter, job: Job | None) -> WaiterView:

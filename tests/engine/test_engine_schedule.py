@@ -156,8 +156,9 @@ def test_nobody_starves(picture):
     aged = [c for c in claims if 100 - c.since >= rules.age_limit and c.purpose is READ]
     if not aged:
         return
-    oldest = min((c for c in claims if 100 - c.since >= rules.age_limit),
-                 key=lambda c: (c.since, c.id))
+    oldest = min(
+        (c for c in claims if 100 - c.since >= rules.age_limit), key=lambda c: (c.since, c.id)
+    )
     if oldest.purpose is BURN:
         return
     actions = decide(100, drives, claims, rules)

@@ -33,7 +33,7 @@ async def inventory(engine: EngineDep, rescan: bool = False) -> list[dict[str, A
 @router.post("/library/move")
 async def move(engine: EngineDep, order: MoveOrder) -> Acted:
     """Move a disc that is in no drive to an element."""
-    await engine.robot.move(Barcode(order.barcode), ElementAddress(order.address))
+    await engine.mounts.move(Barcode(order.barcode), ElementAddress(order.address))
     return Acted(detail={"barcode": order.barcode, "address": order.address})
 
 

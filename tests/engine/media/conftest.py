@@ -99,9 +99,7 @@ class LibraryRig:
         name = b"f%d" % next(self._names)
         pool = next(iter(self.files.pools)).id
         async with self.catalog.write():
-            attr = self.catalog.names.create(
-                ROOT, name, stat.S_IFREG | 0o644, 0, 0, 1, pool=pool
-            )
+            attr = self.catalog.names.create(ROOT, name, stat.S_IFREG | 0o644, 0, 0, 1, pool=pool)
         self.files.born(attr)
         live = self.files.open(attr.ino, write=True)
         await self.files.write(live, 0, data)
