@@ -8,6 +8,7 @@ import trio
 from hsmfs.catalog.queues import RecallClass
 from hsmfs.engine.schedule import Purpose
 from hsmfs.errors import DriveError, ForeignDisc, MediaError, VolumeMissing, WrongVolume
+from hsmfs.library.ports import ElementKind
 from hsmfs.library.simulated import hands
 from hsmfs.library.simulated.faults import Fault, FaultKind
 from hsmfs.states import VolumeState
@@ -248,3 +249,15 @@ async def test_a_stuck_robot_holds_up_only_moves(rig, chunky, nursery, expect_lo
         assert not got.is_set()
         go.set()
     assert got.is_set() and rig.mounts.status()["robot"] == "ready"
+
+
+@pytest.mark.expect_log("drive down")
+async def test_an_operator_moves_a_disc(rig, nursery):
+    await nursery.start(rig.mounts.run)
+    mail = next(e for e in rig.robot.elements.values() if e.kind is ElementKind.IMPORT_EXPORT)
+    await rig.mounts.move(ONE, mail.address)
+    assert rig.volume(ONE).element == mail.address
+    assert await rig.mounts.inventory.sync() == []
+    await rig.mounts.drive_down("d2", "cleaning")
+    await rig.mounts.drive_up(rig.library.drives[1].serial)
+    assert rig.mounts.drives_up == 2
