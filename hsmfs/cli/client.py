@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,10 +32,11 @@ class ApiError(HsmError):
 
 
 class Client:
-    """Requests to one daemon."""
+    """Requests to one daemon. Raises DaemonUnreachable at once if none listens."""
 
     def __init__(self, path: Path, timeout: float = TIMEOUT_S) -> None:
         self._path = path
+        _reach(path)
         transport = httpx.HTTPTransport(uds=str(path))
         self._http = httpx.Client(
             transport=transport,
@@ -85,7 +87,7 @@ class Client:
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except (httpx.ConnectError, FileNotFoundError) as fault:
+        except httpx.ConnectError as fault:
             raise DaemonUnreachable(f"no hsmfsd answers on {self._path}: {fault}") from fault
         except httpx.TimeoutException as fault:
             raise DaemonUnreachable(
@@ -94,6 +96,21 @@ class Client:
             ) from fault
         except httpx.TransportError as fault:
             raise DaemonUnreachable(f"hsmfsd went away: {fault}") from fault
+
+
+def _reach(path: Path) -> None:
+    """Try the socket: a failure here has a plain cause, and httpx leaks a socket on one."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(str(path))
+        except OSError as fault:
+            step = "ask for membership in [daemon] socket_group" if isinstance(
+                fault, PermissionError
+            ) else None
+            raise DaemonUnreachable(
+                f"no hsmfsd answers on {path}: {fault.strerror or fault}", next_step=step
+            ) from fault
 
 
 def _present(query: dict[str, Any]) -> dict[str, Any]:

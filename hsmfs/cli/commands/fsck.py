@@ -79,7 +79,7 @@ def _show(ctl: Ctl, report: dict[str, Any]) -> None:
     for finding in report["findings"]:
         stays = (finding["check"], finding["object"], finding["inode"]) in left
         mark = out.style(finding["severity"], "red" if stays else "green")
-        line = f"{mark}: {finding['message']}"
+        line = f"{mark}: {finding['object']}: {finding['message']}"
         if not stays:
             line += " (put right)"
         elif finding["repair"]:
