@@ -144,7 +144,7 @@ class Picture:
         with self._lock:
             old = self._drives.get(name, Drive(name))
             self._drives[name] = Drive(name, disc, what, detail, done)
-        if (old.what, old.disc) != (what, disc) and what not in ("empty", "idle"):
+        if (old.what, old.disc) != (what, disc) and what not in ("empty", "idle", "ejecting"):
             self._line(name, f"{what} {disc}")
 
     def note(self, text: str, style: str = "", *, file: bool = False) -> None:

@@ -155,7 +155,8 @@ class Story:
             raise DemoError(f"{left} files are said to be on discs alone after they were read")
         self.done(
             "read back",
-            f"{len(self.files)} files, {self.bytes:,} bytes: SHA-256 of each as the original's",
+            f"{len(self.files)} files, {self.bytes:,} bytes, {len(self.larger)} files from discs:"
+            " SHA-256 as the originals'",
         )
 
     def equal(self, file: Dicom) -> bool:
