@@ -89,20 +89,26 @@ class Reports:
                 continue
             if (dirty, state) > (place.dirty, place.state):
                 place = Place(dirty, state)
-            where, values = _conditions(query)
-            sql = (
-                f"SELECT {PREFIXED} FROM inodes i WHERE i.dirty = ? AND i.state = ?"
-                f" AND (i.mtime_ns, i.ino) > (?, ?) AND {' AND '.join(where)}"
-                " ORDER BY i.mtime_ns, i.ino LIMIT ?"
-            )
-            left = limit - len(found)
-            rows = self.db.execute(
-                sql, (dirty, int(state), place.mtime_ns, place.ino, *values, left)
-            ).fetchall()
-            found += [Attr(*row) for row in rows]
-            if len(found) == limit:
-                return found, Place(dirty, state, found[-1].mtime_ns, found[-1].ino)
+            # Two ranges of the index, and not one by (mtime_ns, ino) > (?, ?): SQLite takes the
+            # first column of that alone, and files of one mtime may be millions.
+            for step in ("i.mtime_ns = ? AND i.ino > ?", "i.mtime_ns > ?"):
+                at = (place.mtime_ns, place.ino)[: step.count("?")]
+                found += self._step(query, (dirty, int(state), *at), step, limit - len(found))
+                if len(found) == limit:
+                    return found, Place(dirty, state, found[-1].mtime_ns, found[-1].ino)
         return found, None
+
+    def _step(
+        self, query: Query, at: tuple[int, ...], step: str, limit: int
+    ) -> list[Attr]:
+        """Files that match in one range of the index by dirty, state and mtime."""
+        where, values = _conditions(query)
+        rows = self.db.execute(
+            f"SELECT {PREFIXED} FROM inodes i WHERE i.dirty = ? AND i.state = ? AND {step}"
+            f" AND {' AND '.join(where)} ORDER BY i.mtime_ns, i.ino LIMIT ?",
+            (*at, *values, limit),
+        )
+        return [Attr(*row) for row in rows]
 
     def regular(self, after: int, limit: int) -> list[Attr]:
         """All regular files, in the trash or not, in the order of numbers greater than after."""

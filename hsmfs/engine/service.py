@@ -17,7 +17,6 @@ from .. import __version__, clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.queues import RecallClass
 from ..config import Config
-from ..errors import Conflict
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..pool.pools import Pools
@@ -55,7 +54,7 @@ class Engine:
             adopter, trash, jobs:
             the parts; each is the job of the module that it comes from.
         control: what the mount may ask beside bytes.
-        stopping: a clean stop has begun; new work is refused.
+        stopping: a clean stop has begun.
         stop_asked: set by the API's order to stop; the daemon waits for it.
     """
 
@@ -181,8 +180,3 @@ class Engine:
         live = self.files.live(ino)
         if live is not None:
             live.attr = live.attr._replace(pinned=pinned)
-
-    def refuse_if_stopping(self) -> None:
-        """Raises Conflict when a clean stop has begun."""
-        if self.stopping or self.stop_asked.is_set():
-            raise Conflict("hsmfsd is being stopped", next_step="start it again, then repeat this")

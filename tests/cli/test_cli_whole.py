@@ -132,6 +132,22 @@ def test_a_stop_answers_streams_and_dumps_on_usr1(fs: TempFs) -> None:
     assert "task hsmfs.daemon.run" in fs.log_tail(10_000)
 
 
+def test_a_stop_finishes_the_disc_being_burned(tmp_path: Path) -> None:
+    slow = {"library": {"write_rate": "4 MB/s"}}
+    with TempFs(slow, folder=tmp_path / "fs") as fs:
+        (fs.mountpoint / "f").write_bytes(random.Random(2).randbytes(8_000_000))
+        fs.control("archive", "--now", fs.mountpoint)
+        deadline = time.monotonic() + 30
+        while not any(b["state"] == "burning" for b in fs.ask("queue")["burns"]):
+            assert time.monotonic() < deadline
+        fs.stop()
+        assert fs.ask("fsck")["clean"] is True
+        fs.start()
+        while fs.ask("info", fs.mountpoint / "f")["entry"]["state"] != "premigrated":
+            assert time.monotonic() < deadline
+        assert [v["barcode"] for v in fs.ask("volume", "list", "--state", "damaged")] == []
+
+
 def test_a_reader_killed_daemon_comes_back(fs: TempFs) -> None:
     files = copy_in(fs)
     fs.control("archive", "--now", "--wait", "--release", fs.mountpoint)

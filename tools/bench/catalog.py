@@ -65,7 +65,7 @@ POLICIES = """
 [[policy]]
 name = "cold"
 action = "archive"
-modified_older = "730 d"
+modified = "730 d"
 """
 
 
