@@ -14,6 +14,7 @@ from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.copies import Validated
 from ..catalog.queues import Burn
+from ..catalog.reports import PathCache
 from ..catalog.volumes import Volume
 from ..errors import HsmError
 from ..states import BurnState
@@ -22,7 +23,7 @@ from .events import Events
 from .residency import Residency
 
 log = logs.get(__name__)
-BATCH = 150
+BATCH = 40
 """Files marked in one transaction."""
 _RELEASES = 16
 """Releases at once: they share the syncs of the catalog."""
@@ -45,10 +46,11 @@ class Finisher:
         assert found is not None
         assert burn is not None
         files = size = 0
+        paths = PathCache(self._catalog.db)
         while True:
             async with self._catalog.write():
                 rows = self._catalog.copies.validate(volume, BATCH)
-                release = [row.ino for row in rows if self._mark(row, found, burn)]
+                release = [row.ino for row in rows if self._mark(row, found, burn, paths)]
             crash.point("finish.batch.marked")
             files += len(rows)
             size += sum(row.stored for row in rows)
@@ -69,14 +71,14 @@ class Finisher:
             "volume_archived", volume=found.barcode, copy=burn.copy_no, files=files, bytes=size
         )
 
-    def _mark(self, row: Validated, volume: Volume, burn: Burn) -> bool:
+    def _mark(self, row: Validated, volume: Volume, burn: Burn, paths: PathCache) -> bool:
         """One file has one more copy; True if it is to be released now."""
         queues = self._catalog.queues
         attr = self._catalog.inodes.get_raw(row.ino)
         migration = queues.migration(row.ino)
         log.info(
-            "archived", ino=row.ino, path=self._path(row.ino), volume=volume.barcode,
-            copy=row.copy_no, sector=row.sector, bytes=row.stored,
+            "archived", ino=row.ino, path=b"/" + (paths.path(row.ino) or b""),
+            volume=volume.barcode, copy=row.copy_no, sector=row.sector, bytes=row.stored,
             seconds=round((clock.now_ns() - burn.created_ns) / 1e9, 3),
             requester=migration.policy if migration else "",
         )  # fmt: skip
@@ -89,10 +91,6 @@ class Finisher:
         if migration is None or attr.version != row.version:
             return False
         return self.settle(row.ino, migration.copies, release=migration.release)
-
-    def _path(self, ino: InodeNo) -> bytes:
-        found = self._catalog.names.paths(ino, 1)
-        return b"/" + found[0] if found else b""
 
     def settle(self, ino: InodeNo, copies: int, *, release: bool) -> bool:
         """Mark a file premigrated if it has its copies; True if it is to be released then.

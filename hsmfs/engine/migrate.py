@@ -92,6 +92,7 @@ class Migrator:
         self._ended: list[Collection[int]] = []
         self._later: dict[int, float] = {}
         self._claimed: set[VolumeId] = set()
+        self._staging = trio.Lock()
         self._wake = trio.Event()
         self._settled = trio.Event()
 
@@ -307,7 +308,9 @@ class Migrator:
         self, batch: Batch, volumes: list[VolumeId], folder: Path, together: bool
     ) -> None:
         items = [i for i in batch.items if self._catalog.queues.migration(i.ino) is not None]
-        staged = await self._stager.stage(items, folder)
+        async with self._staging:
+            # One at a time, with all threads: the first disc burns while the second is staged.
+            staged = await self._stager.stage(items, folder)
         try:
             crash.point("migrate.staged")
             snapshot, size = await self._snapshot(folder)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import trio
+import zstandard
 
 from .. import clock, crash
 from ..catalog.catalog import Catalog
 from ..catalog.reports import Reports
-from ..disc.compress import Compressed, compress, worth_compressing
+from ..disc.compress import Compressed, compress, small_enough, worth_compressing
 from ..disc.digest import digest_file
 from ..disc.estimate import Estimator
 from ..disc.layout import StagedFile
@@ -33,7 +35,13 @@ SLICE_FILES = 128
 SLICE_BYTES = 48 * 1024 * 1024
 """One thread call and one transaction handle so much."""
 WORKERS = 2
+STEP = 32
+"""Files that are looked up or sealed in one step of the event loop."""
+GLANCE = 8 * 1024
+"""Bytes of a spot that is tried for whether a file may shrink."""
 _EMPTY = Digest(hashlib.sha256().digest(), (), 0)
+
+T = TypeVar("T")
 
 CHANGED = "it is being written"
 ABSENT = "its bytes are on discs: recall it first"
@@ -114,10 +122,17 @@ class Stager:
     async def _slice(
         self, items: Sequence[Item], folder: Path, result: Staged
     ) -> list[StagedFile]:
-        works = [w for item in items if (w := self._take(item, folder, result)) is not None]
+        works: list[_Work] = []
+        for some in _by(items, STEP):
+            taken = (self._take(item, folder, result) for item in some)
+            works += [work for work in taken if work is not None]
+            await trio.lowlevel.checkpoint()
         level = self._level
         await clock.blocking(lambda: _read_all(works, folder, level), clock.HASH)
-        good = await self._seal(works, result)
+        good: list[_Work] = []
+        for part in _by(works, STEP):
+            good += await self._seal(part, result)
+            await trio.lowlevel.checkpoint()
         described = await self._catalog.read(lambda reports: _describe(reports, good))
         files = []
         for work, file in zip(good, described, strict=True):
@@ -151,7 +166,7 @@ class Stager:
             known = self._catalog.copies.digest(item.ino, attr.version)
         return _Work(item, live, gen, attr.version, attr.size, source, known)
 
-    async def _seal(self, works: list[_Work], result: Staged) -> list[_Work]:
+    async def _seal(self, works: Sequence[_Work], result: Staged) -> list[_Work]:
         good = []
         async with self._catalog.write():
             for work in works:
@@ -169,6 +184,10 @@ class Stager:
                 else:
                     good.append(work)
         return good
+
+
+def _by(items: Sequence[T], count: int) -> Iterator[Sequence[T]]:
+    return (items[at : at + count] for at in range(0, len(items), count))
 
 
 _LENGTH = "its pool file has another length"
@@ -213,7 +232,9 @@ def _read(work: _Work, folder: Path, level: int) -> None:
             return
         else:
             work.digest = work.known
-        if level and worth_compressing(work.source, _length(work), item.offset):
+        if level and _may_shrink(work) and worth_compressing(
+            work.source, _length(work), item.offset
+        ):
             dest = folder / f"{item.ino:x}-{item.part}.zst"
             work.packed = compress(
                 work.source, dest, offset=item.offset, length=_length(work), level=level
@@ -222,6 +243,19 @@ def _read(work: _Work, folder: Path, level: int) -> None:
         work.problem = LOST_BYTES
     except OSError as fault:
         work.problem = f"it does not read: {fault}"
+
+
+def _may_shrink(work: _Work) -> bool:
+    """A glance at three spots: most of what is large is compressed already, and time is dear."""
+    length = _length(work)
+    compressor = zstandard.ZstdCompressor(level=1)
+    with work.source.open("rb", buffering=0) as file:
+        for quarter in (1, 2, 3):
+            at = work.item.offset + max(0, length * quarter // 4 - GLANCE // 2)
+            sample = os.pread(file.fileno(), GLANCE, at)
+            if small_enough(len(compressor.compress(sample)), len(sample)):
+                return True
+    return False
 
 
 def _length(work: _Work) -> int:

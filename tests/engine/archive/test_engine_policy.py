@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmfs.engine.demote import Demoter
+from hsmfs.engine.policies import Policies
 from hsmfs.engine.policy import rules
 from hsmfs.engine.policy.globs import compiled
 from hsmfs.engine.policy.match import Matcher, Ruleset
-from hsmfs.engine.policy.runner import Policies
 from hsmfs.engine.policy.when import Situation, due
 from hsmfs.errors import NotFound, PolicyError
 from hsmfs.states import FileState

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import trio
 
-from ... import clock, logs
-from ...catalog.catalog import Catalog
-from ...config import Config
-from ...errors import HsmError, NotFound
-from ...pool.pools import DISK, FAST, Pools
-from ...types import Attr, InodeNo
-from ..demote import Demoter
-from ..events import Events
-from ..migrate import Migrator
-from ..release import Releaser
-from . import rules as policy_file
-from .match import Matcher, Ruleset, Verdict
-from .rules import Action
-from .select import Selection, page, queries, selections
-from .when import Situation, due
+from .. import clock, logs
+from ..catalog.catalog import Catalog
+from ..config import Config
+from ..errors import HsmError, NotFound
+from ..pool.pools import DISK, FAST, Pools
+from ..types import Attr, InodeNo
+from .demote import Demoter
+from .events import Events
+from .migrate import Migrator
+from .policy import rules as policy_file
+from .policy.match import Matcher, Ruleset, Verdict
+from .policy.rules import Action
+from .policy.select import Selection, page, queries, selections
+from .policy.when import Situation, due
+from .release import Releaser
 
 log = logs.get(__name__)
 LOOK = 30.0
