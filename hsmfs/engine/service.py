@@ -33,8 +33,8 @@ from .jobs import Jobs
 from .journal import CatalogJournal
 from .migrate import Migrator
 from .mounts import Mounts
+from .policies import Policies
 from .policy.match import Ruleset
-from .policy.runner import Policies
 from .recall import Recaller
 from .release import Releaser
 from .supervise import Worker, supervise
