@@ -101,6 +101,8 @@ class Files(Residency):
         """End an `open`. What was written reaches the catalog with the next `flush_closed`."""
         live.opens -= 1
         live.writers -= write
+        if live.attr.dirty and not live.writers:
+            live.unflushed = True  # also if nothing was written: it was born dirty
         self._forget_if_idle(live)
 
     # Reading

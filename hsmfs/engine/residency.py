@@ -26,6 +26,7 @@ class Residency:
 
     Attributes:
         changed: called with an inode number when the engine changed what stat shows.
+        renamed: called with a folder and a name that the engine made there or took away.
     """
 
     def __init__(self, catalog: Catalog, pools: Pools) -> None:
@@ -33,6 +34,7 @@ class Residency:
         self.pools = pools
         self._live: dict[InodeNo, Live] = {}
         self.changed: Callable[[InodeNo], None] = lambda ino: None
+        self.renamed: Callable[[InodeNo, bytes], None] = lambda parent, name: None
 
     def live(self, ino: InodeNo) -> Live | None:
         """The in-memory side, if the inode is in use."""

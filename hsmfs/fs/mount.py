@@ -38,7 +38,8 @@ class Mount:
 
     Attributes:
         operations: the handlers, with what they know of handles, lookups and waits.
-        notifier: to be told what the engine changes; `files.changed` is wired to it.
+        notifier: to be told what the engine changes; `files.changed` and `files.renamed`
+            are wired to it.
         ended: set when the kernel has let go of the mount, also by an unmount from outside.
     """
 
@@ -50,6 +51,7 @@ class Mount:
         self.ended = trio.Event()
         self._device = ""
         files.changed = self.notifier.changed
+        files.renamed = self.notifier.renamed
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Mount and serve until it is unmounted or cancelled; started when the root answers.
