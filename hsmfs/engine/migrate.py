@@ -29,6 +29,7 @@ from .events import Events
 from .finish import Finisher
 from .mounts import Mounts
 from .plan import Batch, Plan, Terms
+from .policy.match import Ruleset
 from .policy.rules import Grouping
 from .residency import Residency
 from .spool import Spool
@@ -58,6 +59,7 @@ class Migrator:
     Attributes:
         burner: burns volumes; its `progress` says how far each is.
         finisher: marks archived files; `finisher.release` is set by who wires the engine.
+        rules: the policies in force, for the copies and the groups of files.
         recall: asks for a file's bytes to be brought in so that it can be archived, or None.
         needs_blanks: a batch waits for the operator to add blank discs.
     """
@@ -74,7 +76,8 @@ class Migrator:
         engine = config.engine
         self._catalog, self._files, self._events = catalog, files, events
         self._pools = pools
-        self._copies, self._level = engine.copies, engine.compression
+        self.rules = Ruleset((), copies=engine.copies, head=config.fs.head)
+        self._level = engine.compression
         self._wait_ns = int(engine.burn_wait * 1e9)
         self._disc = config.library.disc
         burning = config.library.drives - config.recall_drives
@@ -104,20 +107,19 @@ class Migrator:
         copies: int | None = None,
         who: str = "hsmctl",
         release: bool = False,
-        grouping: Grouping = "directory",
+        grouping: Grouping | None = None,
     ) -> int:
         """Queue regular files; how many. Others are passed over: discs carry them anyway.
 
-        copies: how many verified copies; None takes the configured number. who names the rule or
-        the person. release: release each as soon as it has them.
+        copies and grouping: None takes what the policies say of each file. who names the rule or
+        the person. release: release each as soon as it has its copies.
         """
-        wanted = self._copies if copies is None else copies
         attrs = [a for ino in inos if (a := self._files_attr(ino)) is not None and a.is_file]
-        keys = await self._keys(attrs, grouping)
+        keys = await self._keys(attrs, copies, grouping)
         now = clock.now_ns()
 
-        def put(pair: tuple[Attr, str]) -> None:
-            attr, key = pair
+        def put(pair: tuple[Attr, tuple[str, int]]) -> None:
+            attr, (key, wanted) = pair
             self._catalog.queues.put_migration(
                 Migration(attr.ino, attr.version, wanted, who, key, now, release)
             )
@@ -131,17 +133,24 @@ class Migrator:
         live = self._files.live(ino)
         return live.attr if live is not None else self._catalog.inodes.get_raw(ino)
 
-    async def _keys(self, attrs: list[Attr], grouping: Grouping) -> list[str]:
+    async def _keys(
+        self, attrs: list[Attr], copies: int | None, grouping: Grouping | None
+    ) -> list[tuple[str, int]]:
+        """For each file the key of its group and the copies that it shall have."""
+        rules = self.rules
         sources: list[Path | None] = [
             Path(self._pools[a.pool].path_of(a.ino)) if a.pool is not None and a.size else None
             for a in attrs
         ]
 
-        def find(reports: Reports) -> list[str]:
+        def find(reports: Reports) -> list[tuple[str, int]]:
             keys = []
+            paths = reports.path_cache()
             for attr, source in zip(attrs, sources, strict=True):
+                wishes = rules.wishes(attr, b"/" + (paths.path(attr.ino) or b""))
                 parent = reports.names.parent(attr.ino) or InodeNo(0)
-                keys.append(group.key(grouping, parent, source))
+                key = group.key(grouping or wishes.group, parent, source)
+                keys.append((key, wishes.copies if copies is None else copies))
             return keys
 
         return await self._catalog.read(find)

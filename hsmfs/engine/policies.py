@@ -80,7 +80,7 @@ class Policies:
         )
 
     def _in_force(self) -> None:
-        self._releaser.rules = self.rules
+        self._releaser.rules = self._migrator.rules = self.rules
 
     async def load(self, path: Path | None = None) -> int:
         """Read the policy file (again) and put it in force; how many rules.

@@ -200,6 +200,9 @@ async def test_dry_run_and_run(site, policies, tmp_path):
     assert [o.files for o in await policies.run_now("dicom")] == [3]
     assert {m.copies for m in site.catalog.queues.migrations()} == {2}
     assert (await policies.dry_run("dicom"))[0].files == 0, "they are queued already"
+    by_hand = await site.file(b"by hand", 10, folder)
+    await site.migrator.archive([by_hand])
+    assert site.catalog.queues.migration(by_hand).copies == 2, "as the policy wants"
     with pytest.raises(NotFound):
         await policies.run_now("no such rule")
     source.write_text("[[policy]]\nname = 'x'\n")
