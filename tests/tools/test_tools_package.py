@@ -1,4 +1,4 @@
-"""What is installed is whole: a file that is not Python is named in setup.cfg, or it is left out."""
+"""What is installed is whole: what is not Python must be named in setup.cfg, or is left out."""
 
 from __future__ import annotations
 
