@@ -177,7 +177,8 @@ class RecallFailed(HsmError):
 class RecallCancelled(HsmError):
     """An admin or a shutdown ended the wait."""
 
-    errno, status, exit_code = E.EINTR, 409, 16
+    # Not EINTR: programs take that for "ask again", for ever.
+    errno, status, exit_code = E.EIO, 409, 16
     default_next = "read the file again"
 
 

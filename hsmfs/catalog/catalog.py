@@ -76,6 +76,8 @@ class Catalog:
         self._mark()
         self._pin()
         self.inodes = Inodes(self.db)
+        with faults(self.path), self._keeper:
+            self.inodes.set_aside(self._keeper)
         self.xattrs = Xattrs(self.db)
         self.names = Namespace(self.db, self.inodes)
         self.copies = Copies(self.db)

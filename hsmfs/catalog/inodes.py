@@ -36,8 +36,8 @@ _CEILING = (
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
 DIRECTORY_SIZE = 4096
-NUMBERS = 4096
-"""Inode numbers set aside at a time."""
+NUMBERS = 1 << 20
+"""Inode numbers set aside at a time: more than can be given out before a ceiling is durable."""
 
 
 class Inodes:
@@ -155,9 +155,15 @@ class Inodes:
         """A transaction was undone, perhaps the one that raised the ceiling: raise it again."""
         self._ceiling = self._next
 
+    def set_aside(self, db: Database) -> None:
+        """Raise the ceiling on a connection that syncs, before the first number is given."""
+        self._ceiling = self._next + NUMBERS
+        db.execute(_CEILING, (self._ceiling,))
+
     def _number(self) -> InodeNo:
         """A number never given before, also not by a transaction that was rolled back or lost."""
-        if self._next >= self._ceiling:
+        if self._next + NUMBERS // 2 >= self._ceiling:
+            # Durable with the next sync, long before the numbers below the old ceiling run out.
             self._ceiling = self._next + NUMBERS
             self._db.execute(_CEILING, (self._ceiling,))
         self._next += 1

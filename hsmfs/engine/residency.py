@@ -223,7 +223,12 @@ class Residency:
                 return 0
             await self.settle(live)
             fd = self.file(live)
-            before = os.fstat(fd).st_blocks
+            found = os.fstat(fd)
+            if found.st_nlink > 1:
+                raise Conflict(
+                    f"inode {live.ino} shares its bytes with a file outside of hsmfs",
+                    next_step="remove the other hard link of the adopted file first",
+                )
             absent = [Range(start, attr.size)]
             async with self.catalog.write():
                 self.catalog.inodes.set_version(live.ino, attr.version, attr.version)
@@ -236,13 +241,14 @@ class Residency:
             await self.catalog.sync()
             crash.point("release.synced")
             pool = self.pools[live.attr.pool] if live.attr.pool else self.pools.for_new(live.ino)
-            blocks = await clock.blocking(lambda: pool.release(fd, start, attr.size))
+            end = -(-attr.size // BLOCK) * BLOCK
+            blocks = await clock.blocking(lambda: pool.release(fd, start, end))
             crash.point("release.punched")
             async with self.catalog.write():
                 self.catalog.inodes.set_blocks(live.ino, blocks)
             live.attr = live.attr._replace(blocks=blocks)
         self.changed(live.ino)
-        return (before - blocks) * 512
+        return (found.st_blocks - blocks) * 512
 
     async def purge(self, ino: InodeNo) -> None:
         """Delete an inode without a name: bytes, rows, and its copies' claim to be alive.
@@ -296,6 +302,8 @@ class Residency:
             async with self.catalog.write():
                 self.catalog.inodes.put(attr._replace(dirty=False))
                 self.catalog.inodes.set_absent(attr.ino, absent)
+                if not absent and attr.state in (FileState.PARTIAL, FileState.MIGRATED):
+                    self.catalog.inodes.set_state(attr.ino, FileState.RESIDENT)
         return len(dirty)
 
     def _stat(self, attr: Attr) -> os.stat_result | None:

@@ -177,6 +177,22 @@ async def test_fill_wakes_readers_and_saves(world):
     assert await world.files.read(again, 0, SIZE, WHO) == data
 
 
+async def test_release_of_shared_bytes_is_refused(world):
+    ino = await world.archived(b"x" * SIZE)
+    os.link(world.pool.path_of(ino), world.path / "outside")
+    live = world.files.hold(ino)
+    with pytest.raises(Conflict, match="outside"):
+        await world.files.release(live, 0)
+    assert (world.path / "outside").read_bytes() == b"x" * SIZE
+
+
+async def test_release_leaves_no_block_but_the_head(world):
+    ino = await world.archived(b"x" * SIZE)
+    live = world.files.hold(ino)
+    await world.files.release(live, 0)
+    assert world.files.attr(ino).blocks == 0
+
+
 async def test_unsaved_fill_is_recalled_again(world):
     ino = await world.stub(b"x" * SIZE)
     live = world.files.hold(ino)
