@@ -202,18 +202,17 @@ class Namespace:
         if attr.is_dir:
             self._db.execute("UPDATE inodes SET nlink = nlink + 1 WHERE ino = ?", (parent,))
 
-    def discard(self, ino: InodeNo) -> list[InodeNo]:
-        """Take all names of an inode away, leaving times as they are; the folders they were in."""
+    def discard(self, ino: InodeNo) -> list[tuple[InodeNo, bytes]]:
+        """Take all names of an inode away, leaving times as they are; what they were, and where."""
         attr = self._must(ino)
-        parents = [
-            InodeNo(parent)
-            for (parent,) in self._db.execute("SELECT parent FROM dentries WHERE ino = ?", (ino,))
-        ]
+        names: list[tuple[InodeNo, bytes]] = self._db.execute(
+            "SELECT parent, name FROM dentries WHERE ino = ?", (ino,)
+        ).fetchall()
         self._db.execute("DELETE FROM dentries WHERE ino = ?", (ino,))
         if attr.is_dir:
-            for parent in parents:
+            for parent, _ in names:
                 self._db.execute("UPDATE inodes SET nlink = nlink - 1 WHERE ino = ?", (parent,))
-        return parents
+        return names
 
     def set_target(self, ino: InodeNo, target: bytes) -> None:
         """Where a symbolic link points."""

@@ -192,7 +192,8 @@ class Undoing:
             self._fail(back.paths[0], "was used meanwhile")
             return
         left.append(back)
-        catalog.names.discard(ino)
+        for parent, name in catalog.names.discard(ino):
+            self._files.renamed(parent, name)
         catalog.inodes.delete([ino])
         for path in back.paths:
             if back.attr.is_file:
@@ -266,10 +267,9 @@ class Undoing:
             return
         if row.step is Step.DONE and attr is not None:
             if empty and self._files.live(row.ino) is None:
-                parents = self._catalog.names.discard(row.ino)
+                for parent, name in self._catalog.names.discard(row.ino):
+                    self._files.renamed(parent, name)
                 self._catalog.inodes.delete([row.ino])
-                for ino in (row.ino, *parents):
-                    self._files.changed(ino)
             elif not empty:
                 self.report.kept.append(path)
         self.report.folders += bool(path)
