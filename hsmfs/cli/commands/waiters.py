@@ -11,14 +11,18 @@ from ..output import ago, plural
 
 @click.group(
     "waiters",
+    invoke_without_command=True,
     epilog="""\b
 Examples:
-  hsmctl waiters list
+  hsmctl waiters
   hsmctl waiters fail --volume S0001D03
 """,
 )
-def command() -> None:
-    """Show readers that wait for a disc, or end their waits."""
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Show readers that wait for a disc (without a command, as list), or end their waits."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_)
 
 
 @command.command("list", epilog="\b\nExamples:\n  hsmctl waiters list")

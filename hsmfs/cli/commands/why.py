@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from ...units import format_duration
 from ..context import Ctl, json_option, path_query
-from ..output import Out
+from ..output import Out, ago
 
 
 @click.command("why", epilog="\b\nExamples:\n  hsmctl why scans/0001.dcm")
@@ -27,15 +28,24 @@ def command(ctl: Ctl, path: str) -> None:
     _show(ctl.out, title | found, "")
 
 
+def _readable(out: Out, name: str, value: Any) -> tuple[str, object]:
+    """A label and a value for people: times as ages, seconds as durations."""
+    label = name.removesuffix("_ns").removesuffix("_s").replace("_", " ")
+    if name.endswith("_ns"):
+        return label, ago(value)
+    if name.endswith("_s"):
+        return label, format_duration(round(value, 1))
+    return label, out.state(value) if name.endswith("state") else value
+
+
 def _show(out: Out, value: dict[str, Any], indent: str) -> None:
     """Names and values; lists of objects are indented below their name."""
     plain = {k: v for k, v in value.items() if not isinstance(v, dict | list) and v is not None}
     width = max((len(name) for name in plain), default=0)
     for name, item in value.items():
-        title = indent + name.replace("_", " ").ljust(width)
         if name in plain:
-            shown = out.state(item) if name.endswith("state") else item
-            out.line(f"{title}  {shown}")
+            label, shown = _readable(out, name, item)
+            out.line(f"{indent}{label.ljust(width)}  {shown}")
         elif isinstance(item, dict):
             out.line(f"{indent}{name.replace('_', ' ')}")
             _show(out, item, indent + "  ")
@@ -43,6 +53,7 @@ def _show(out: Out, value: dict[str, Any], indent: str) -> None:
             out.line(f"{indent}{name.replace('_', ' ')}")
             for part in item:
                 if isinstance(part, dict):
-                    out.line(f"{indent}  " + "  ".join(f"{k}={v}" for k, v in part.items()))
+                    shown = (_readable(out, *item) for item in part.items())
+                    out.line(f"{indent}  " + "  ".join(f"{k}: {v}" for k, v in shown))
                 else:
                     out.line(f"{indent}  {part}")
