@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ Entry = tuple[str, bytes] | None
 """('file', content), ('link', target), ('dir', b''), or None for absent."""
 Judge = Callable[[Entry], bool]
 CHUNK = 4 << 20
+PATIENCE_S = 5.0
 
 
 class Died(Exception):
@@ -34,6 +36,7 @@ class Lab:
         groups: names of one inode, where there are several.
         durable: paths whose model entry was made durable and not touched since.
         doubt: for the operation under way, what each touched path may be instead.
+        unfinished: an order that is to be given again after a crash, and what it leads to.
     """
 
     def __init__(self, fs: TempFs, seed: int) -> None:
@@ -44,6 +47,7 @@ class Lab:
         self.durable: set[str] = set()
         self.doubt: dict[str, Judge] = {}
         self.steps = 0
+        self.unfinished: tuple[tuple[str, ...], dict[str, Entry]] | None = None
 
     def data(self, size: int) -> bytes:
         """Bytes that do not compress and differ each time."""
@@ -58,20 +62,20 @@ class Lab:
         try:
             yield
         except (OSError, TempFsError):
-            if self.dead():
+            if self.dead(PATIENCE_S):
                 raise Died from None
             raise
         if self.dead():
             raise Died
         self.doubt = {}
 
-    def dead(self) -> bool:
-        daemon = self.fs.daemon
-        if daemon is None:
+    def dead(self, patience: float = 0.0) -> bool:
+        """Whether the daemon ended; after a fault it gets a moment to be seen as dead."""
+        if self.fs.daemon is None:
             return True
         try:
-            daemon.wait(0 if os.path.ismount(self.fs.mountpoint) else 5)
-        except Exception:
+            self.fs.daemon.wait(patience)
+        except subprocess.TimeoutExpired:
             return False
         return True
 
@@ -207,6 +211,24 @@ class Lab:
         with self.step({}):
             self.fs.control(*words)
 
+    def order(self, words: tuple[str, ...], leads_to: dict[str, Entry]) -> None:
+        """An order that changes what users see, and that may be repeated if it was cut off."""
+        self.unfinished = words, leads_to
+        with self.step({}):
+            self.fs.control(*words)
+        self.finish_model()
+
+    def finish_model(self) -> None:
+        if self.unfinished is not None:
+            self.model.update(self.unfinished[1])
+            self.unfinished = None
+
+    def finish(self) -> None:
+        """After a restart: repeat the order that was cut off."""
+        if self.unfinished is not None:
+            self.fs.control(*self.unfinished[0])
+            self.finish_model()
+
     # Judgement
 
     def actual(self, name: str) -> Entry:
@@ -316,3 +338,47 @@ def media_life(lab: Lab) -> None:
     lab.control("release", str(lab.path("d/large")))
     lab.unlink("d/large")
     lab.read("e/plain")
+
+
+def adopt_life(lab: Lab) -> None:
+    """A tree that was there before is taken in; another one is, and is given back."""
+    for name, undo in (("nas", False), ("guest", True)):
+        source = lab.fs.folder / name
+        (source / "sub").mkdir(parents=True)
+        tree: dict[str, Entry] = {name: ("dir", b""), f"{name}/sub": ("dir", b"")}
+        for i in range(6):
+            data = lab.data(1000 * i)
+            path = f"sub/{i}" if i % 2 else str(i)
+            (source / path).write_bytes(data)
+            tree[f"{name}/{path}"] = ("file", data)
+        os.link(source / "2", source / "sub/two")
+        tree[f"{name}/sub/two"] = tree[f"{name}/2"]
+        lab.order(("adopt", str(source), "--to", str(lab.path(name))), tree)
+        if undo:
+            lab.order(("adopt", "--undo", str(source)), dict.fromkeys(tree))
+            left = sorted(str(p.relative_to(source)) for p in source.rglob("*"))
+            wanted = sorted(str(Path(p).relative_to(name)) for p in tree if p != name)
+            if left != wanted:
+                raise AssertionError(f"undone, {source} holds {left}, not {wanted}")
+
+
+POLICIES = """
+[[policy]]
+name = "off-the-ssd"
+action = "demote"
+every = "1000 d"
+"""
+
+
+def tier_life(lab: Lab) -> None:
+    """Files are demoted and pinned, a disc is moved, deleted files go."""
+    lab.write("e/cold", lab.data(200_000), fsync=True)
+    lab.control("policy", "run", "off-the-ssd")
+    lab.read("e/cold")
+    lab.control("pin", str(lab.path("e/cold")))
+    elements = lab.fs.ask("library", "inventory")["elements"]
+    disc = next(e for e in reversed(elements) if e["kind"] == "storage" and e["barcode"])
+    empty = next(e for e in elements if e["kind"] == "import_export" and not e["barcode"])
+    lab.control("library", "move", disc["barcode"], str(empty["address"]))
+    lab.control("library", "move", disc["barcode"], str(disc["address"]))
+    lab.unlink("e/cold")

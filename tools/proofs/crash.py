@@ -1,0 +1,138 @@
+"""kill -9 at every named point: nothing acknowledged is lost, nothing is corrupt, nothing stuck.
+
+    tools/prove crash [--points REGEX] [--seed N] [--jobs 2]
+
+A first life lists the points it passes. Then each point ends a life of its own; the daemon is
+started again, fsck repairs and must then find nothing, every path is compared with the model, and
+all that was left undone is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _verdict import Proof, proof
+from lib.crashlab import POLICIES, Died, Lab, adopt_life, files_life, media_life, tier_life
+from lib.tempfs import TempFs
+
+LEAST = 60
+
+
+def new_fs(folder: Path) -> TempFs:
+    """Two tiers, small discs, nothing kept in the trash; laid out, not yet made."""
+    policies = folder / "policies.toml"
+    fs = TempFs(
+        {
+            "library": {"drives": 2, "disc": "32 MiB"},
+            "trash": {"keep": "0 s"},
+            "engine": {"policies": policies},
+        },
+        folder=folder,
+        fast_tier=True,
+    )
+    fs.lay_out()
+    policies.write_text(POLICIES)
+    return fs
+
+
+def life(lab: Lab) -> None:
+    """Everything, in order."""
+    files_life(lab)
+    media_life(lab)
+    adopt_life(lab)
+    tier_life(lab)
+
+
+def points(folder: Path, seed: int) -> list[str]:
+    """The points that a whole life passes."""
+    listed = folder / "points"
+    fs = new_fs(folder / "list")
+    fs.set_environment(HSMFS_CRASH_LIST=str(listed))
+    with fs:
+        lab = Lab(fs, seed)
+        life(lab)
+        faults = lab.compare()
+        if faults:
+            raise AssertionError(f"without a crash: {faults[0]}")
+    return listed.read_text().splitlines()
+
+
+def die_at(point: str, folder: Path, seed: int) -> list[str]:
+    """One life that ends at the point; what is wrong after it, a line each."""
+    fs = new_fs(folder)
+    lab = Lab(fs, seed)
+    try:
+        fs.control("init")
+        fs.set_environment(HSMFS_CRASH=point)
+        try:
+            fs.start()
+            life(lab)
+            fs.stop()
+        except Died:
+            pass
+        except Exception:
+            if not lab.dead():
+                raise
+        fs.kill()
+        fs.set_environment(HSMFS_CRASH="")
+        fs.start()
+        return after(fs, lab)
+    except Exception as fault:
+        return [f"{type(fault).__name__}: {fault}", *fs.log_tail().splitlines()[-5:]]
+    finally:
+        fs.kill()
+
+
+def after(fs: TempFs, lab: Lab) -> list[str]:
+    """Judge a restarted daemon."""
+    lab.finish()
+    faults = lab.compare()
+    fs.control("fsck", "--repair", check=False)
+    left = fs.ask("fsck", check=False)
+    faults += [f"fsck: {finding}" for finding in left["findings"]]
+    lab.settle()
+    fs.control("archive", "--now", "--wait", "--copies", "2", str(fs.mountpoint))
+    fs.control("release", str(fs.mountpoint))
+    faults += [f"after archive and release: {fault}" for fault in lab.compare()]
+    return faults
+
+
+def main(p: Proof) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", default=".", help="only points that match")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hsmfs-crash-") as name:
+        folder = Path(name)
+        found = points(folder, given.seed)
+        chosen = [point for point in found if re.search(given.points, point)]
+        p.say(f"seed {given.seed}; the life passes {len(found)} points")
+        bad = 0
+        with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
+            lives = {
+                point: pool.submit(die_at, point, folder / f"life-{i}", given.seed)
+                for i, point in enumerate(chosen)
+            }
+            for point, future in lives.items():
+                faults = future.result()
+                bad += bool(faults)
+                p.say(f"{point:<44} {'ok' if not faults else 'BAD'}")
+                for fault in faults:
+                    p.say(f"    {fault}")
+        least = LEAST if given.points == "." else 1
+        p.figure("points killed at", len(chosen), at_least=least)
+        p.figure("lives that ended badly", bad, at_most=0)
+
+
+if __name__ == "__main__":
+    with proof("kill -9 at any named point loses and corrupts nothing") as p:
+        main(p)
