@@ -189,6 +189,17 @@ class Queues:
         ).fetchall()[0]
         return row[0], row[1], row[2]
 
+    # Policies
+
+    def policy_runs(self) -> dict[str, int]:
+        """When each policy ran last, UTC ns."""
+        rows = self._db.execute("SELECT key, value FROM meta WHERE key GLOB 'policy:*'")
+        return {key.removeprefix("policy:"): value for key, value in rows}
+
+    def policy_ran(self, name: str, now_ns: int) -> None:
+        """A policy runs now."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"policy:{name}", now_ns))
+
     # Burns
 
     def burns(self) -> list[Burn]:

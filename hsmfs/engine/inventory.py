@@ -1,4 +1,4 @@
-"""What the robot says is in the library, taken over into the catalog, and the journal of moves.
+"""What the robot says is in the library, taken over into the catalog.
 
 The robot is right: new labels become blank volumes, discs that are gone become lost with the
 reason and come back as what they were, discs moved by hand are noted. Runs at start and on demand.
@@ -7,7 +7,6 @@ reason and come back as what they were, discs moved by hand are noted. Runs at s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import trio
 
@@ -21,6 +20,7 @@ from ..limits import BATCH_ROWS
 from ..states import VolumeState
 from ..types import Barcode, ElementAddress
 from .events import Events
+from .journal import CatalogJournal, OpenMove
 
 log = logs.get(__name__)
 
@@ -31,45 +31,6 @@ _MAY_GET_LOST = {
     VolumeState.DAMAGED,
 }
 _SLOTS = (ElementKind.STORAGE, ElementKind.DRIVE, ElementKind.TRANSPORT)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenMove:
-    """A move of the catalog as the library's rules want it."""
-
-    token: int
-    barcode: Barcode
-    src: ElementAddress
-    dst: ElementAddress
-
-
-class CatalogJournal:
-    """A `library.journal.MoveJournal` in the catalog."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-
-    async def begin(self, barcode: Barcode, src: ElementAddress, dst: ElementAddress) -> int:
-        """Write the move down; it survives a power cut when this returns."""
-        crash.point("move.begin.before")
-        async with self._catalog.write():
-            token = self._catalog.volumes.begin_move(barcode, src, dst, clock.now_ns())
-        crash.point("move.begin.committed")
-        await self._catalog.sync()
-        crash.point("move.begin.synced")
-        return token
-
-    async def finish(self, token: int, ok: bool) -> None:
-        """Tick the move off."""
-        crash.point("move.finish.before")
-        async with self._catalog.write():
-            self._catalog.volumes.finish_move(token, ok, clock.now_ns())
-        crash.point("move.finish.committed")
-
-    def open_moves(self) -> Sequence[OpenMove]:
-        """Moves that were begun and not ticked off."""
-        found = self._catalog.volumes.open_moves()
-        return [OpenMove(move.id, move.barcode, move.src, move.dst) for move in found]
 
 
 class Inventory:

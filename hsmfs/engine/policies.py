@@ -69,7 +69,7 @@ class Policies:
         self._config = config
         self.file: Path | None = config.engine.policies
         self._started_ns = clock.now_ns()
-        self._last: dict[str, int] = {}
+        self._last = catalog.queues.policy_runs()
         self._one = trio.Lock()
         self.rules = self._ruleset(policy_file.PolicyFile())
         self._in_force()
@@ -149,12 +149,17 @@ class Policies:
             assert rule.waiting is not None
             waiting = sum(outcome.bytes for outcome in await self.dry_run(rule.name))
             if waiting < rule.waiting:
-                self._last[rule.name] = clock.now_ns()
+                await self._note_run(rule.name)
                 return
         await self._run(matcher)
 
+    async def _note_run(self, name: str) -> None:
+        self._last[name] = now = clock.now_ns()
+        async with self._catalog.write():
+            self._catalog.queues.policy_ran(name, now)
+
     async def _run(self, matcher: Matcher) -> list[Outcome]:
-        self._last[matcher.rule.name] = clock.now_ns()
+        await self._note_run(matcher.rule.name)
         outcomes = [outcome async for outcome in self._each(matcher, self._act)]
         for outcome in outcomes:
             if outcome.files:

@@ -226,7 +226,11 @@ class Lab:
     def finish(self) -> None:
         """After a restart: repeat the order that was cut off."""
         if self.unfinished is not None:
-            self.fs.control(*self.unfinished[0])
+            try:
+                self.fs.control(*self.unfinished[0])
+            except TempFsError as fault:
+                if "was not adopted" not in str(fault):  # it had been undone to the end
+                    raise
             self.finish_model()
 
     # Judgement

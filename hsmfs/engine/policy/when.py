@@ -19,7 +19,7 @@ class Situation:
 
     now_ns: int
     last_ns: int | None
-    """When the rule ran last; None: not since the daemon started."""
+    """When the rule ran last; None: never."""
     started_ns: int
     above_watermark: bool
 

@@ -21,7 +21,7 @@ from hsmfs.disc.image import build_image
 from hsmfs.disc.layout import Kind, StagedFile, VolumeLabel
 from hsmfs.engine.events import Events
 from hsmfs.engine.files import Files
-from hsmfs.engine.inventory import CatalogJournal
+from hsmfs.engine.journal import CatalogJournal
 from hsmfs.engine.mounts import Mounts
 from hsmfs.engine.recall import Recaller
 from hsmfs.library.robot import Robot
