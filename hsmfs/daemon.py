@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ from .watchdog import LoopWatch, log_stall
 log = logs.get(__name__)
 STOP_EXTENSION_S = 60.0
 """Time asked of the service manager again and again while a burn is being finished."""
+SWITCH_INTERVAL_S = 0.0005
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,10 +42,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = config.load(options.config)
         logs.setup(settings.daemon.log_level, settings.daemon.log_format)
-        trio.run(run, settings, restrict_keyboard_interrupt_to_checkpoints=True)
+        _tune()
+        watch = LoopWatch(on_stall=log_stall, sample=options.sample_stalls)
+        trio.run(run, settings, watch, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseException as fault:
         return _explain(fault)
     return 0
+
+
+def _tune() -> None:
+    """Keep Python itself from holding up the event loop."""
+    # The loop's thread gives Python's lock away in every call of SQLite, and a thread that computes
+    # keeps it for this long before the loop gets it back: the default of 5 ms adds up to stalls.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # What was imported lives as long as the daemon: no collection need look at it again.
+    gc.collect()
+    gc.freeze()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,18 +74,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--foreground", action="store_true", help="stay in the foreground (always so)"
     )
+    parser.add_argument(
+        "--sample-stalls", action="store_true",
+        help="find out where the event loop is when it stalls; for developers",
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"hsmfsd {__version__}")
     return parser
 
 
-async def run(settings: Config) -> None:
+async def run(settings: Config, watch: LoopWatch) -> None:
     """Serve until a signal, an order by the API, or an unmount. Raises HsmError."""
     faulthandler.enable()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sdnotify.keep_alive)
             async with AsyncExitStack() as stack:
-                watch = stack.enter_context(LoopWatch(on_stall=log_stall))
+                stack.enter_context(watch)
                 catalog = await clock.blocking(lambda: Catalog.open(settings.daemon.state))
                 stack.callback(catalog.close)
                 pools = await open_pools(settings.pool, catalog)

@@ -1,11 +1,15 @@
 """Watches the event loop: how long each step of a task keeps all others waiting.
 
 A trio instrument. The daemon keeps its histogram for the metrics and logs each stall; tests fail
-on one. It relies on nothing but trio and the kernel's account of this thread.
+on one. It relies on nothing but trio and the kernel's account of this thread: the time that the
+thread stood ready in the run queue because other programs had the processors is left out, as no
+code of ours could make it shorter. All else counts: computing, a blocking call, a page that comes
+from disk, and waiting for Python's lock while other threads of ours hold it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -24,6 +28,9 @@ from hsmfs import limits, logs
 BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 """Upper bounds in seconds of the histogram's buckets; one more holds what is longer."""
 STALLS_KEPT = 100
+FRESH_SECONDS = 0.001
+"""The account of the run queue is read anew before a step if it is older than this, so a step is
+credited with at most this much that the steps just before it waited."""
 
 log = logs.get(__name__)
 
@@ -34,6 +41,9 @@ class Stall:
 
     task: str
     seconds: float
+    """Without the time in the run queue."""
+    queued: float
+    """Seconds in the run queue."""
     stack: str
     """Where it was when the threshold passed; empty without a sampler."""
 
@@ -44,16 +54,25 @@ class Stall:
 
 def log_stall(stall: Stall) -> None:
     """What the daemon does about one."""
-    log.warning("event loop stalled", task=stall.task, seconds=stall.seconds)
+    log.warning(
+        "event loop stalled", task=stall.task, seconds=round(stall.seconds, 4),
+        queued_s=round(stall.queued, 4), **({"stack": stall.stack} if stall.stack else {}),
+    )  # fmt: skip
 
 
 class LoopWatch(trio.abc.Instrument):
     """Times every step; `trio.lowlevel.add_instrument(watch)` or `with watch:` inside the loop.
 
-    on_stall is called on the loop after each step longer than threshold seconds. exact leaves out
-    the time that the thread stood in the kernel's run queue because other programs had the
-    processor, at the price of two small reads a step: for tests on busy machines. sample adds a
+    on_stall is called on the loop after each step longer than threshold seconds. sample adds a
     thread that catches the stack of a step while it stalls.
+
+    Attributes:
+        counts: steps by bucket of BOUNDS.
+        total, worst: seconds of all steps, and of the longest.
+        worst_wall: seconds of the longest with its time in the run queue.
+        stall_count: steps longer than threshold.
+        preempted: steps that only the run queue made longer than threshold.
+        stalls: the last ones.
     """
 
     def __init__(
@@ -61,20 +80,19 @@ class LoopWatch(trio.abc.Instrument):
         threshold: float = limits.LOOP_STALL_SECONDS,
         on_stall: Callable[[Stall], None] | None = None,
         *,
-        exact: bool = False,
         sample: bool = False,
     ) -> None:
         self.threshold = threshold
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
-        self.worst = 0.0
-        self.stall_count = 0
+        self.worst = self.worst_wall = 0.0
+        self.stall_count = self.preempted = 0
         self.stalls: deque[Stall] = deque(maxlen=STALLS_KEPT)
         self._on_stall = on_stall
-        self._exact = exact
         self._schedstat = -1
         self._started: float | None = None
         self._queued_ns = 0
+        self._looked = 0.0
         self._sampler = _Sampler(self) if sample else None
 
     @property
@@ -87,7 +105,8 @@ class LoopWatch(trio.abc.Instrument):
         return self._started
 
     def __enter__(self) -> LoopWatch:
-        if self._exact:
+        # Kernels without CONFIG_SCHED_INFO have no such file; then all time counts.
+        with contextlib.suppress(FileNotFoundError):
             path = f"/proc/self/task/{threading.get_native_id()}/schedstat"
             self._schedstat = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         trio.lowlevel.add_instrument(self)
@@ -109,22 +128,31 @@ class LoopWatch(trio.abc.Instrument):
             self._schedstat = -1
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if self._schedstat >= 0:
-            self._queued_ns = self._run_queue_ns()
-        self._started = time.perf_counter()
+        now = time.perf_counter()
+        if now - self._looked > FRESH_SECONDS and self._schedstat >= 0:
+            self._queued_ns, self._looked = self._run_queue_ns(), now
+            now = time.perf_counter()
+        self._started = now
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if self._started is None:
             return
         seconds = time.perf_counter() - self._started
         self._started = None
-        if seconds > self.threshold and self._schedstat >= 0:
-            seconds -= (self._run_queue_ns() - self._queued_ns) / 1e9
+        queued = 0.0
+        if seconds > self.threshold:
+            self.worst_wall = max(self.worst_wall, seconds)
+            if self._schedstat >= 0:
+                queued = min(seconds, (self._run_queue_ns() - self._queued_ns) / 1e9)
+                seconds -= queued
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
         self.worst = max(self.worst, seconds)
         if seconds > self.threshold:
-            self._note(Stall(task.name, seconds, self._sampler.take() if self._sampler else ""))
+            stack = self._sampler.take() if self._sampler else ""
+            self._note(Stall(task.name, seconds, queued, stack))
+        elif queued:
+            self.preempted += 1
 
     def _note(self, stall: Stall) -> None:
         self.stall_count += 1

@@ -75,11 +75,17 @@ class Copies:
         return None
 
     def set_digest(self, ino: InodeNo, version: DataVersion, digest: Digest) -> None:
-        """Keep the checksums of a data version."""
+        """Keep the checksums of a data version; those of versions that are nowhere go."""
         chunks = b"".join(digest.chunks) if len(digest.chunks) > 1 else b""
         self._db.execute(
             "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)",
             (ino, version, digest.size, digest.sha256, chunks),
+        )
+        self._db.execute(
+            "DELETE FROM digests WHERE ino = ?1 AND version != ?2 AND version NOT IN"
+            " (SELECT base_version FROM inodes WHERE ino = ?1)"
+            " AND version NOT IN (SELECT version FROM copies WHERE ino = ?1)",
+            (ino, version),
         )
 
     # Copies

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from ..catalog.adoptions import Adoption
 from ..errors import HsmError
 from ..library.ports import Element
@@ -15,11 +17,15 @@ from .fsck import fsck as check
 from .jobs import Job
 from .overview import state_of
 from .paths import path_of
+from .trash import Entry
 from .views import TrashView, b64, text, word
 from .waiters import Waiter
 
 if TYPE_CHECKING:
     from .service import Engine
+
+_TRASH_PAGE = 50
+"""Deleted files looked up in one step of the event loop."""
 
 
 def fsck(engine: Engine, *, repair: bool, deep: bool) -> Job:
@@ -114,20 +120,29 @@ def adoption_view(engine: Engine, adoption: Adoption) -> dict[str, Any]:
     }
 
 
-def trash(engine: Engine, after: int, limit: int) -> list[TrashView]:
+async def trash(engine: Engine, after: int, limit: int) -> list[TrashView]:
     """What was deleted and can be had back, by inode number greater than after."""
-    return [
-        TrashView(
-            None if entry.path is None else text(b"/" + entry.path),
-            b64(b"" if entry.path is None else b"/" + entry.path),
-            entry.attr.ino,
-            entry.attr.size,
-            state_of(entry.attr),
-            entry.deleted_ns,
-            entry.purge_ns,
-        )
-        for entry in engine.trash.entries(after, limit)
-    ]
+    found: list[TrashView] = []
+    while len(found) < limit:
+        page = engine.trash.entries(after, min(limit - len(found), _TRASH_PAGE))
+        found += map(_trash_view, page)
+        if not page:
+            break
+        after = page[-1].attr.ino
+        await trio.lowlevel.checkpoint()
+    return found
+
+
+def _trash_view(entry: Entry) -> TrashView:
+    return TrashView(
+        None if entry.path is None else text(b"/" + entry.path),
+        b64(b"" if entry.path is None else b"/" + entry.path),
+        entry.attr.ino,
+        entry.attr.size,
+        state_of(entry.attr),
+        entry.deleted_ns,
+        entry.purge_ns,
+    )
 
 
 def waiters(engine: Engine) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from ..pool.pools import Pools
 from ..states import FileState
 from ..types import Attr, InodeNo, VolumeId
 from . import group, plan
-from .batches import in_batches
+from .batches import at_leisure, in_batches
 from .burn import AnotherDisc, Burner
 from .events import Events
 from .finish import Finisher
@@ -114,7 +114,8 @@ class Migrator:
         copies and grouping: None takes what the policies say of each file. who names the rule or
         the person. release: release each as soon as it has its copies.
         """
-        attrs = [a for ino in inos if (a := self._files_attr(ino)) is not None and a.is_file]
+        found = await at_leisure(inos, self._files_attr)
+        attrs = [attr for attr in found if attr is not None and attr.is_file]
         keys = await self._keys(attrs, copies, grouping)
         now = clock.now_ns()
 
@@ -138,15 +139,14 @@ class Migrator:
     ) -> list[tuple[str, int]]:
         """For each file the key of its group and the copies that it shall have."""
         rules = self.rules
-        sources: list[Path | None] = [
-            Path(self._pools[a.pool].path_of(a.ino)) if a.pool is not None and a.size else None
-            for a in attrs
-        ]
 
         def find(reports: Reports) -> list[tuple[str, int]]:
             keys = []
             paths = reports.path_cache()
-            for attr, source in zip(attrs, sources, strict=True):
+            for attr in attrs:
+                source = None
+                if attr.pool is not None and attr.size:
+                    source = Path(self._pools[attr.pool].path_of(attr.ino))
                 wishes = rules.wishes(attr, b"/" + (paths.path(attr.ino) or b""))
                 parent = reports.names.parent(attr.ino) or InodeNo(0)
                 key = group.key(grouping or wishes.group, parent, source)
@@ -224,7 +224,9 @@ class Migrator:
         for batch in found.batches[:room]:
             self._begin(batch, nursery)
         if not self._active and not found.batches and not self._wake.is_set():
-            self._settled.set()
+            await self._spool.forget_old()
+            if not self._wake.is_set():
+                self._settled.set()
         due = min(self._later.values(), default=float("inf")) - now
         if found.next_ns is not None:
             due = min(due, (found.next_ns - clock.now_ns()) / 1e9)

@@ -23,6 +23,7 @@ from ..pool.store import Pool
 from ..states import FileState
 from ..types import Attr, Barcode, InodeNo, VolumeId
 from ..units import format_duration
+from ..watchdog import BOUNDS
 from . import views
 from .paths import path_of
 from .views import b64, text, word
@@ -121,6 +122,18 @@ async def status(engine: Engine) -> views.Status:
         loop_worst_s=engine.watch.worst if engine.watch else 0.0,
         loop_stalls=engine.watch.stall_count if engine.watch else 0,
     )
+
+
+def loop(engine: Engine) -> views.LoopView:
+    """The event loop's steps since the start. Raises NotFound if nobody watches it."""
+    watch = engine.watch
+    if watch is None:
+        raise NotFound("the event loop is not watched")
+    return views.LoopView(
+        watch.threshold, watch.steps, watch.total, watch.worst, watch.worst_wall,
+        watch.stall_count, watch.preempted, list(BOUNDS), list(watch.counts),
+        [views.StallView(s.task, s.seconds, s.queued, s.stack) for s in watch.stalls],
+    )  # fmt: skip
 
 
 async def space(engine: Engine) -> views.Space:

@@ -159,6 +159,32 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class StallView:
+    """A step of the event loop that took too long."""
+
+    task: str
+    seconds: float
+    queued_s: float
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopView:
+    """How long the event loop's steps take; see hsmfs/watchdog.py for what counts."""
+
+    threshold_s: float
+    steps: int
+    seconds: float
+    worst_s: float
+    worst_wall_s: float
+    stalls: int
+    preempted: int
+    bounds_s: list[float]
+    counts: list[int]
+    last: list[StallView]
+
+
+@dataclass(frozen=True, slots=True)
 class Space:
     """Where the bytes are: `df`."""
 

@@ -155,6 +155,8 @@ def _check_name(name: bytes) -> None:
         raise FUSEError(errno.ERANGE)
     if name not in (ACCESS, DEFAULT) and not name.startswith(_SPACES):
         raise FUSEError(errno.EOPNOTSUPP)
+    if name in _SPACES:
+        raise FUSEError(errno.EINVAL)
 
 
 def _json(value: object) -> bytes:

@@ -61,9 +61,11 @@ class TempFs:
         self, tables: Tables | None = None, *, folder: Path | None = None, keep: bool = False,
         python: Path | None = None, environment: Mapping[str, str] | None = None,
         ready_s: float = 30.0, stop_s: float = 60.0, fast_tier: bool = False,
+        daemon_options: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self._tables = tables or {}
         self._fast_tier = fast_tier
+        self._daemon_options = daemon_options
         self._remove = folder is None and not keep
         self._python = python or interpreter()
         self._environment = dict(environment or {})
@@ -102,7 +104,8 @@ class TempFs:
         """Run the daemon and wait until the mount is there and the API answers."""
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(
-                [str(self._python), "-c", _DAEMON, "--config", str(self.config)],
+                [str(self._python), "-c", _DAEMON, "--config", str(self.config),
+                 *self._daemon_options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(),
                 cwd=self.folder, start_new_session=True,
             )  # fmt: skip

@@ -51,7 +51,7 @@ async def adopt(engine: EngineDep, order: AdoptOrder) -> StreamingResponse:
 @router.get("/trash")
 async def trash(engine: EngineDep, after: int = 0, limit: int = 1000) -> list[TrashView]:
     """What was deleted and can be had back, in the order of inode numbers after `after`."""
-    return care.trash(engine, after, max(1, min(limit, 1000)))
+    return await care.trash(engine, after, max(1, min(limit, 1000)))
 
 
 @router.post("/trash/restore")

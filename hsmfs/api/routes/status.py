@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from ...engine import overview
-from ...engine.views import Acted, Space, Status
+from ...engine.views import Acted, LoopView, Space, Status
 from ..deps import EngineDep
 
 router = APIRouter(tags=["daemon"])
@@ -15,6 +15,12 @@ router = APIRouter(tags=["daemon"])
 async def status(engine: EngineDep) -> Status:
     """The daemon at a glance."""
     return await overview.status(engine)
+
+
+@router.get("/loop")
+async def loop(engine: EngineDep) -> LoopView:
+    """How long the event loop's steps take, and those that took too long."""
+    return overview.loop(engine)
 
 
 @router.get("/df")
