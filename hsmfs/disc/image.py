@@ -52,6 +52,8 @@ _SPECIAL = {
     Kind.BLOCK: stat.S_IFBLK,
 }
 _SOME_PROBLEM = 32
+_HEADER = 32 * SECTOR
+"""Bytes at the front of an image in which a reader looks for what it is."""
 _WRITTEN = re.compile(rb": Writing: +(\d+)s ")
 
 
@@ -86,10 +88,9 @@ def build_image(
     staging: Path,
     snapshot: Path | None = None,
     progress: Progress | None = None,
-    sync: bool = True,
     xorriso: str = "xorriso",
 ) -> ImageResult:
-    """Write the image of a volume to dest, and sync it unless told not to. Blocking.
+    """Write the image of a volume to dest, which may be an old image. Blocking; does not sync.
 
     staging is a folder for small files (manifest and the like), made and removed here; snapshot
     is put on the disc as CATALOG.sqlite.zst. Raises MediaError if xorriso fails (dest is then
@@ -97,8 +98,8 @@ def build_image(
     """
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    dest.unlink(missing_ok=True)
     try:
+        _wipe(dest)
         placed = place([_with_checksum(file) for file in files])
         root_hash = _describe(placed, label, staging, snapshot)
         script = staging / "commands"
@@ -107,14 +108,22 @@ def build_image(
         total = sum(file.stored for file in files)
         problems = _run(_arguments(xorriso, label, dest, script), dest, progress, total)
         result = _read_back(dest, placed, root_hash, problems)
-        if sync:
-            _sync(dest)
         return result
     except BaseException:
         dest.unlink(missing_ok=True)
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _wipe(dest: Path) -> None:
+    """Make an old image look blank to xorriso.
+
+    Its blocks and its memory are written over then, which costs a fraction of new ones.
+    """
+    if dest.exists():
+        with dest.open("r+b") as old:
+            old.write(bytes(_HEADER))
 
 
 def _with_checksum(file: StagedFile) -> StagedFile:
@@ -328,10 +337,12 @@ def _read_back(
     dest: Path, placed: Sequence[Placed], root_hash: bytes, problems: list[str]
 ) -> ImageResult:
     """Find each file in the finished image."""
-    with dest.open("rb") as image:
+    with dest.open("r+b") as image:
         size = os.fstat(image.fileno()).st_size
         iso = Iso(lambda at, n: os.pread(image.fileno(), n * SECTOR, at * SECTOR), size // SECTOR)
         entries: dict[bytes, Entry] = {entry.path: entry for entry in iso.walk()}
+        size = iso.sectors * SECTOR
+        image.truncate(size)
     sectors: dict[Key, Extent] = {}
     changed: list[Key] = []
     for item in placed:
@@ -348,16 +359,6 @@ def _read_back(
     if problems and not changed:
         changed.extend(_blamed(placed, problems))
     return ImageResult(size, sectors, root_hash, tuple(changed))
-
-
-def _sync(dest: Path) -> None:
-    """Make the image and its name durable."""
-    for path, flags in ((dest, os.O_RDONLY), (dest.parent, os.O_RDONLY | os.O_DIRECTORY)):
-        fd = os.open(path, flags)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def _blamed(placed: Sequence[Placed], problems: list[str]) -> Iterator[Key]:

@@ -102,6 +102,7 @@ class Burner:
             async with self._catalog.write():
                 self._catalog.queues.add_burn(volume, copy_no, image, clock.now_ns())
             crash.point("burn.planned")
+            await self._spool.reuse(image)
             label, result = await self._build(found, staged, snapshot)
             built()
             await self._write_down(found, staged, copy_no, result)
@@ -113,7 +114,7 @@ class Burner:
             raise
         finally:
             self.progress.pop(volume, None)
-        await self._spool.remove(image)
+        await self._spool.retire(image)
 
     # The image
 
@@ -222,9 +223,10 @@ class Burner:
         crash.point("burn.verifying")
         await trio.lowlevel.checkpoint()
 
-    async def verify(self, session: Session, volume: VolumeId) -> None:
+    async def verify(self, session: Session, volume: VolumeId, *, blame: bool = True) -> None:
         """Read the whole disc back and commit it if every byte is right.
 
+        blame: drive and disc answer for what is wrong.
         Raises ChecksumMismatch, UnreadableSector, DriveError.
         """
         burn = self._catalog.queues.burn(volume)
@@ -233,14 +235,20 @@ class Burner:
         show.phase, show.done, show.size = "verify", 0, burn.size
         image = os.open(self._spool.path / burn.image, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await self._compare(session, volume, burn.size, Checker(image), show)
+            await self._compare(session, volume, burn.size, Checker(image), show, blame)
         finally:
             os.close(image)
         crash.point("burn.verified")
         await self._commit(session, volume, burn.size, burn.root_hash)
 
     async def _compare(
-        self, session: Session, volume: VolumeId, size: int, checker: Checker, show: Progress
+        self,
+        session: Session,
+        volume: VolumeId,
+        size: int,
+        checker: Checker,
+        show: Progress,
+        blame: bool,
     ) -> None:
         """The drive reads on while a thread hashes."""
         send, receive = trio.open_memory_channel[bytes](1)
@@ -280,7 +288,8 @@ class Burner:
                         fault.append(error)
                         scope.cancel()
         if fault:
-            if isinstance(fault[0], ChecksumMismatch) and not isinstance(fault[0], SourceMismatch):
+            source = isinstance(fault[0], SourceMismatch)
+            if blame and isinstance(fault[0], ChecksumMismatch) and not source:
                 await self._mounts.ledger.failed(session.drive, session.volume, fault[0])
             raise fault[0]
 
@@ -381,7 +390,8 @@ class Burner:
             async with self._mounts.use(
                 volume, Purpose.READ, bytes=burn.size, who=f"reading {found.barcode} back"
             ) as session:
-                await self.verify(session, volume)
+                # The image was never synced: if power was lost it may be the one that is wrong.
+                await self.verify(session, volume, blame=False)
             await self._finisher.finish(volume)
             await self._spool.remove(burn.image)
         except HsmError as fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import trio
@@ -40,7 +41,8 @@ class Events:
 
     def since(self, seq: int) -> list[Event]:
         """Events kept whose number is greater than seq."""
-        return [event for event in self._kept if event.seq > seq]
+        new = min(self._seq - seq, len(self._kept))
+        return list(islice(reversed(self._kept), max(new, 0)))[::-1]
 
     async def follow(self, seq: int | None = None) -> AsyncIterator[Event]:
         """Events after seq, or from now on; for ever."""

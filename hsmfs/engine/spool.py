@@ -1,10 +1,13 @@
 """The spool: room for images and compressed files before they are burned, given out in advance.
 
-One folder a batch, one image a volume; whatever a crash left is removed at the next start.
+One folder a batch, one image a volume; whatever a crash left is removed at the next start. While
+burns follow each other the next image is written over an old one, whose blocks and memory are there
+already: new ones cost several times as much.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Container
@@ -19,6 +22,7 @@ from ..units import format_size
 
 _LOOK_AGAIN = 10.0
 """Seconds until a filesystem without room is looked at again."""
+_OLD = "old-"
 _RESERVE = 16 * 1024 * 1024
 """Bytes that are left free on the spool's filesystem."""
 
@@ -60,7 +64,9 @@ class Spool:
             reason = ""
             if self._used + size > self.limit:
                 reason = f"the spool's limit of {format_size(self.limit)} is in use"
-            elif (free := await clock.blocking(self._free)) < size:
+            elif await clock.blocking(self._free) < size and (
+                free := await clock.blocking(self._free_without_old)
+            ) < size:
                 reason = (
                     f"{self.path} has {format_size(max(free, 0))} free, {format_size(size)} are"
                     " needed"
@@ -80,6 +86,36 @@ class Spool:
         found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize - _RESERVE
 
+    def _free_without_old(self) -> int:
+        self._forget_old()
+        return self._free()
+
+    async def reuse(self, name: str) -> None:
+        """Give an old image that name, if there is one, to be written over."""
+        await clock.blocking(lambda: self._reuse(name))
+
+    def _reuse(self, name: str) -> None:
+        for old in self.path.glob(f"{_OLD}*"):
+            old.rename(self.path / name)
+            return
+
+    async def retire(self, name: str) -> None:
+        """An image is not needed any more, if it is there; `reuse` may take it."""
+
+        def retire() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                (self.path / name).rename(self.path / f"{_OLD}{name}")
+
+        await clock.blocking(retire)
+
+    async def forget_old(self) -> None:
+        """Delete old images."""
+        await clock.blocking(self._forget_old)
+
+    def _forget_old(self) -> None:
+        for old in self.path.glob(f"{_OLD}*"):
+            _remove(old)
+
     async def remove(self, *names: str) -> None:
         """Delete images or folders, if they are there."""
         await clock.blocking(lambda: [_remove(self.path / name) for name in names])
@@ -91,7 +127,7 @@ class Spool:
     def _clear(self, keep: Container[str]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         for item in self.path.iterdir():
-            ours = item.name.startswith(("volume-", "batch-"))
+            ours = item.name.startswith(("volume-", "batch-", _OLD))
             if ours and item.name not in keep:
                 _remove(item)
 

@@ -17,9 +17,10 @@ import trio
 from hsmfs.clock import MEDIA, blocking
 from hsmfs.errors import DriveError, MediaError, UnreadableSector, VolumeMissing
 from hsmfs.library.ports import MediumInfo, Progress
+from hsmfs.library.simulated.direct import Buffer
 from hsmfs.library.simulated.faults import Fault, FaultKind, Faults
 from hsmfs.library.simulated.layout import disc_in
-from hsmfs.library.simulated.medium import Medium, copy_block, read_sectors
+from hsmfs.library.simulated.medium import Medium, read_sectors
 from hsmfs.library.simulated.timing import Timing, pass_until
 from hsmfs.types import SECTOR, ElementAddress
 
@@ -50,6 +51,7 @@ class SimulatedDrive:
         self._faults = faults
         self._sync_burns = sync_burns
         self._one_call = trio.Lock()
+        self._buffer = Buffer()
         self._medium: Medium | None = None
         self._loaded: MediumInfo | None = None
         self._fd: int | None = None
@@ -145,7 +147,7 @@ class SimulatedDrive:
                 f"drive {self.name} cannot read sector {first} of disc {medium.barcode}", first
             )
         with self._failing("reading", medium):
-            data = read_sectors(self._fd, sector, count, medium.barcode)
+            data = read_sectors(self._fd, self._buffer, sector, count, medium.barcode)
         for fault in self._touched(FaultKind.CORRUPT, medium, sector, count):
             self._faults.spend(fault)
             data = _spoil(data, sector, fault)
@@ -176,7 +178,7 @@ class SimulatedDrive:
             if armed.at_byte < end:
                 fault, end = armed, max(at, armed.at_byte)
         with self._failing("burning", medium):
-            copied = copy_block(source, target, at, end - at)
+            copied = self._buffer.copy(source, target, at, end - at)
         if fault is not None:
             self._faults.spend(fault)
             raise DriveError(

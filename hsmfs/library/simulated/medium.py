@@ -6,7 +6,6 @@ disc is no longer blank, so whatever ends the burn early leaves a spoiled disc, 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from pathlib import Path
 
 from hsmfs.errors import MediaError, UnreadableSector, WriteOnceViolation
 from hsmfs.library.ports import DiscStatus, MediumInfo
+from hsmfs.library.simulated.direct import Buffer, prefer_direct
 from hsmfs.library.simulated.files import replace_text, sync_directory
 from hsmfs.types import SECTOR, Barcode
 
 IMAGE = "disc.iso"
 NOTE = "medium.json"
 KIND = "BD-R (simulated)"
-_CANNOT_CLONE = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Medium:
     def open(self) -> int | None:
         """A descriptor to read the image by, None if nothing was ever burned."""
         try:
-            return os.open(self.image, os.O_RDONLY | os.O_CLOEXEC)
+            return prefer_direct(os.open(self.image, os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError:
             return None
 
@@ -85,7 +84,7 @@ class Medium:
         self._note(DiscStatus.INCOMPLETE, info.capacity_bytes)
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            return os.open(self.image, flags, 0o600)
+            return prefer_direct(os.open(self.image, flags, 0o600))
         except FileExistsError:
             raise WriteOnceViolation(f"disc {self.barcode} already has an image") from None
 
@@ -102,37 +101,13 @@ class Medium:
         replace_text(self.path / NOTE, json.dumps(note) + "\n")
 
 
-def read_sectors(fd: int | None, sector: int, count: int, barcode: Barcode) -> bytes:
+def read_sectors(
+    fd: int | None, buffer: Buffer, sector: int, count: int, barcode: Barcode
+) -> bytes:
     """Exactly count sectors. Raises UnreadableSector for the first that was never burned."""
     want = count * SECTOR
-    data = os.pread(fd, want, sector * SECTOR) if fd is not None else b""
-    while fd is not None and len(data) < want:
-        more = os.pread(fd, want - len(data), sector * SECTOR + len(data))
-        if not more:
-            break
-        data += more
+    data = buffer.read(fd, sector * SECTOR, want) if fd is not None and want else b""
     if len(data) < want:
         first = sector + len(data) // SECTOR
         raise UnreadableSector(f"disc {barcode}: nothing was burned at sector {first}", first)
     return data
-
-
-def copy_block(source: int, target: int, offset: int, length: int) -> int:
-    """Copy length bytes at offset within the kernel, sharing blocks if the filesystem can.
-
-    Returns the bytes copied: fewer than length only if the source ends.
-    """
-    done = 0
-    while done < length:
-        at = offset + done
-        try:
-            copied = os.copy_file_range(source, target, length - done, at, at)
-        except OSError as error:
-            if error.errno not in _CANNOT_CLONE:
-                raise
-            os.lseek(target, at, os.SEEK_SET)
-            copied = os.sendfile(target, source, at, length - done)
-        if not copied:
-            break
-        done += copied
-    return done

@@ -129,7 +129,6 @@ class LibraryRig:
             VolumeLabel(disc_uuid, label or barcode, "set", str(uuid.uuid4()), 1, 1, 0, 1),
             image,
             staging=self.root / "staging",
-            sync=False,
         )
         drive = self.library.drives[0]
         await self.robot.fetch(Barcode(barcode), drive)
