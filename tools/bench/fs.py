@@ -88,7 +88,8 @@ def measure(runs: int, size: int, files: int, entries: int, folder: Path) -> Tab
     block = os.urandom(MIB)
     bare = folder / "bare"
     bare.mkdir()
-    settings = {"pool": {"path": folder / "pool"}}
+    # Deleted files go at once, on both sides.
+    settings = {"trash": {"keep": "0 s"}}
     with (
         TempFs(settings, folder=folder / "hsmfs") as hsmfs,
         mergerfs(folder / "branch", folder / "mergerfs") as peer,

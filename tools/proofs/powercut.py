@@ -79,6 +79,7 @@ def cut_at(point: str, folder: Path, seed: int) -> tuple[list[str], int]:
         fs = new_fs(disk.place / "hsmfs")
         lab = Lab(fs, seed)
         try:
+            os.sync()  # an admin has written the configuration long ago
             fs.set_environment(HSMFS_CRASH=point)
             if not live_until_killed(fs, lab):
                 return ["the life ended without passing the point"], 0
