@@ -166,6 +166,11 @@ class Migrator:
             self._catalog.queues.end_migration(ino)
         self._events.emit("migration_cancelled", ino=ino)
 
+    def came_in(self, ino: InodeNo) -> None:
+        """The file was recalled: if that is what it waited for, its turn is now."""
+        if self._later.pop(ino, None) is not None:
+            self._poke()
+
     async def flush(self) -> None:
         """Burn what waits now, without waiting for full discs."""
         async with self._catalog.write():

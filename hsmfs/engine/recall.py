@@ -49,6 +49,7 @@ class Recaller:
 
     Attributes:
         waiting: the readers that are blocked.
+        came_in: called with an inode whose recall ended well; set by who wires the engine.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Recaller:
         self._catalog, self._files, self._mounts = catalog, files, mounts
         self._events, self._config = events, config
         self.waiting = Waiters(gone)
+        self.came_in: Callable[[InodeNo], None] = lambda ino: None
         self._jobs: dict[InodeNo, Job] = {}
         self._queues: dict[VolumeId, VolumeQueue] = {}
         self._failed: dict[InodeNo, HsmError] = {}
@@ -363,6 +365,8 @@ class Recaller:
         crash.point("recall.end.committed")
         if error is not None:
             self._note_failure(job, error)
+        else:
+            self.came_in(job.ino)
         live = self._files.live(job.ino)
         if live is not None:
             live.wake()

@@ -107,11 +107,13 @@ class Engine:
         """Who asks whom: each part knows only what it needs, and nobody knows the engine."""
 
         async def bring_in(ino: InodeNo, who: str) -> None:
-            await self.recaller.request(ino, RecallClass.BULK, who)
+            if not await self.recaller.request(ino, RecallClass.BULK, who):
+                self.migrator.came_in(ino)
 
         self.files.make_room = self.releaser.make_room
         self.migrator.finisher.release = self.releaser.release
         self.migrator.recall = bring_in
+        self.recaller.came_in = self.migrator.came_in
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
