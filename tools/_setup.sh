@@ -13,6 +13,7 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 VENV=$ROOT/.venv
 PYTHON=$VENV/bin/python
+ALSO= # more lines for _missing_packages, set by a tool that needs more
 
 step() { printf '==> %s\n' "$*" >&2; }
 die() {
@@ -47,6 +48,7 @@ _missing_packages() {
     local python package check
     python=$(_find_python || echo python3)
     while read -r package check; do
+        [[ -n $package ]] || continue
         eval "$check" >/dev/null 2>&1 || echo "$package"
     done <<EOF
 python3 command -v $python
@@ -61,6 +63,7 @@ xorriso command -v xorriso
 zstd command -v zstd
 attr command -v setfattr
 acl command -v setfacl
+$ALSO
 EOF
 }
 
