@@ -136,8 +136,7 @@ class Recaller:
             with trio.move_on_after(self._config.fs.wait_limit):
                 await self._wait(waiter)
                 return
-            limit = self._config.fs.wait_limit
-            raise RecallTimeout(f"inode {ino} did not come from its disc within {limit:.0f} s")
+            raise self._too_late(waiter)
         finally:
             self.waiting.remove(waiter)
             self._leave(waiter)
@@ -160,6 +159,18 @@ class Recaller:
                 )
                 continue
             await arrived.wait()
+
+    def _too_late(self, waiter: Waiter) -> RecallTimeout:
+        """Names the disc and what it waits for; `why` tells it until the file is asked for again."""
+        told = self._why.waiter(waiter, self._jobs.get(waiter.ino))
+        trouble = self._mounts.robot_care.trouble
+        error = RecallTimeout(
+            f"inode {waiter.ino} did not come from disc {told.volume or 'yet unknown'} within"
+            f" {self._config.fs.wait_limit:g} s" + (f": {trouble}" if trouble else ""),
+            next_step="see 'hsmctl status' for robot and drives, then read the file again",
+        )
+        self._note_failure(waiter.ino, str(waiter.who), error)
+        return error
 
     def _leave(self, waiter: Waiter) -> None:
         """A reader has what it wanted, or gave up."""
@@ -364,21 +375,21 @@ class Recaller:
         await self._forget_row(job.ino)
         crash.point("recall.end.committed")
         if error is not None:
-            self._note_failure(job, error)
+            self._note_failure(job.ino, job.requester, error)
         else:
             self.came_in(job.ino)
         live = self._files.live(job.ino)
         if live is not None:
             live.wake()
 
-    def _note_failure(self, job: Job, error: HsmError) -> None:
-        self._failed[job.ino] = error
+    def _note_failure(self, ino: InodeNo, requester: str, error: HsmError) -> None:
+        self._failed[ino] = error
         while len(self._failed) > 1000:
             self._failed.pop(next(iter(self._failed)))
         if not isinstance(error, RecallCancelled):
-            log.error("recall failed", ino=job.ino, requester=job.requester, error=error.message)
+            log.error("recall failed", ino=ino, requester=requester, error=error.message)
         self._events.emit(
-            "recall_failed", ino=job.ino, requester=job.requester, error=error.message,
+            "recall_failed", ino=ino, requester=requester, error=error.message,
             next_step=error.next_step,
         )  # fmt: skip
 

@@ -70,11 +70,11 @@ async def test_a_stall_is_seen_with_its_stack() -> None:
         spin(0.2)
         await trio.lowlevel.checkpoint()
     assert watch.stall_count == len(seen) == len(watch.stalls) == 1
-    assert seen[0].seconds >= 0.2
+    assert seen[0].seconds + seen[0].queued >= 0.2
     assert "spin(" in seen[0].stack
     assert sum(watch.counts) == watch.steps >= 1
     assert watch.worst == seen[0].seconds
-    assert watch.counts[8] == 1, "0.1 to 0.5 s"
+    assert sum(watch.counts[7:]) == 1, "longer than 50 ms"
 
 
 async def test_a_wait_is_no_stall(loop_watch: LoopWatch, autojump_clock: MockClock) -> None:
@@ -85,7 +85,7 @@ async def test_a_wait_is_no_stall(loop_watch: LoopWatch, autojump_clock: MockClo
 
 @pytest.mark.expect_log("event loop stalled")
 def test_a_stall_is_logged() -> None:
-    log_stall(Stall("task", 0.2, ""))
+    log_stall(Stall("task", 0.2, 0.0, ""))
 
 
 def test_bounds_of_the_histogram_hold_the_threshold() -> None:

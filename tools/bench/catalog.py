@@ -23,6 +23,8 @@ from hsmfs.states import FileState
 from hsmfs.types import ROOT
 
 FOLDER_FILES = 1000
+FOLDERS_AT_ONCE = 50
+SIZE = 500_000
 DAY_NS = 86_400 * 10**9
 MIGRATED_EVERY = 100
 """One file in so many is a stub."""
@@ -34,20 +36,22 @@ async def build(state: Path, count: int) -> None:
     pool, _ = catalog.volumes.pools()["pool"]
     now = time.time_ns()
     regular, folder_mode = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
-    for f in range(count // FOLDER_FILES):
+    files = 0
+    while files < count:
         async with catalog.write():
-            folder = catalog.names.create(ROOT, b"%06d" % f, folder_mode, 0, 0, now)
-            for i in range(FOLDER_FILES):
-                number = f * FOLDER_FILES + i
-                then = now - (number % 1100) * DAY_NS
-                attr = catalog.names.create(
-                    folder.ino, b"image-%06d.dcm" % i, regular, 1000, 1000, then, pool=pool
-                )
-                catalog.inodes.put(attr._replace(size=0, dirty=False))
-                if number % MIGRATED_EVERY == 0:
-                    catalog.inodes.set_state(attr.ino, FileState.MIGRATED)
-        if f % 50 == 49:
-            await catalog.checkpoint()
+            for _ in range(FOLDERS_AT_ONCE):
+                name = b"%06d" % (files // FOLDER_FILES)
+                folder = catalog.names.create(ROOT, name, folder_mode, 0, 0, now)
+                for i in range(min(FOLDER_FILES, count - files)):
+                    then = now - (files % 1100) * DAY_NS
+                    attr = catalog.names.create(
+                        folder.ino, b"image-%06d.dcm" % i, regular, 1000, 1000, then, pool=pool
+                    )
+                    catalog.inodes.put(attr._replace(size=SIZE, dirty=False))
+                    if files % MIGRATED_EVERY == 0:
+                        catalog.inodes.set_state(attr.ino, FileState.MIGRATED)
+                    files += 1
+        await catalog.checkpoint()
     await catalog.sync()
     await catalog.checkpoint()
     catalog.close()

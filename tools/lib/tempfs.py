@@ -104,8 +104,7 @@ class TempFs:
         """Run the daemon and wait until the mount is there and the API answers."""
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(
-                [str(self._python), "-c", _DAEMON, "--config", str(self.config),
-                 *self._daemon_options],
+                self.daemon_command(),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(),
                 cwd=self.folder, start_new_session=True,
             )  # fmt: skip
@@ -177,6 +176,12 @@ class TempFs:
     def control_command(self) -> list[str]:
         """The words that start `hsmctl` for this hsmfs."""
         return [str(self._python), "-c", _CONTROL, "--config", str(self.config)]
+
+    def daemon_command(self) -> list[str]:
+        """The words that start `hsmfsd` for this hsmfs."""
+        return [
+            str(self._python), "-c", _DAEMON, "--config", str(self.config), *self._daemon_options
+        ]  # fmt: skip
 
     def log_tail(self, lines: int = 30) -> str:
         """The end of the daemon's log."""

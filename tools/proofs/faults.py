@@ -35,6 +35,7 @@ WAIT_LIMIT_S = 4.0
 SLACK_S = 4.0
 """What a busy machine may add to a bounded wait."""
 SIZE = 300_000
+FILLER_BYTES, MOST_FILLERS = 12 << 20, 8
 FILE = "scan.dcm"
 
 
@@ -82,12 +83,13 @@ class Scene:
         self.write()
         self.archive(copies)
         self.fs.control("release", str(self.path))
-        number = 0
-        while any(copy["place"].startswith("drive") for copy in self.copies()):
-            number += 1  # other discs take their places in the drives
-            (self.fs.mountpoint / f"filler-{number}").write_bytes(os.urandom(SIZE))
-            self.archive(1 + number % 2, f"filler-{number}")
-        return self.copies()
+        for number in range(MOST_FILLERS):
+            if not any(copy["place"].startswith("drive") for copy in self.copies()):
+                return self.copies()
+            # Other discs take their places in the drives: two copies of a large file at once.
+            (self.fs.mountpoint / f"filler-{number}").write_bytes(os.urandom(FILLER_BYTES))
+            self.archive(2, f"filler-{number}")
+        raise AssertionError("the file's discs stay in their drives")
 
     def copies(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.fs.ask("info", str(self.path))["copies"]
@@ -382,7 +384,7 @@ def play(name: str, folder: Path, row: Row) -> Scene:
     """One scene from its first file to fsck."""
     fs = TempFs(
         {
-            "library": {"drives": 2, "disc": "32 MiB", "magazines": 1},
+            "library": {"drives": 2, "disc": "32 MiB", "magazines": 2},
             "fs": {"wait_limit": f"{WAIT_LIMIT_S:g} s"},
             "engine": {"recall_retry_wait": "0.3 s", "recall_drives": 0},
         },
