@@ -60,12 +60,16 @@ def read_chunk(part: StoredPart, index: int, digest: Digest, read_at: ReadAt) ->
     first = part.sector + start // SECTOR
     skip = start % SECTOR
     count = -(-(skip + end - start) // SECTOR)
-    data = memoryview(read_at(first, count))
+    raw = read_at(first, count)
+    data = memoryview(raw)
     if len(data) < skip + end - start:
         raise UnreadableSector(f"the disc ends before sector {first + count}", first)
     stored = data[skip : skip + end - start]
     try:
-        content = decompress_chunk(stored) if part.compressed else bytes(stored)
+        if part.compressed:
+            content = decompress_chunk(stored)
+        else:
+            content = raw if len(stored) == len(raw) else bytes(stored)
     except MediaError as error:
         raise ChecksumMismatch(
             f"chunk {index} in sector {first}: {error.message}", first

@@ -337,6 +337,18 @@ def test_progress_is_told_and_its_error_ends_the_work(maker, tmp_path: Path) -> 
     assert not (tmp_path / "disc.iso").exists()
 
 
+def test_an_old_image_is_written_over(maker, opened, tmp_path: Path) -> None:
+    large = maker.file(b"large", data=Random(1).randbytes(3_000_000))
+    image, before = maker.build(large)
+    inode = image.stat().st_ino
+    image, after = maker.build(maker.file(b"small", data=b"s" * 5000))
+    assert image.stat().st_ino == inode
+    assert image.stat().st_size == after.size < before.size
+    disc = opened(image)
+    assert [item.file.paths for item in disc.manifest()] == [(b"small",)]
+    assert all(finding.problem is None for finding in disc.verify())
+
+
 def test_a_failing_xorriso_is_a_media_error(maker, tmp_path: Path) -> None:
     (tmp_path / "false").write_text("#!/bin/sh\necho 'xorriso : FATAL : no room' >&2\nexit 5\n")
     (tmp_path / "false").chmod(0o755)

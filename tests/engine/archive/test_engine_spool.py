@@ -1,0 +1,43 @@
+"""Images that are written over, and the room they take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hsmfs.engine.spool import Spool
+from hsmfs.types import VolumeId
+
+
+async def test_an_old_image_is_written_over_and_none_is_left_behind(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1000)
+    first, second, third = (spool.image(VolumeId(n)) for n in (1, 2, 3))
+    (tmp_path / first).write_bytes(b"old")
+    await spool.retire(first)
+    await spool.retire(second)
+    assert not (tmp_path / first).exists()
+
+    await spool.reuse(second)
+    await spool.reuse(third)
+    assert (tmp_path / second).read_bytes() == b"old"
+    assert not (tmp_path / third).exists()
+
+    await spool.retire(second)
+    await spool.forget_old()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_old_images_make_way_for_a_batch(tmp_path: Path, monkeypatch) -> None:
+    spool = Spool(tmp_path, 1000)
+    (tmp_path / spool.image(VolumeId(1))).write_bytes(b"old")
+    await spool.retire(spool.image(VolumeId(1)))
+    monkeypatch.setattr(spool, "_free", lambda: 0 if any(tmp_path.iterdir()) else 1000)
+    async with spool.room(500):
+        assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_start_removes_old_images(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1000)
+    (tmp_path / spool.image(VolumeId(1))).write_bytes(b"old")
+    await spool.retire(spool.image(VolumeId(1)))
+    await spool.clear(())
+    assert list(tmp_path.iterdir()) == []
