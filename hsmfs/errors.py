@@ -94,6 +94,13 @@ class PoolUnavailable(HsmError):
     default_next = "mount the pool's filesystem, then restart hsmfsd"
 
 
+class PoolReadOnly(PoolUnavailable):
+    """A pool's filesystem takes no writes; what is on it can be read."""
+
+    errno = E.EROFS
+    default_next = "check the filesystem and remount it writable"
+
+
 class PoolFull(HsmError):
     """No room for more bytes, and nothing can be released."""
 

@@ -28,7 +28,7 @@ from .. import clock
 from ..errors import CatalogDamaged, CatalogInUse, NotFound
 from . import migrate
 from .adoptions import Adoptions
-from .connection import connect, faults
+from .connection import connect, damaged, faults
 from .copies import Copies
 from .inodes import Inodes
 from .namespace import Namespace
@@ -41,6 +41,8 @@ from .xattrs import Xattrs
 T = TypeVar("T")
 FILE = "catalog.db"
 READERS = 3
+CACHE_KIB = 64 * 1024
+"""Pages that the loop's connection keeps: the folders in use and the ends of the indices."""
 
 
 class Catalog:
@@ -56,11 +58,11 @@ class Catalog:
     def __init__(self, state: Path, lock_fd: int) -> None:
         self.path = state / FILE
         self._lock_fd = lock_fd
-        self.db = connect(self.path)
+        self.db = connect(self.path, cache=CACHE_KIB)
         self._keeper = connect(self.path, synchronous="FULL")
         with faults(self.path):
             migrate.upgrade(self._keeper, str(self.path))
-        self._pins = [connect(self.path, readonly=True) for _ in range(2)]
+        self._pins = [connect(self.path, readonly=True, cache=64) for _ in range(2)]
         self._readers = [connect(self.path, readonly=True) for _ in range(READERS)]
         self._free_readers = trio.Semaphore(READERS)
         self._gate = trio.Event()
@@ -117,7 +119,9 @@ class Catalog:
         lock_fd = _lock(state)
         try:
             catalog = cls(state, lock_fd)
-            if catalog.inodes.get_raw(1) is None:
+            with faults(catalog.path):
+                root = catalog.inodes.get_raw(1)
+            if root is None:
                 raise CatalogDamaged(f"catalog {catalog.path} has no root folder")
             return catalog
         except BaseException:
@@ -262,6 +266,8 @@ class Transaction:
             self._db.execute("ROLLBACK")
             self._catalog.inodes.rolled_back()
             self._catalog.names.rolled_back()
+            if error := damaged(self._catalog.path, fault):
+                raise error from fault
 
 
 def _lock(state: Path) -> int:

@@ -17,8 +17,12 @@ methods state what they return instead."""
 DAMAGE = (apsw.CorruptError, apsw.NotADBError)
 
 
-def connect(path: Path, *, readonly: bool = False, synchronous: str = "OFF") -> apsw.Connection:
+def connect(
+    path: Path, *, readonly: bool = False, synchronous: str = "OFF", cache: int = 8 * 1024
+) -> apsw.Connection:
     """An open connection in WAL mode without automatic checkpoints.
+
+    cache: KiB of pages that it keeps.
 
     Raises CatalogDamaged if the file is not a sound SQLite database.
     """
@@ -34,11 +38,18 @@ def connect(path: Path, *, readonly: bool = False, synchronous: str = "OFF") -> 
             db.pragma("journal_mode", "wal")
             db.pragma("wal_autocheckpoint", 0)
             db.pragma("synchronous", synchronous)
-        db.pragma("cache_size", -64 * 1024 if not readonly else -8 * 1024)
+        db.pragma("cache_size", -cache)
         db.pragma("temp_store", "memory")
         # NORMAL checks cell sizes on each page read, so damage is an error and not a wrong answer.
         db.pragma("cell_size_check", 1)
     return db
+
+
+def damaged(path: Path, fault: BaseException) -> CatalogDamaged | None:
+    """The error of ours for a fault of SQLite that says so; None for all others."""
+    if isinstance(fault, DAMAGE):
+        return CatalogDamaged(f"catalog {path} is damaged: {fault}")
+    return None
 
 
 @contextmanager

@@ -178,6 +178,8 @@ async def recall(
     if wait:
         async for step in _until(engine, tally, _recalled):
             yield step
+        for ino in tally.faults:
+            tally.faults[ino] = engine.recaller.failure(ino) or tally.faults[ino]
     yield _end(engine, tally)
 
 

@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable
 
 from .. import clock, crash
 from ..catalog.catalog import Catalog
-from ..errors import PosixError, RecallFailed
+from ..errors import PoolFull, PosixError, RecallFailed
 from ..pool.pools import Pools
 from ..states import FileState
 from ..types import Attr, DataVersion, InodeNo, Range, Requester
 from . import pressure
 from .live import Live
 from .ranges import overlap, subtract
-from .residency import Residency, write_all
+from .residency import Residency, writable, write_all
 
 Wait = Callable[[InodeNo, Range, Requester], Awaitable[None]]
 """Returns when the range is on disk; raises HsmError if it cannot come, or not in time."""
@@ -167,7 +167,7 @@ class Files(Residency):
     # Writing
 
     async def write(self, live: Live, offset: int, data: bytes) -> int:
-        """Write data; durable after `fsync`. Raises PosixError ENOSPC or EIO."""
+        """Write data; durable after `fsync`. Raises PoolFull, PoolReadOnly, PosixError EIO."""
         if not live.plain:
             async with live.lock:
                 await self._write_careful(live, offset, data)
@@ -204,7 +204,7 @@ class Files(Residency):
         live.writing += 1
         try:
             crash.point("files.write.before")
-            await self._pwrite_or_make_room(fd, offset, data)
+            await self._pwrite_or_make_room(live, fd, offset, data)
             crash.point("files.write.after")
         finally:
             live.writing -= 1
@@ -216,7 +216,9 @@ class Files(Residency):
         )
         live.unflushed = True
 
-    async def _pwrite_or_make_room(self, fd: int, offset: int, data: bytes) -> None:
+    async def _pwrite_or_make_room(
+        self, live: Live, fd: int, offset: int, data: bytes
+    ) -> None:
         for attempt in (1, 2):
             try:
                 if self._pressure.may_block(len(data)):
@@ -226,10 +228,13 @@ class Files(Residency):
                 assert done == len(data)
                 return
             except OSError as fault:
+                pool = self.pool_of(live)
+                if fault.errno in (errno.EBADF, errno.EROFS):
+                    raise pool.read_only() from fault  # it was opened for reading only
                 if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise PosixError(fault.errno or errno.EIO, str(fault)) from fault
                 if attempt == 2 or not await self.make_room(len(data)):
-                    raise PosixError(errno.ENOSPC, "the pools are full") from fault
+                    raise PoolFull(f"pool {pool.name} is full: {pool.path}") from fault
 
     async def _mark_dirty(self, live: Live) -> None:
         async with self.catalog.write():
@@ -277,6 +282,8 @@ class Files(Residency):
             try:
                 os.ftruncate(fd, size)
             except OSError as fault:
+                if fault.errno in (errno.EBADF, errno.EROFS) or not writable(fd):
+                    raise self.pool_of(live).read_only() from fault
                 raise PosixError(fault.errno or errno.EIO, str(fault)) from fault
             crash.point("files.truncate.after")
             if live.absent:

@@ -411,6 +411,10 @@ class Recaller:
         """Readers that are blocked, the oldest first."""
         return [self._why.waiter(waiter, self.job(waiter.ino)) for waiter in self.waiting]
 
+    def failure(self, ino: InodeNo) -> HsmError | None:
+        """Why the last recall of a file failed, until it is asked for again."""
+        return self._failed.get(ino)
+
     def why(self, ino: InodeNo) -> dict[str, Any]:
         """Why a file is not there yet, or why its last recall failed; plain values."""
         job = self._jobs.get(ino)

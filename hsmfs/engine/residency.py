@@ -7,6 +7,7 @@ docs/durability.md. Callers `hold` an inode as long as they work on it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Sequence
 
@@ -77,8 +78,7 @@ class Residency:
         nobody was told of) or shorter (zeros that were never written).
         """
         if live.fd < 0:
-            attr = live.attr
-            pool = self.pools.for_new(attr.ino) if attr.pool is None else self.pools[attr.pool]
+            attr, pool = live.attr, self.pool_of(live)
             live.fd = pool.open(live.ino)
             if attr.pool is None:
                 live.attr = attr._replace(pool=pool.id)
@@ -86,6 +86,11 @@ class Residency:
             if not attr.dirty and os.fstat(live.fd).st_size != attr.size:
                 os.ftruncate(live.fd, attr.size)
         return live.fd
+
+    def pool_of(self, live: Live) -> Pool:
+        """The pool that its bytes are in, or will be."""
+        number = live.attr.pool
+        return self.pools.for_new(live.ino) if number is None else self.pools[number]
 
     # Attributes
 
@@ -313,6 +318,11 @@ class Residency:
             return os.stat(self.pools[attr.pool].path_of(attr.ino))
         except FileNotFoundError:
             return None
+
+
+def writable(fd: int) -> bool:
+    """Whether a descriptor may be written to; of a read-only pool it may not."""
+    return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE)
 
 
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:

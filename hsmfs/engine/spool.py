@@ -96,8 +96,9 @@ class Spool:
 
     def _reuse(self, name: str) -> None:
         for old in self.path.glob(f"{_OLD}*"):
-            old.rename(self.path / name)
-            return
+            with contextlib.suppress(FileNotFoundError):  # another burn was faster
+                old.rename(self.path / name)
+                return
 
     async def retire(self, name: str) -> None:
         """An image is not needed any more, if it is there; `reuse` may take it."""

@@ -9,6 +9,7 @@ it; blocking, so called in threads.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import PoolUnavailable
+from ..errors import PoolReadOnly, PoolUnavailable
 from ..types import InodeNo, PoolId
 from .fallocate import punch_hole, syncfs
 
@@ -97,10 +98,7 @@ class Pool:
         if self.uuid_at(self.path) != self.uuid:
             raise PoolUnavailable(f"pool {self.name}: {self.path} is another pool now")
         if os.statvfs(self.path).f_flag & os.ST_RDONLY:
-            raise PoolUnavailable(
-                f"pool {self.name}: {self.path} is mounted read-only",
-                next_step="check the filesystem and remount it writable",
-            )
+            raise self.read_only()
 
     # Files
 
@@ -109,7 +107,24 @@ class Pool:
         return f"{self._data}/{ino >> 20:x}/{ino >> 10 & 0x3FF:03x}/{ino:x}"
 
     def open(self, ino: InodeNo, *, create: bool = True) -> int:
-        """A descriptor for reading and writing. Raises FileNotFoundError if not create."""
+        """A descriptor for reading and writing; for reading only if the pool is read-only.
+
+        Raises FileNotFoundError if not create, PoolReadOnly if it had to be made and cannot be.
+        """
+        try:
+            return self._open(ino, create=create)
+        except OSError as fault:
+            if fault.errno != errno.EROFS:
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(self.path_of(ino), os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME)
+            raise self.read_only() from fault
+
+    def read_only(self) -> PoolReadOnly:
+        """The error for a write to a pool that takes none."""
+        return PoolReadOnly(f"pool {self.name}: {self.path} is mounted read-only")
+
+    def _open(self, ino: InodeNo, *, create: bool) -> int:
         path = self.path_of(ino)
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOATIME | (os.O_CREAT if create else 0)
         try:
