@@ -115,6 +115,9 @@ class Ledger:
             return
         async with self._catalog.write():
             self._catalog.volumes.set_state(volume, state, reason)
+        log.warning(
+            "disc is " + state.name.lower(), volume=found.barcode, reason=reason
+        )
         self._events.emit(
             "volume_state", volume=found.barcode, state=state.name.lower(), reason=reason
         )

@@ -12,7 +12,7 @@ import trio.testing
 
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.engine.files import Files
-from hsmfs.errors import Conflict, PosixError, RecallFailed
+from hsmfs.errors import Conflict, PoolFull, PosixError, RecallFailed
 from hsmfs.pool.pools import Pools
 from hsmfs.pool.store import Pool
 from hsmfs.states import FileState
@@ -260,9 +260,9 @@ async def test_full_pool_makes_room_once(world, monkeypatch):
         return real(fd, data, offset)
 
     monkeypatch.setattr(os, "pwrite", pwrite)
-    with pytest.raises(PosixError) as fault:
+    with pytest.raises(PoolFull) as fault:
         await world.files.write(live, 0, b"abc")
-    assert fault.value.number == errno.ENOSPC
+    assert fault.value.errno == errno.ENOSPC
     full[0] = True
     assert await world.files.write(live, 0, b"abc") == 3
     assert live.attr.size == 3

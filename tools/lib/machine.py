@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -51,8 +51,8 @@ OFFSETS = st.sampled_from((0, 1, 4095, 4096, 65_536, 100_000, CHUNK - 3, CHUNK +
 SEEDS = st.integers(0, 255)
 HANDLES = st.integers(0, 5)
 LONG_AGO = st.sampled_from((0, 1, 10**9 + 1, 1_234_567_890_123_456_789))
-ENGINE_EVERY = 6
-"""Users' operations between two orders to the engine, at least; burning is slow."""
+ORDERS = {"archive": 6, "cancel": 5, "policy": 5, "restart": 12}
+"""Operations between two of a kind, at least: some are slow, and no kind shall outweigh others."""
 
 
 def data(size: int, seed: int) -> bytes:
@@ -78,6 +78,11 @@ def new_fs(folder: Path) -> TempFs:
     )
 
 
+def turn(order: str) -> Callable[[Any], Any]:
+    """A rule may be chosen when enough was done since the last one of its kind."""
+    return precondition(lambda self: self.since[order] >= ORDERS[order])
+
+
 class Machine(RuleBasedStateMachine):
     """Set `fs` in a subclass, and `patience_s` unless something else watches for hangs."""
 
@@ -95,7 +100,7 @@ class Machine(RuleBasedStateMachine):
         self.twin = Twin(self.fs.mountpoint / self.name, plain / self.name)
         self.client = Client(self.fs.socket, timeout=60)
         self.broken = False
-        self.since_engine = 0
+        self.since = Counter[str]()
         for folder in FOLDERS:
             self.twin.both(f"mkdir {folder}", lambda root, folder=folder: os.mkdir(root / folder))
         for path, size in FIRST:
@@ -108,7 +113,8 @@ class Machine(RuleBasedStateMachine):
     def step(self, kind: str) -> Iterator[None]:
         """One operation, counted; afterwards both trees must look the same."""
         self.done[kind] += 1
-        self.since_engine += 1
+        for order in ORDERS:
+            self.since[order] += 1
         self.broken = True
         with self._patience(kind):
             yield
@@ -335,9 +341,6 @@ class Machine(RuleBasedStateMachine):
 
     # What the engine does
 
-    def _engine_may(self) -> bool:
-        return self.since_engine >= ENGINE_EVERY
-
     def _order(self, path: str, **body: Any) -> dict[str, Any]:
         whole = f"/{self.name}/{path}" if path else f"/{self.name}"
         return {"paths": [{"path": whole}], **body}
@@ -358,21 +361,21 @@ class Machine(RuleBasedStateMachine):
             if fault.kind != "NotFound":
                 raise
 
-    @precondition(_engine_may)
+    @turn("archive")
     @rule(path=st.sampled_from(("", "", "d", *PATHS)), copies=st.integers(1, 2))
     def archive(self, path: str, copies: int) -> None:
         with self.step("archive"):
-            self.since_engine = 0
+            self.since["archive"] = 0
             self._stream(
                 "/archive",
                 self._order(path, copies=copies, now=True, wait=not self.twin.handles),
             )
 
-    @precondition(_engine_may)
+    @turn("archive")
     @rule(path=st.sampled_from(("", "d")), release=st.booleans())
     def archive_beside(self, path: str, release: bool) -> None:
         with self.step("archive, not waited for"):
-            self.since_engine = 0
+            self.since["archive"] = 0
             self._stream("/archive", self._order(path, copies=1, now=True, release=release))
 
     @rule(path=st.sampled_from(("", "", "d", *PATHS)))
@@ -390,21 +393,25 @@ class Machine(RuleBasedStateMachine):
         with self.step("pin"):
             self._post("/pin", self._order(path, pinned=pinned))
 
+    @turn("cancel")
     @rule(path=st.sampled_from(("", *PATHS)))
     def cancel(self, path: str) -> None:
         with self.step("cancel"):
+            self.since["cancel"] = 0
             self._post("/cancel", self._order(path))
 
+    @turn("policy")
     @rule(dry=st.booleans())
     def policy(self, dry: bool) -> None:
         with self.step("policy run"):
+            self.since["policy"] = 0
             self.client.post("/policy/run", {"name": "off-the-ssd", "dry_run": dry})
 
-    @precondition(lambda self: self.since_engine >= 3 * ENGINE_EVERY)
+    @turn("restart")
     @rule(clean=st.sampled_from((False, False, False, True)))
     def restart(self, clean: bool) -> None:
         with self.step("clean restart" if clean else "kill -9 and restart"):
-            self.since_engine = 0
+            self.since["restart"] = 0
             if clean:
                 self.twin.drop_handles()
                 self.fs.stop()

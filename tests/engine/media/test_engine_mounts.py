@@ -62,6 +62,7 @@ async def test_a_move_cut_off_by_a_crash(rig, nursery):
     assert rig.volume(ONE).element == home
 
 
+@pytest.mark.expect_log("disc is (suspect|damaged)")
 async def test_burn_then_read_without_an_exchange(rig, nursery, tmp_path):
     await nursery.start(rig.mounts.run)
     image = tmp_path / "any"
@@ -78,6 +79,7 @@ async def test_burn_then_read_without_an_exchange(rig, nursery, tmp_path):
     assert rig.volume(ONE).state is VolumeState.DAMAGED
 
 
+@pytest.mark.expect_log("disc is (suspect|damaged)")
 async def test_the_label_inside_is_checked(rig, chunky, nursery):
     ino, other = await rig.file(chunky), await rig.file(chunky[::-1])
     await rig.burn(TWO, [(other, 0, len(chunky))])
@@ -91,6 +93,7 @@ async def test_the_label_inside_is_checked(rig, chunky, nursery):
         assert "inside" in rig.volume(barcode).reason
 
 
+@pytest.mark.expect_log("disc is (suspect|damaged)")
 async def test_blank_where_a_full_disc_should_be(rig, nursery):
     await nursery.start(rig.mounts.run)
     async with rig.catalog.write():
@@ -102,6 +105,7 @@ async def test_blank_where_a_full_disc_should_be(rig, nursery):
 
 
 @pytest.mark.expect_log("drive or disc failed")
+@pytest.mark.expect_log("disc is (suspect|damaged)")
 async def test_a_half_burned_disc_is_damaged(rig, nursery, tmp_path):
     await nursery.start(rig.mounts.run)
     image = tmp_path / "any"

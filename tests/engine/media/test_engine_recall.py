@@ -68,7 +68,7 @@ async def test_duplicates_join(rig, chunky, nursery):
     assert len([e for e in rig.events.since(0) if e.kind == "recalled"]) == 1
 
 
-@pytest.mark.expect_log("unreadable")
+@pytest.mark.expect_log("unreadable|disc is suspect")
 @pytest.mark.parametrize("kind", [FaultKind.UNREADABLE, FaultKind.CORRUPT])
 async def test_a_bad_sector_sends_to_the_next_copy(rig, chunky, nursery, kind):
     ino = await rig.stub(chunky, ONE, TWO)
@@ -82,7 +82,7 @@ async def test_a_bad_sector_sends_to_the_next_copy(rig, chunky, nursery, kind):
     assert states == {1: CopyState.DAMAGED, 2: CopyState.VALID}
 
 
-@pytest.mark.expect_log("unreadable|recall failed")
+@pytest.mark.expect_log("unreadable|recall failed|disc is suspect")
 async def test_no_copy_left_says_which_disc_and_sector(rig, chunky, nursery):
     ino = await rig.stub(chunky, ONE)
     bad = rig.sector(ino, ONE) + 3
@@ -331,6 +331,7 @@ async def test_no_room(rig, chunky, nursery):
     assert full.value.errno == errno.ENOSPC and asked == [len(chunky)]
 
 
+@pytest.mark.expect_log("recall failed")
 async def test_a_wait_has_a_bound_but_the_recall_goes_on(make_rig, chunky, nursery):
     rig = make_rig()
     rig.config = rig.config.model_copy(
