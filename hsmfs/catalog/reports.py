@@ -19,7 +19,7 @@ from .xattrs import Xattrs
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What `find` looks for; None means any. Ages are UTC ns bounds, sizes bytes."""
+    """What `find` looks for; None or () means any. Ages are UTC ns bounds, sizes bytes."""
 
     states: tuple[FileState, ...] = ()
     modified_before_ns: int | None = None
@@ -27,11 +27,13 @@ class Query:
     accessed_before_ns: int | None = None
     min_size: int | None = None
     max_size: int | None = None
-    uid: int | None = None
-    gid: int | None = None
+    uids: tuple[int, ...] = ()
+    gids: tuple[int, ...] = ()
     volume: int | None = None
     pool: int | None = None
     pinned: bool | None = None
+    unqueued: bool = False
+    """Only files that do not wait for a disc already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,17 @@ class Reports:
         )
         return [Attr(*row) for row in rows]
 
+    def weigh(self, query: Query) -> tuple[int, int]:
+        """Files that match, and their bytes; by the index alone if state, mtime and size decide."""
+        where, values = _conditions(query)
+        states = ", ".join(str(int(s)) for s in query.states or tuple(FileState))
+        found: tuple[int, int] = self.db.execute(
+            "SELECT count(*), coalesce(sum(i.size), 0) FROM inodes i"
+            f" WHERE i.dirty IN (0, 1) AND i.state IN ({states}) AND {' AND '.join(where)}",
+            values,
+        ).fetchall()[0]
+        return found
+
     def regular(self, after: int, limit: int) -> list[Attr]:
         """All regular files, in the trash or not, in the order of numbers greater than after."""
         rows = self.db.execute(
@@ -158,8 +171,12 @@ class Reports:
         """Inodes of all kinds."""
         return int(self.db.execute("SELECT count(*) FROM inodes").get)
 
+    def holds_files(self, pool: PoolId) -> bool:
+        """True if bytes of any inode are in the pool; looks at all inodes if there are none."""
+        return bool(self.db.execute("SELECT 1 FROM inodes WHERE pool = ? LIMIT 1", (pool,)).get)
+
     def pool_blocks(self) -> dict[int, int]:
-        """Bytes on disk in each pool, by the catalog."""
+        """Bytes on disk in each pool, by the catalog; looks at all inodes."""
         rows = self.db.execute(
             "SELECT pool, sum(blocks) * 512 FROM inodes WHERE pool IS NOT NULL GROUP BY pool"
         )
@@ -218,14 +235,18 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
         ("i.atime_ns < ?", query.accessed_before_ns),
         ("i.size >= ?", query.min_size),
         ("i.size <= ?", query.max_size),
-        ("i.uid = ?", query.uid),
-        ("i.gid = ?", query.gid),
         ("i.pool = ?", query.pool),
         ("i.pinned = ?", query.pinned),
     ):
         if value is not None:
             where.append(clause)
             values.append(value)
+    for column, numbers in (("uid", query.uids), ("gid", query.gids)):
+        if numbers:
+            where.append(f"i.{column} IN ({', '.join('?' * len(numbers))})")
+            values += numbers
+    if query.unqueued:
+        where.append("NOT EXISTS (SELECT 1 FROM migrations m WHERE m.ino = i.ino)")
     if query.volume is not None:
         where.append(
             "i.ino IN (SELECT ino FROM copies WHERE volume = ? AND state ="

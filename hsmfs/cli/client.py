@@ -1,25 +1,28 @@
-"""The API's client: httpx over the daemon's Unix socket, errors as the exceptions they were.
+"""The API's client: HTTP over the daemon's Unix socket, errors as the exceptions they were.
 
 An answer that is not 2xx becomes an HsmError with the daemon's own cause, next step and exit code.
+Only the standard library: a command of hsmctl is to be there before one notices.
 """
 
 from __future__ import annotations
 
 import getpass
+import http.client
 import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-
-import httpx
+from urllib.parse import urlencode
 
 from ..errors import DaemonUnreachable, HsmError
 
 TIMEOUT_S = 60.0
 """For one answer; streams may be silent for as long as they like."""
+CONNECT_S = 5.0
+BLOCK = 1 << 16
 
 
 class ApiError(HsmError):
@@ -32,89 +35,120 @@ class ApiError(HsmError):
 
 
 class Client:
-    """Requests to one daemon. Raises DaemonUnreachable at once if none listens."""
+    """Requests to one daemon, a connection each. Raises DaemonUnreachable if none listens."""
 
     def __init__(self, path: Path, timeout: float = TIMEOUT_S) -> None:
         self._path = path
-        _reach(path)
-        transport = httpx.HTTPTransport(uds=str(path))
-        self._http = httpx.Client(
-            transport=transport,
-            base_url="http://hsmfs/v1",
-            timeout=httpx.Timeout(timeout, connect=5),
-            headers={"X-Hsmfs-Who": f"hsmctl {_user()}"},
-        )
+        self._timeout = timeout
+        self._who = f"hsmctl {_user()}"
+        _Connection(path, timeout).connect_and_close()
 
     def get(self, path: str, **query: Any) -> Any:
         """The decoded answer. Raises HsmError."""
-        with self._faults():
-            return self._decoded(self._http.get(path, params=_present(query)))
+        with self._answer("GET", path, None, query, self._timeout) as answer:
+            return json.loads(answer.read())
 
     def post(self, path: str, body: object = None, timeout: float | None = TIMEOUT_S) -> Any:
         """Give an order with a JSON body; None as timeout waits as long as it takes."""
-        with self._faults():
-            return self._decoded(self._http.post(path, json=body, timeout=timeout))
+        with self._answer("POST", path, body, {}, timeout) as answer:
+            return json.loads(answer.read())
 
     def lines(self, method: str, path: str, body: object = None, **query: Any) -> Iterator[Any]:
         """The objects of a stream of JSON lines, as they come."""
-        with (
-            self._faults(),
-            self._http.stream(
-                method, path, json=body, params=_present(query),
-                timeout=httpx.Timeout(None, connect=5),
-            ) as answer,
-        ):  # fmt: skip
-            if not answer.is_success:
-                answer.read()
-                self._decoded(answer)
-            for line in answer.iter_lines():
-                if line:
-                    item = json.loads(line)
-                    if isinstance(item, dict) and "exit_code" in item and "cause" in item:
-                        raise ApiError(item)
-                    yield item
+        with self._answer(method, path, body, query, None) as answer:
+            for line in filter(None, _split(answer)):
+                item = json.loads(line)
+                if isinstance(item, dict) and "exit_code" in item and "cause" in item:
+                    raise ApiError(item)
+                yield item
 
-    def _decoded(self, answer: httpx.Response) -> Any:
-        if answer.is_success:
-            return answer.json()
-        try:
-            body = answer.json()
-        except ValueError:
-            body = {"cause": f"HTTP {answer.status_code}: {answer.text[:200]}"}
-        raise ApiError(body)
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, body: object, query: dict[str, Any], timeout: float | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a request if it is one of success. Raises ApiError."""
+        headers = {"Host": "hsmfs", "X-Hsmfs-Who": self._who, "Content-Type": "application/json"}
+        content = b"" if body is None else json.dumps(body).encode()
+        text = urlencode(_present(query), doseq=True)
+        with self._faults(), closing(_Connection(self._path, timeout)) as connection:
+            connection.request(
+                method, f"/v1{path}?{text}" if text else f"/v1{path}", content, headers
+            )
+            answer = connection.getresponse()
+            if answer.status // 100 != 2:
+                raise ApiError(_error(answer))
+            yield answer
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except httpx.ConnectError as fault:
-            raise DaemonUnreachable(f"no hsmfsd answers on {self._path}: {fault}") from fault
-        except httpx.TimeoutException as fault:
+        except TimeoutError as fault:
             raise DaemonUnreachable(
                 f"hsmfsd did not answer in time on {self._path}",
                 next_step="see its log; 'kill -USR1' writes what it does to it",
             ) from fault
-        except httpx.TransportError as fault:
+        except (http.client.HTTPException, ConnectionError) as fault:
             raise DaemonUnreachable(f"hsmfsd went away: {fault}") from fault
 
 
-def _reach(path: Path) -> None:
-    """Try the socket: a failure here has a plain cause, and httpx leaks a socket on one."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(5)
+class _Connection(http.client.HTTPConnection):
+    """A connection to the socket at a path; timeout counts once it is there."""
+
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__("hsmfs")
+        self._path, self._patience = path, timeout
+
+    def connect(self) -> None:
+        """Raises DaemonUnreachable with a plain cause."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            probe.connect(str(path))
+            self.sock.settimeout(CONNECT_S)
+            self.sock.connect(str(self._path))
+            self.sock.settimeout(self._patience)
         except OSError as fault:
+            self.close()
             step = "ask for membership in [daemon] socket_group" if isinstance(
                 fault, PermissionError
             ) else None
             raise DaemonUnreachable(
-                f"no hsmfsd answers on {path}: {fault.strerror or fault}", next_step=step
+                f"no hsmfsd answers on {self._path}: {fault.strerror or fault}", next_step=step
             ) from fault
+
+    def connect_and_close(self) -> None:
+        """Only see whether somebody listens."""
+        self.connect()
+        self.close()
+
+
+def _split(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Lines as they come; http.client's own readline looks at each byte several times."""
+    rest = b""
+    while block := answer.read1(BLOCK):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from lines
+    if rest:
+        raise http.client.IncompleteRead(rest)
+
+
+def _error(answer: http.client.HTTPResponse) -> dict[str, Any]:
+    content = answer.read()
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    if isinstance(body, dict):
+        return body
+    return {"cause": f"HTTP {answer.status}: {content[:200].decode(errors='replace')}"}
 
 
 def _present(query: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in query.items() if value is not None}
+    """What is asked for; truth as JSON writes it."""
+    return {
+        name: json.dumps(value) if isinstance(value, bool) else value
+        for name, value in query.items()
+        if value is not None
+    }
 
 
 def _user() -> str:

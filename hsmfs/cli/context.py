@@ -1,6 +1,6 @@
 """What every command of hsmctl shares: the configuration, the daemon's API, and the output.
 
-Heavy imports (pydantic, httpx) happen inside the properties, when a command first needs them.
+Heavy imports (pydantic) happen inside the properties, when a command first needs them.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ A power cut loses at most the last `fs.sync_interval` of what nobody fsynced.
 
 from __future__ import annotations
 
+import math
+
 import trio
 
 from .. import clock, crash, limits, logs
@@ -35,7 +37,8 @@ class Housekeeper:
         self._catalog, self._pools, self._files, self._events = catalog, pools, files, events
         self._interval = config.fs.sync_interval
         self._checkpointed = catalog.commits
-        self._trash_at = self._usage_at = 0.0
+        self._trash_at = 0.0
+        self._usage_at = -math.inf
 
     async def begin(self) -> int:
         """At a start: purge inodes that lost their last name while open; how many there were.
@@ -54,15 +57,16 @@ class Housekeeper:
         """For ever, every fs.sync_interval."""
         task_status.started()
         while True:
+            now = trio.current_time()
+            if now >= self._usage_at:
+                await self._look_at_pools()
+                self._usage_at = now + USAGE_LOOK
             await trio.sleep(self._interval)
             await self.sync()
             await self._perhaps_checkpoint()
             now = trio.current_time()
             if now >= self._trash_at and await self._purge_due() < PURGES:
                 self._trash_at = now + TRASH_LOOK
-            if now >= self._usage_at:
-                await self._look_at_pools()
-                self._usage_at = now + USAGE_LOOK
 
     async def sync(self) -> None:
         """Closed files' sizes into the catalog, and the catalog durable."""

@@ -6,7 +6,7 @@ do, by rule, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import trio
 
 from .. import clock, logs
 from ..catalog.catalog import Catalog
+from ..catalog.reports import Place
 from ..config import Config
 from ..errors import HsmError, NotFound
 from ..pool.pools import DISK, FAST, Pools
@@ -24,7 +25,7 @@ from .migrate import Migrator
 from .policy import rules as policy_file
 from .policy.match import Matcher, Ruleset, Verdict
 from .policy.rules import Action
-from .policy.select import Selection, page, queries, selections
+from .policy.select import Selection, page, queries, selections, weigh
 from .policy.when import Situation, due
 from .release import Releaser
 
@@ -104,14 +105,24 @@ class Policies:
     async def dry_run(self, name: str | None = None) -> list[Outcome]:
         """What runs of all rules, or of one, would do now. Raises NotFound."""
 
-        async def nothing(matcher: Matcher, action: Action, some: list[Attr]) -> int:
-            return 0
+        outcomes = []
+        for matcher in self._named(name):
+            for action, chosen in self._selections(matcher):
+                files, size = await self._weigh(chosen)
+                discs = self._discs(matcher, action, size)
+                outcomes.append(Outcome(matcher.rule.name, action, files, size, discs))
+        return outcomes
 
-        return [
-            outcome
-            for matcher in self._named(name)
-            async for outcome in self._each(matcher, nothing)
-        ]
+    async def _weigh(self, chosen: Selection) -> tuple[int, int]:
+        """Files and bytes of a selection; nothing is fetched if the catalog can count it."""
+        if chosen.by_query:
+            now = clock.now_ns()
+            return await self._catalog.read(lambda reports: weigh(reports, chosen, now))
+        files = size = 0
+        async for some in self._pages(chosen):
+            files += len(some)
+            size += sum(attr.size for attr in some)
+        return files, size
 
     async def run_now(self, name: str | None = None) -> list[Outcome]:
         """Run all rules, or one, whatever their triggers say. Raises NotFound."""
@@ -160,7 +171,7 @@ class Policies:
 
     async def _run(self, matcher: Matcher) -> list[Outcome]:
         await self._note_run(matcher.rule.name)
-        outcomes = [outcome async for outcome in self._each(matcher, self._act)]
+        outcomes = [outcome async for outcome in self._each(matcher)]
         for outcome in outcomes:
             if outcome.files:
                 log.info(
@@ -173,36 +184,37 @@ class Policies:
                 )  # fmt: skip
         return outcomes
 
-    async def _each(
-        self, matcher: Matcher, act: Callable[[Matcher, Action, list[Attr]], Awaitable[int]]
-    ) -> AsyncIterator[Outcome]:
-        """Find the files of each of a rule's actions, act on them by the page, and count."""
+    def _selections(self, matcher: Matcher) -> Iterator[tuple[Action, Selection]]:
         fast = tuple(pool.id for pool in self._pools.tier(FAST)) if self._pools.tier(DISK) else ()
-        earlier = self.rules.before(matcher)
-        for action, chosen in selections(matcher.rule, matcher, earlier, fast):
+        return selections(matcher.rule, matcher, self.rules.before(matcher), fast)
+
+    async def _each(self, matcher: Matcher) -> AsyncIterator[Outcome]:
+        """Find the files of each of a rule's actions, act on them by the page, and count."""
+        for action, chosen in self._selections(matcher):
             files = size = refused = 0
             async for some in self._pages(chosen):
-                refused += await act(matcher, action, some)
+                refused += await self._act(matcher, action, some)
                 files += len(some)
                 size += sum(attr.size for attr in some)
-            discs = self._discs(matcher, size) if action == "archive" else 0
+            discs = self._discs(matcher, action, size)
             yield Outcome(matcher.rule.name, action, files, size, discs, refused)
 
     async def _pages(self, chosen: Selection) -> AsyncIterator[list[Attr]]:
         now = clock.now_ns()
         for query in queries(chosen, now):
-            after: int | None = 0
-            while after is not None:
-                start = after
-                some, after = await self._catalog.read(
-                    lambda reports, query=query, start=start: page(  # type: ignore[misc]
-                        reports, chosen, query, now, start
+            place: Place | None = Place()
+            while place is not None:
+                some, place = await self._catalog.read(
+                    lambda reports, query=query, place=place: page(  # type: ignore[misc]
+                        reports, chosen, query, now, place
                     )
                 )
                 if some:
                     yield some
 
-    def _discs(self, matcher: Matcher, size: int) -> int:
+    def _discs(self, matcher: Matcher, action: Action, size: int) -> int:
+        if action != "archive":
+            return 0
         copies = matcher.rule.copies or self._config.engine.copies
         return copies * -(-size // self._config.library.disc)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..catalog.reports import Place, Query, Reports
+from ..types import Attr
 from .overview import state_of
-from .views import entry, plain
+from .views import b64, entry, plain
 
 if TYPE_CHECKING:
     from .service import Engine
@@ -24,16 +25,17 @@ PAGE = 2000
 
 
 async def find(
-    engine: Engine, query: Query, name: str | None, limit: int | None
+    engine: Engine, query: Query, name: str | None, limit: int | None, *, paths: bool = False
 ) -> AsyncIterator[bytes]:
-    """Blocks of JSON lines, each an Entry; at most limit lines."""
+    """Blocks of JSON lines, each an Entry (or its `path_b64` alone); at most limit lines."""
+    line = _path_line if paths else _entry_line
     pattern = re.compile(fnmatch.translate(name).encode()) if name else None
     await engine.write_sizes_down()
     place: Place | None = Place()
     left = limit
     while place is not None and (left is None or left > 0):
         block, found, place = await engine.catalog.read(
-            partial(_page, query=query, pattern=pattern, place=place, left=left)
+            partial(_page, query=query, pattern=pattern, place=place, left=left, line=line)
         )
         if block:
             yield block
@@ -46,6 +48,7 @@ def _page(
     pattern: re.Pattern[bytes] | None,
     place: Place,
     left: int | None,
+    line: Callable[[bytes, Attr], str],
 ) -> tuple[bytes, int, Place | None]:
     """Lines of one page, how many, and the place to go on from; None at the end."""
     cache = reports.path_cache()
@@ -55,8 +58,15 @@ def _page(
         path = cache.path(attr.ino)
         if path is None or (pattern and not pattern.match(path.rpartition(b"/")[2])):
             continue
-        out.append(json.dumps(plain(entry(b"/" + path, attr, state_of(attr)))))
+        out.append(line(b"/" + path, attr))
         if left is not None and len(out) >= left:
             break
-    block = "".join(f"{text}\n" for text in out).encode()
-    return block, len(out), following
+    return "".join(out).encode(), len(out), following
+
+
+def _entry_line(path: bytes, attr: Attr) -> str:
+    return json.dumps(plain(entry(path, attr, state_of(attr)))) + "\n"
+
+
+def _path_line(path: bytes, attr: Attr) -> str:
+    return f'{{"path_b64": "{b64(path)}", "ino": {attr.ino}}}\n'

@@ -79,15 +79,15 @@ async def open_pools(configs: tuple[PoolConfig, ...], catalog: Catalog) -> Pools
         for pool in opened:
             pool.id = catalog.volumes.register_pool(pool.name, pool.tier, pool.uuid)
     crash.point("pools.register.committed")
-    used = await catalog.read(lambda reports: reports.pool_blocks())
-    names: dict[int, str] = {number: name for name, (number, _) in catalog.volumes.pools().items()}
-    for number in used.keys() - {pool.id for pool in opened}:
-        raise PoolUnavailable(
-            f"pool {names.get(number, number)} holds files, but is not in the configuration",
-            next_step="add its [[pool]] again",
-        )
-    for pool in opened:
-        pool.used = used.get(pool.id, 0)
+    given = {pool.name for pool in opened}
+    for name, (number, _) in known.items():
+        if name not in given and await catalog.read(
+            lambda reports, number=number: reports.holds_files(number)  # type: ignore[misc]
+        ):
+            raise PoolUnavailable(
+                f"pool {name} holds files, but is not in the configuration",
+                next_step="add its [[pool]] again",
+            )
     return Pools(opened)
 
 

@@ -39,7 +39,7 @@ async def build(state: Path, count: int) -> None:
     files = 0
     while files < count:
         async with catalog.write():
-            for _ in range(FOLDERS_AT_ONCE):
+            for _ in range(min(FOLDERS_AT_ONCE, -(-(count - files) // FOLDER_FILES))):
                 name = b"%06d" % (files // FOLDER_FILES)
                 folder = catalog.names.create(ROOT, name, folder_mode, 0, 0, now)
                 for i in range(min(FOLDER_FILES, count - files)):
@@ -70,6 +70,7 @@ POLICIES = """
 name = "cold"
 action = "archive"
 modified = "730 d"
+watermark = true
 """
 
 

@@ -53,8 +53,9 @@ async def find(
     pinned: bool | None = None,
     name: Annotated[str | None, Query(description="pattern of the last component")] = None,
     limit: Annotated[int | None, Query(ge=1)] = None,
+    paths: Annotated[bool, Query(description="only path_b64 and ino of each")] = False,
 ) -> StreamingResponse:
-    """Files that match, as JSON lines of Entry, in the order of inode numbers."""
+    """Files that match, as JSON lines of Entry, by state and time of change."""
     query = Search(
         states=tuple(_state(word) for word in state or ()),
         modified_before_ns=modified_before_ns,
@@ -62,12 +63,12 @@ async def find(
         accessed_before_ns=accessed_before_ns,
         min_size=min_size,
         max_size=max_size,
-        uid=uid,
-        gid=gid,
+        uids=() if uid is None else (uid,),
+        gids=() if gid is None else (gid,),
         volume=None if volume is None else overview.volume_named(engine, volume).id,
         pinned=pinned,
     )
-    return lines(search.find(engine, query, name, limit))
+    return lines(search.find(engine, query, name, limit, paths=paths))
 
 
 def _state(word: str) -> FileState:

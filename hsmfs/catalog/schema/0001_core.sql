@@ -32,7 +32,9 @@ CREATE TABLE inodes (
                                                -- not move when names in it do: the named inode's does
 ) STRICT;
 CREATE INDEX inodes_by_change ON inodes (change_seq);
-CREATE INDEX inodes_by_state ON inodes (dirty, state, mtime_ns) WHERE state IS NOT NULL;
+-- With size and nlink, so that how many files and bytes a policy selects is read off the index.
+CREATE INDEX inodes_by_state ON inodes (dirty, state, mtime_ns, size, nlink)
+    WHERE state IS NOT NULL;
 CREATE INDEX inodes_unlinked ON inodes (ino) WHERE nlink = 0;
 
 -- Names. The id is the readdir cookie: it grows, so a listing in its order is linear and stable.

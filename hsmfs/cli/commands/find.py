@@ -74,7 +74,7 @@ def command(ctl: Ctl, null: bool, **chosen: Any) -> None:
     elif null:
         _raw(ctl, query)
     else:
-        for item in ctl.client.lines("GET", "/find", **query):
+        for item in ctl.client.lines("GET", "/find", paths=True, **query):
             sys.stdout.write(ctl.shown(item) + "\n")
 
 
@@ -84,7 +84,7 @@ def _raw(ctl: Ctl, query: dict[str, Any]) -> None:
 
     out = sys.stdout.buffer
     mount = os.fsencode(ctl.config.daemon.mountpoint)
-    for item in ctl.client.lines("GET", "/find", **query):
+    for item in ctl.client.lines("GET", "/find", paths=True, **query):
         out.write(mount + base64.b64decode(item["path_b64"]) + b"\0")
     out.flush()
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from ...catalog.reports import Query, Reports
+from ...catalog.reports import Place, Query, Reports
 from ...states import FileState
-from ...types import Attr, InodeNo, PoolId
+from ...types import Attr, PoolId
 from .match import Matcher
 from .rules import Action, Rule
 
-PAGE = 50_000
+PAGE = 10_000
 """Inodes looked at in one read."""
 _STATES: dict[Action, tuple[FileState, ...]] = {
     "archive": (FileState.RESIDENT,),
@@ -40,6 +40,16 @@ class Selection:
     idle_s: float | None = None
     pools: tuple[PoolId, ...] = ()
 
+    @property
+    def by_query(self) -> bool:
+        """True if the catalog's query says all: no names, no earlier rules to ask."""
+        return not self.earlier and not self.matcher.needs_path
+
+    @property
+    def needs_path(self) -> bool:
+        """True if a file's name decides, by this rule or an earlier one."""
+        return any(matcher.needs_path for matcher in (self.matcher, *self.earlier))
+
 
 def selection(
     matcher: Matcher, earlier: Collection[Matcher], pools: tuple[PoolId, ...] = ()
@@ -62,6 +72,7 @@ def queries(s: Selection, now_ns: int) -> list[Query]:
     accessed = max((x for x in (rule.accessed, s.idle_s) if x is not None), default=None)
     modified = max((x for x in (rule.modified, accessed) if x is not None), default=None)
     pools: tuple[PoolId | None, ...] = s.pools or (None,)
+    archives = rule.action == "archive" and s.idle_s is None
     return [
         Query(
             states=s.states,
@@ -69,30 +80,36 @@ def queries(s: Selection, now_ns: int) -> list[Query]:
             accessed_before_ns=_before(now_ns, accessed),
             min_size=rule.min_size,
             max_size=rule.max_size,
-            uid=next(iter(matcher.uids)) if len(matcher.uids) == 1 else None,
-            gid=next(iter(matcher.gids)) if len(matcher.gids) == 1 else None,
+            uids=tuple(sorted(matcher.uids)),
+            gids=tuple(sorted(matcher.gids)),
             pool=pool,
-            pinned=False if rule.action != "archive" or s.idle_s is not None else None,
+            pinned=None if archives else False,
+            unqueued=archives,
         )
         for pool in pools
     ]
 
 
 def page(
-    reports: Reports, s: Selection, query: Query, now_ns: int, after: int
-) -> tuple[list[Attr], int | None]:
-    """Matching files among the next PAGE inodes, and where to go on; None at the end."""
+    reports: Reports, s: Selection, query: Query, now_ns: int, place: Place
+) -> tuple[list[Attr], Place | None]:
+    """Matching files among the next PAGE after a place, and where to go on; None at the end."""
+    attrs, following = reports.page(query, place, PAGE)
+    if s.by_query:
+        return attrs, following
+    paths = reports.path_cache() if s.needs_path else None
     found: list[Attr] = []
-    paths = reports.path_cache()
-    last, seen = after, 0
-    for attr in reports.files(query, after=after or -1, limit=PAGE):
-        last, seen = attr.ino, seen + 1
-        if _queued(reports, s, attr.ino):
-            continue
-        path = b"/" + (paths.path(attr.ino) or b"")
+    for attr in attrs:
+        path = b"/" + ((paths.path(attr.ino) if paths else None) or b"")
         if _fits(s, attr, path, now_ns):
             found.append(attr)
-    return found, last if seen == PAGE else None
+    return found, following
+
+
+def weigh(reports: Reports, s: Selection, now_ns: int) -> tuple[int, int]:
+    """How many files, and bytes, a selection is that the catalog's query says all of."""
+    found = [reports.weigh(query) for query in queries(s, now_ns)]
+    return sum(files for files, _ in found), sum(size for _, size in found)
 
 
 def _fits(s: Selection, attr: Attr, path: bytes, now_ns: int) -> bool:
@@ -102,11 +119,6 @@ def _fits(s: Selection, attr: Attr, path: bytes, now_ns: int) -> bool:
         return s.matcher.matches(attr, path, now_ns)
     # The file was archived by this rule; its state and age were for that.
     return s.matcher.matches_always(attr, path)
-
-
-def _queued(reports: Reports, s: Selection, ino: InodeNo) -> bool:
-    is_archive = s.matcher.rule.action == "archive" and s.idle_s is None
-    return is_archive and reports.queues.migration(ino) is not None
 
 
 def _before(now_ns: int, age_s: float | None) -> int | None:
