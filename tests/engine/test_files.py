@@ -12,7 +12,7 @@ import trio.testing
 
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.engine.files import Files
-from hsmfs.errors import Conflict, PoolFull, PosixError, RecallFailed
+from hsmfs.errors import Conflict, PoolFull, RecallFailed
 from hsmfs.pool.pools import Pools
 from hsmfs.pool.store import Pool
 from hsmfs.states import FileState
