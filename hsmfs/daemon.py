@@ -33,7 +33,7 @@ from .watchdog import LoopWatch, log_stall
 log = logs.get(__name__)
 STOP_EXTENSION_S = 60.0
 """Time asked of the service manager again and again while a burn is being finished."""
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0002
 
 
 def main(argv: Sequence[str] | None = None) -> int:

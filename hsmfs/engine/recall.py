@@ -161,7 +161,7 @@ class Recaller:
             await arrived.wait()
 
     def _too_late(self, waiter: Waiter) -> RecallTimeout:
-        """Names the disc and its trouble; `why` tells it until the file is asked for again."""
+        """Names the disc and what it waits for; `why` tells it until the file is wanted again."""
         told = self._why.waiter(waiter, self._jobs.get(waiter.ino))
         trouble = self._mounts.robot_care.trouble
         error = RecallTimeout(
