@@ -70,6 +70,13 @@ class RecallOrder(PathsOrder):
     wait: bool = False
 
 
+class ReleaseOrder(PathsOrder):
+    """Give up bytes on disk."""
+
+    even_open: bool = False
+    """Files that somebody has open, too: who reads on waits for the disc."""
+
+
 class PinOrder(PathsOrder):
     """Keep files on disk, or no longer."""
 

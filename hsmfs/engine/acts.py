@@ -77,13 +77,15 @@ def outcome(engine: Engine, tally: Tally) -> Outcome:
     return Outcome(tally.files, tally.bytes, tally.failed, failures(engine, tally.faults))
 
 
-async def release(engine: Engine, roots: Sequence[Attr], who: str) -> Outcome:
-    """Give up the bytes on disk of what is on enough discs."""
+async def release(
+    engine: Engine, roots: Sequence[Attr], who: str, *, even_open: bool = False
+) -> Outcome:
+    """Give up the bytes on disk of what is on enough discs; open files only with even_open."""
 
     async def act(attr: Attr) -> int:
         if attr.state == FileState.MIGRATED:
             return 0
-        return await engine.releaser.release(attr.ino, who)
+        return await engine.releaser.release(attr.ino, who, even_open=even_open)
 
     return await each(engine, roots, act)
 

@@ -68,15 +68,16 @@ class Releaser:
         self._useless_until = 0.0
         self._recalled: dict[InodeNo, int] = {}
 
-    async def release(self, ino: InodeNo, who: str) -> int:
+    async def release(self, ino: InodeNo, who: str, *, even_open: bool = False) -> int:
         """Release one file; the bytes freed. Raises Conflict with the reason, or NotFound's ENOENT.
 
-        Somebody asks, so the minimum residence does not count; the rest does.
+        Somebody asks, so the minimum residence does not count; the rest does. An open file is
+        refused unless even_open.
         """
         attr = self._attr(ino)
         path = self._path(ino)
         self._refuse(attr, path)
-        return await self._release(attr, path, who)
+        return await self._release(attr, path, who, even_open=even_open)
 
     async def make_room(self, need: int) -> bool:
         """Free at least need bytes of the pools if that can be; False if nothing was to be had.
@@ -244,7 +245,9 @@ class Releaser:
                 next_step="archive it first",
             )
 
-    async def _release(self, attr: Attr, path: bytes, who: str) -> int:
+    async def _release(
+        self, attr: Attr, path: bytes, who: str, *, even_open: bool = False
+    ) -> int:
         try:
             live = self._files.hold(attr.ino)
         except PosixError as fault:
@@ -252,7 +255,7 @@ class Releaser:
         try:
             crash.point("release.before")
             head = self.rules.wishes(attr, path).head
-            freed = await self._files.release(live, head)
+            freed = await self._files.release(live, head, even_open=even_open)
             crash.point("release.after")
         finally:
             self._files.drop(live)

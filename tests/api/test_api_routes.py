@@ -116,6 +116,24 @@ async def test_symbolic_links_in_the_middle_are_followed(world):
     assert (await world.get("/info", path="/loop/f")).status_code == 404
 
 
+async def test_an_open_file_is_released_only_if_that_is_said(world):
+    data = b"open" * 50_000
+    ino = await world.file(b"one", data)
+    order = {"paths": [{"path": "/one"}]}
+    await world.post("/archive", {**order, "now": True, "wait": True})
+    live = world.engine.files.open(ino, write=True)
+    refused = (await world.post("/release", order)).json()
+    assert [f["error"] for f in refused["failures"]] == [f"inode {ino} is open"]
+    freed = (await world.post("/release", {**order, "even_open": True})).json()
+    assert freed["bytes"] > 100_000
+    assert live.absent
+    await world.engine.files.write(live, 150_000, b"new")
+    assert await world.engine.files.read(live, 0, len(data), None) == (
+        data[:150_000] + b"new" + data[150_003:]
+    )
+    world.engine.files.close(live, write=True)
+
+
 async def test_pin_lasts_and_forbids_release(world):
     await world.file(b"one", b"x" * 100_000)
     order = {"paths": [{"path": "/one"}]}

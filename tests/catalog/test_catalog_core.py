@@ -12,7 +12,10 @@ import pytest
 
 from hsmfs.catalog import migrate
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.catalog.queues import Migration
+from hsmfs.catalog.reports import Place, Query, Reports
 from hsmfs.errors import CatalogDamaged, CatalogInUse, NotFound, PosixError, SchemaTooNew
+from hsmfs.states import FileState
 from hsmfs.types import ROOT
 
 FILE, DIR = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
@@ -246,3 +249,27 @@ def test_every_column_is_explained():
             for line in body.splitlines():
                 if not line.strip().startswith(("PRIMARY", "--")):
                     assert not line.strip() or "--" in line, line
+
+
+async def test_files_are_weighed_by_the_index_alone_and_as_they_are_paged(catalog):
+    async with catalog.write():
+        for number in range(30):
+            attr = catalog.names.create(ROOT, b"%d" % number, FILE, number % 3, 2, number)
+            catalog.inodes.put(attr._replace(size=number, dirty=number % 2 == 0))
+    async with catalog.write():
+        catalog.queues.put_migration(Migration(attr.ino, attr.version, 1, "p", "g", 1, False))
+    plain = Query(states=(FileState.RESIDENT,), modified_before_ns=20, min_size=3)
+    for query in (plain, Query(uids=(1, 2), unqueued=True), Query(gids=(3,))):
+        reports = Reports(catalog.db)
+        paged, place = [], Place()
+        while place is not None:
+            found, place = reports.page(query, place, 7)
+            paged += found
+        assert reports.weigh(query) == (len(paged), sum(found.size for found in paged))
+    seen = []
+    catalog.db.exec_trace = lambda cursor, sql, values: seen.append((sql, values)) or True
+    reports.weigh(plain)
+    catalog.db.exec_trace = None
+    ((sql, values),) = seen
+    plan = catalog.db.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+    assert [row[3] for row in plan if "COVERING INDEX inodes_by_state" not in row[3]] == []

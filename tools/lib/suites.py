@@ -14,8 +14,9 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,27 @@ STRESS_OPERATIONS = {
 Direct I/O and fallocate are left out, because what they do depends on the filesystem's geometry
 and would make the comparison with another filesystem meaningless.
 """
+
+
+_running: set[int] = set()
+"""Process groups of the programs that run now."""
+
+
+@contextmanager
+def held_still() -> Iterator[None]:
+    """Stop all programs of the suite, with their children, for the length of the block."""
+    groups = tuple(_running)
+    _signal(groups, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _signal(groups, signal.SIGCONT)
+
+
+def _signal(groups: tuple[int, ...], number: int) -> None:
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, number)
 
 
 class SuiteError(Exception):
@@ -217,11 +239,13 @@ def _run(command: list[str], cwd: Path, limit_s: float) -> tuple[str, int | None
             start_new_session=True, umask=0o022,
         )  # fmt: skip
         status: int | None
+        _running.add(process.pid)
         try:
             status = process.wait(limit_s)
         except subprocess.TimeoutExpired:
             status = None
         finally:
+            _running.discard(process.pid)
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

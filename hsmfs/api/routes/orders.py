@@ -14,7 +14,7 @@ from ...engine.service import Engine
 from ...engine.views import Outcome, Progress, Queue
 from ...types import Attr
 from ..deps import EngineDep, Who
-from ..models import ArchiveOrder, PathsOrder, PinOrder, RecallOrder
+from ..models import ArchiveOrder, PathsOrder, PinOrder, RecallOrder, ReleaseOrder
 from ..stream import line, lines
 
 router = APIRouter(tags=["orders"])
@@ -60,9 +60,9 @@ async def recall(engine: EngineDep, order: RecallOrder, who: Who = "api") -> Str
 
 
 @router.post("/release")
-async def release(engine: EngineDep, order: PathsOrder, who: Who = "api") -> Outcome:
+async def release(engine: EngineDep, order: ReleaseOrder, who: Who = "api") -> Outcome:
     """Give up the bytes on disk of files with enough proven copies."""
-    return await acts.release(engine, roots(engine, order), who)
+    return await acts.release(engine, roots(engine, order), who, even_open=order.even_open)
 
 
 @router.post("/pin")
