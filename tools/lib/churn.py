@@ -24,7 +24,8 @@ from typing import Any, Self
 
 VERBS = ("archive", "release", "recall")
 OPTIONS = {"archive": ("--now",), "release": ("--open",), "recall": ("--wait",)}
-MOMENT_S = 0.5
+MOMENT_S, FREE_S = 0.5, 1.5
+"""At most so long are the users held still for a moment, and left alone after a round."""
 FILES = 100
 """At most so many files in one order."""
 
@@ -97,7 +98,7 @@ class Churn:
     def _round(self, files: list[str]) -> None:
         chosen, others = self._some(files), self._some(files)
         wait, early, recall = (self._random.random() < 0.5 for _ in range(3))
-        moment = self._random.random() * MOMENT_S
+        moment, free = self._random.random() * MOMENT_S, self._random.random() * FREE_S
         with self._still():
             if wait:
                 self._step("archive", chosen, "--wait")
@@ -111,6 +112,7 @@ class Churn:
         if not early:
             self._step("release", chosen)
         self.rounds += 1
+        self._stop.wait(free)
 
     def _some(self, files: list[str]) -> list[str]:
         return self._random.sample(files, self._random.randint(1, min(FILES, len(files))))

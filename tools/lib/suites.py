@@ -141,7 +141,7 @@ def _shorten(name: re.Match[str]) -> str:
 
 
 def fsx(binary: Path, folder: Path, *, ops: int, seed: int, procs: int, limit_s: float,
-        report: Report) -> Outcome:  # fmt: skip
+        report: Report, maps: bool = True) -> Outcome:  # fmt: skip
     """Run fsx on `procs` files at once; it compares all it reads with what it wrote."""
     _need_binary(binary)
     with tempfile.TemporaryDirectory(prefix="fsx-logs-") as logs, ThreadPoolExecutor(procs) as pool:
@@ -150,7 +150,8 @@ def fsx(binary: Path, folder: Path, *, ops: int, seed: int, procs: int, limit_s:
             name = f"fsx-{seed + number}"
             command = [
                 str(binary), "-q", "-N", str(ops), "-S", str(seed + number), "-c", "40",
-                "-l", str(10 * 2**20), "-o", str(2**18), "-P", logs, str(folder / name),
+                "-l", str(10 * 2**20), "-o", str(2**18), "-P", logs,
+                *([] if maps else ["-R", "-W"]), str(folder / name),
             ]  # fmt: skip
             output, status = _run(command, folder, limit_s)
             return number, output, status
@@ -166,13 +167,14 @@ def fsx(binary: Path, folder: Path, *, ops: int, seed: int, procs: int, limit_s:
 
 
 def fsstress(binary: Path, folder: Path, *, ops: int, seed: int, procs: int, limit_s: float,
-             report: Report) -> Outcome:  # fmt: skip
+             report: Report, maps: bool = True) -> Outcome:  # fmt: skip
     """Run fsstress in `folder`, then record the tree it left, content and all.
 
     One seed leaves the same tree on every correct filesystem, so a baseline's tree is the oracle.
     """
     _need_binary(binary)
-    weights = [f for name, n in STRESS_OPERATIONS.items() for f in ("-f", f"{name}={n}")]
+    chosen = {n: w for n, w in STRESS_OPERATIONS.items() if maps or n not in ("mread", "mwrite")}
+    weights = [f for name, n in chosen.items() for f in ("-f", f"{name}={n}")]
     command = [
         str(binary), "-z", *weights, "-d", str(folder), "-n", str(ops), "-p", str(procs),
         "-s", str(seed),
