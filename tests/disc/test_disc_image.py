@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import time
 from pathlib import Path
 from random import Random
 
@@ -357,17 +356,17 @@ def test_a_failing_xorriso_is_a_media_error(maker, tmp_path: Path) -> None:
     assert not (tmp_path / "disc.iso").exists()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_many_files_in_one_folder(maker, opened, count: int) -> None:
     files = [maker.file(b"many/\xff%d" % i, data=b"%d" % i) for i in range(count)]
-    started = time.monotonic()
     image, result = maker.build(*files)
     assert len(result.sectors) == count
-    assert time.monotonic() - started < 10 + count / 1000
     assert sum(f.problem is None for f in opened(image).verify()) == count + 2
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_file_over_4_gib_is_in_one_piece(maker, tmp_path: Path) -> None:
     source = tmp_path / "pool" / "huge"
     with source.open("wb") as out:
