@@ -15,6 +15,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,8 +27,10 @@ VERBS = ("archive", "release", "recall")
 OPTIONS = {"archive": ("--now",), "release": ("--open",), "recall": ("--wait",)}
 MOMENT_S, FREE_S = 0.5, 1.5
 """At most so long are the users held still for a moment, and left alone after a round."""
-FILES = 100
-"""At most so many files in one order."""
+WALK_SHARE = 5
+"""Walking the tree takes at most one part in about this many of the time."""
+FILES = 40
+"""At most so many files in one order: one that has vanished refuses it whole."""
 
 
 class Churn:
@@ -86,8 +89,13 @@ class Churn:
 
     def _loop(self) -> None:
         try:
+            files: list[str] = []
+            walk_at = 0.0
             while not self._stop.is_set():
-                files = self._files()
+                if time.monotonic() >= walk_at or not files:
+                    begun = time.monotonic()
+                    files = self._files()
+                    walk_at = time.monotonic() + WALK_SHARE * (time.monotonic() - begun)
                 if files:
                     self._round(files)
                 else:
@@ -107,6 +115,8 @@ class Churn:
                 self._stop.wait(moment)
             if early:
                 self._step("release", chosen)
+            if early and recall:
+                self._step("recall", chosen[:1])  # before a user of it does
         if recall:
             self._step("recall", others)
         if not early:
