@@ -84,8 +84,7 @@ def setup(
     root.handlers[:] = [h for h in root.handlers if not isinstance(h.formatter, Formatter)]
     root.addHandler(handler)
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "asyncio"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("asyncio").setLevel(max(logging.WARNING, root.level))
 
 
 def is_journal(stream: TextIO) -> bool:

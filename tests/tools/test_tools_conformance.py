@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ sys.path.insert(0, str(REPOSITORY / "tools/lib"))
 
 import suites  # noqa: E402
 from churn import Churn  # noqa: E402
+from churn import _outcome as churn_outcome  # noqa: E402
 from tempfs import TempFs  # noqa: E402
 
 from hsmfs import config  # noqa: E402
@@ -129,3 +132,35 @@ def test_a_temporary_hsmfs_has_a_valid_configuration(tmp_path: Path) -> None:
     assert loaded.library.drives == 3
     assert loaded.pool[0].capacity == 2**30
     assert stat.S_IMODE(fs.folder.stat().st_mode) == 0o755
+
+
+def test_a_suite_is_held_still_and_goes_on(tmp_path: Path) -> None:
+    ticks = tmp_path / "ticks"
+    suite = threading.Thread(
+        target=suites._run,
+        args=(["/bin/sh", "-c", f"while :; do echo >> {ticks}; sleep 0.01; done"], tmp_path, 3),
+    )
+    suite.start()
+    while not ticks.exists():
+        time.sleep(0.01)
+    with suites.held_still():
+        (group,) = suites._running
+        state = Path(f"/proc/{group}/stat")
+        while state.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+        seen = ticks.stat().st_size
+        time.sleep(0.1)
+        assert ticks.stat().st_size - seen <= 1, "only a child that was about to write"
+    while ticks.stat().st_size <= seen + 1:
+        time.sleep(0.01)
+    os.killpg(group, signal.SIGKILL)
+    suite.join()
+    assert not suites._running
+
+
+def test_an_outcome_is_told_from_an_error() -> None:
+    end = '{"files": 2, "bytes": 5, "failed": 0}'
+    assert churn_outcome(f'{{"kind": "step"}}\n{end}\n'.encode()) == json.loads(end)
+    assert churn_outcome(json.dumps(json.loads(end), indent=2).encode()) == json.loads(end)
+    assert churn_outcome(b'{"error": "NotFound"}') is None
+    assert churn_outcome(b"") is None
