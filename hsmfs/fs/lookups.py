@@ -17,6 +17,7 @@ from ..limits import BATCH_ROWS
 from ..types import InodeNo
 
 log = logs.get(__name__)
+_GATHER_SECONDS = 0.25
 
 
 class Lookups:
@@ -78,6 +79,8 @@ class Lookups:
         """Delete what is due; for ever."""
         while True:
             await self._wake.wait()
+            # Many together cost less, and not while their owner is still deleting.
+            await trio.sleep(_GATHER_SECONDS)
             self._wake = trio.Event()
             while self._due:
                 batch = [self._due.pop() for _ in range(min(len(self._due), BATCH_ROWS // 4))]
