@@ -103,6 +103,15 @@ class Core(pyfuse3.Operations):
         self.lookups.add(attr.ino)
         return self.entry(attr)
 
+    def xattr(self, ino: int, name: bytes) -> bytes | None:
+        """An extended attribute; that an inode has none at all is remembered."""
+        if ino in self.lookups.bare:
+            return None
+        value = self.catalog.xattrs.get(ino, name)
+        if value is None and ino in self.lookups and not self.catalog.xattrs.names(ino):
+            self.lookups.bare.add(ino)
+        return value
+
     def drop_name(self, attr: Attr, parent: int, name: bytes, now_ns: int) -> None:
         """Inside the transaction that took a name away: into the trash if it was the last."""
         self.files.touch_links(attr)
@@ -131,6 +140,7 @@ class Core(pyfuse3.Operations):
 
 ACCESS = b"system.posix_acl_access"
 DEFAULT = b"system.posix_acl_default"
+CAPABILITY = b"security.capability"
 
 
 def now() -> int:

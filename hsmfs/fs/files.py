@@ -16,9 +16,11 @@ from pyfuse3 import FileInfo, FUSEError, RequestContext, get_sup_groups
 from ..engine.live import Live
 from ..engine.ranges import overlap
 from ..types import InodeNo, Range
-from .core import Core, now
+from .core import CAPABILITY, Core, now
 from .guard import guarded
-from .handles import Handle, writes
+from .handles import Handle, write_only, writes
+
+_SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 class OpenFiles(Core):
@@ -34,21 +36,32 @@ class OpenFiles(Core):
         except BaseException:
             self.files.close(live, write=write)
             raise
-        direct = bool(live.absent) and self.config.fs.migrated_open == "direct"
+        stub = bool(live.absent) and self.config.fs.migrated_open == "direct"
+        direct = stub or write_only(flags)
         number = self.handles.add(Handle(live, flags, ctx, direct=direct))
         return FileInfo(fh=number, direct_io=direct, keep_cache=True)
 
     async def _cut(self, live: Live, ctx: RequestContext) -> None:
         """O_TRUNC: the kernel sends no setattr for it, neither for the size nor the mode."""
         await self.files.truncate(live, 0)
-        mode = live.attr.mode
-        if ctx.uid == 0 or not mode & (stat.S_ISUID | stat.S_ISGID):
+        await self._drop_privileges(live, ctx)
+
+    async def _drop_privileges(self, live: Live, ctx: RequestContext) -> None:
+        """Changed bytes lose set-user-id, set-group-id and capabilities (Linux fs/inode.c,
+        file_remove_privs): the kernel leaves it to us where it has no page cache.
+        """
+        ino, mode = live.ino, live.attr.mode
+        if mode & _SET_ID and ctx.uid != 0:
+            mode &= ~stat.S_ISUID
+            if mode & stat.S_IXGRP or not in_group(ctx, live.attr.gid):
+                mode &= ~stat.S_ISGID
+        capable = self.xattr(ino, CAPABILITY) is not None
+        if mode == live.attr.mode and not capable:
             return
-        mode &= ~stat.S_ISUID
-        if mode & stat.S_IXGRP or not in_group(ctx, live.attr.gid):
-            mode &= ~stat.S_ISGID
         async with self.catalog.write():
-            await self.files.setattr(live.ino, live.attr._replace(mode=mode, ctime_ns=now()))
+            if capable:
+                self.catalog.xattrs.remove(ino, CAPABILITY)
+            await self.files.setattr(ino, live.attr._replace(mode=mode, ctime_ns=now()))
 
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -74,7 +87,10 @@ class OpenFiles(Core):
 
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self.files.write(self.handles.files[fh].live, off, buf)
+        handle = self.handles.files[fh]
+        if handle.direct:
+            await self._drop_privileges(handle.live, handle.ctx)
+        return await self.files.write(handle.live, off, buf)
 
     @guarded
     async def fsync(self, fh: int, datasync: bool) -> None:

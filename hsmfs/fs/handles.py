@@ -75,3 +75,8 @@ class Handles:
 def writes(flags: int) -> bool:
     """Whether open(2) flags allow writing."""
     return flags & os.O_ACCMODE != os.O_RDONLY
+
+
+def write_only(flags: int) -> bool:
+    """Whether open(2) flags allow nothing but writing."""
+    return flags & os.O_ACCMODE == os.O_WRONLY

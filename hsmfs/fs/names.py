@@ -19,7 +19,7 @@ from ..types import Attr, InodeNo, PoolId
 from .acl import Acl
 from .core import ACCESS, DEFAULT, Core, now
 from .guard import guarded
-from .handles import Handle, writes
+from .handles import Handle, write_only, writes
 
 
 class Names(Core):
@@ -79,8 +79,9 @@ class Names(Core):
             return info, self.known(self.must(found.ino))
         self.files.born(attr)
         live = self.files.open(attr.ino, write=writes(flags))
-        number = self.handles.add(Handle(live, flags, ctx, direct=False))
-        return FileInfo(fh=number, keep_cache=True), self.known(attr)
+        direct = write_only(flags)
+        number = self.handles.add(Handle(live, flags, ctx, direct=direct))
+        return FileInfo(fh=number, direct_io=direct, keep_cache=True), self.known(attr)
 
     @guarded
     async def mknod(

@@ -39,12 +39,8 @@ class Xattrs(Core):
         if name.startswith(PREFIX):
             return await self._answer(self.must(inode), name)
         _check_name(name)
-        if inode in self.lookups.bare:
-            raise FUSEError(ENOATTR)
-        value = self.catalog.xattrs.get(inode, name)
+        value = self.xattr(inode, name)
         if value is None:
-            if inode in self.lookups and not self.catalog.xattrs.names(inode):
-                self.lookups.bare.add(inode)
             raise FUSEError(ENOATTR)
         return value
 

@@ -160,6 +160,44 @@ async def test_xattrs(root, call):
     await call(use)
 
 
+async def test_a_write_takes_privileges_away(root, call):
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep
+    script = "import os; os.setuid(1000); os.write(os.open('f', os.O_WRONLY), b'x')"
+
+    def use():
+        path = root + b"/f"
+        put(path, b"old")
+        os.chmod(path, 0o6777)
+        os.setxattr(path, "security.capability", capability)
+        put(path)  # root keeps the bits, and nobody the capability
+        assert os.stat(path).st_mode & 0o7777 == 0o6777
+        with open(path, "wb") as file:
+            file.write(b"x")
+        assert number(os.getxattr, path, "security.capability") == errno.ENODATA
+        subprocess.run([sys.executable, "-c", script], check=True, cwd=root)
+        assert os.stat(path).st_mode & 0o7777 == 0o777
+
+    await call(use)
+
+
+async def test_readers_see_what_a_write_only_handle_wrote(root, call):
+    def use():
+        path = root + b"/f"
+        put(path, b"a" * 16384)
+        with open(path, "rb", buffering=0) as reader:
+            assert reader.read() == b"a" * 16384  # cached now
+            fd = os.open(path, os.O_WRONLY)
+            try:
+                os.pwrite(fd, b"b" * 5000, 4000)
+                assert os.pread(reader.fileno(), 16384, 0) == (
+                    b"a" * 4000 + b"b" * 5000 + b"a" * 7384
+                )
+            finally:
+                os.close(fd)
+
+    await call(use)
+
+
 async def test_a_default_acl_overrides_the_umask(root, call):
     def use():
         # In a process of its own: the umask is the whole process's.
