@@ -66,7 +66,7 @@ async def test_long_names(world):
 async def test_truncating_a_stub_at_open_recalls_nothing(world):
     ino = await world.stub(b"s", b"x" * 100_000)
     asked = world.wait_for_arrival()
-    info = await world.operations.open(ino, os.O_WRONLY | os.O_TRUNC, world.caller())
+    info = await world.operations.open(ino, os.O_RDWR | os.O_TRUNC, world.caller())
     assert asked == []
     assert not info.direct_io
     assert world.files.attr(ino).size == 0
