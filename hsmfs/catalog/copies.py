@@ -6,14 +6,16 @@ point of a burn is one row: the volume's state (docs/concurrency.md, "Commit of 
 
 from __future__ import annotations
 
+import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..states import CopyState, VolumeState
 from ..types import CopyId, DataVersion, Digest, InodeNo, StoredPart, VolumeId
 from .connection import Database
+from .inodes import LISTED
 
 SUM = 32
 _COLUMNS = (
@@ -208,9 +210,9 @@ class Copies:
         )
         return [_copy(row) for row in rows]
 
-    def mark_dead(self, ino: InodeNo) -> None:
-        """The file is gone for good; its bytes stay on write-once discs."""
+    def mark_dead(self, inos: Sequence[InodeNo]) -> None:
+        """The files are gone for good; their bytes stay on write-once discs."""
         self._db.execute(
-            "UPDATE copies SET state = ? WHERE ino = ? AND state != ?",
-            (int(CopyState.DEAD), ino, int(CopyState.PENDING)),
+            f"UPDATE copies SET state = ? WHERE ino IN {LISTED} AND state != ?",
+            (int(CopyState.DEAD), json.dumps(inos), int(CopyState.PENDING)),
         )

@@ -7,9 +7,12 @@ in a row is always true. Relies on `Catalog.write()` for the transaction around 
 
 from __future__ import annotations
 
+import errno
+import json
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from ..errors import PosixError
 from ..states import FileState
 from ..types import ROOT, Attr, DataVersion, InodeNo, PoolId, Range
 from .connection import Database
@@ -30,11 +33,16 @@ _PUT = (
     " mtime_ns = ?, ctime_ns = ?, pool = ?, dirty = ?, change_seq = ? WHERE ino = ?"
 )
 _TOUCH = "UPDATE inodes SET mtime_ns = ?, ctime_ns = ?, nlink = nlink + ? WHERE ino = ?"
-_LINK = "UPDATE inodes SET nlink = nlink + ?, ctime_ns = ?, change_seq = ? WHERE ino = ?"
+_LINK = (
+    "UPDATE inodes SET nlink = nlink + ?, ctime_ns = ?, change_seq = ? WHERE ino = ?"
+    f" RETURNING {COLUMNS}"
+)
 _CEILING = (
     "INSERT INTO meta VALUES ('ino_ceiling', ?)"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
+LISTED = "(SELECT value FROM json_each(?))"
+"""A parameter that is a JSON array, so that one statement serves many inodes."""
 DIRECTORY_SIZE = 4096
 NUMBERS = 1 << 20
 """Inode numbers set aside at a time: more than can be given out before a ceiling is durable."""
@@ -183,9 +191,11 @@ class Inodes:
         """A folder's content changed now, with links more (or less) folders in it."""
         self._db.execute(_TOUCH, (now_ns, now_ns, links, ino))
 
-    def add_links(self, ino: int, count: int, now_ns: int) -> None:
-        """Add count (may be negative) to nlink; ctime is now."""
-        self._db.execute(_LINK, (count, now_ns, self.next_seq(), ino))
+    def add_links(self, ino: int, count: int, now_ns: int) -> Attr:
+        """Add count (may be negative) to nlink; ctime is now. Raises PosixError ENOENT."""
+        for row in self._db.execute(_LINK, (count, now_ns, self.next_seq(), ino)).fetchall():
+            return Attr(*row)
+        raise PosixError(errno.ENOENT)
 
     def set_dirty(self, ino: InodeNo) -> None:
         """The pool file will be truer than the row from now on."""
@@ -226,9 +236,15 @@ class Inodes:
         for r in ranges:
             self._db.execute("INSERT INTO absent VALUES (?, ?, ?)", (ino, r.start, r.end))
 
-    def delete(self, inos: Iterable[InodeNo]) -> None:
-        """Forget inodes that have no name: rows, xattrs, ranges and queue entries."""
-        for ino in inos:
-            for table in ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash"):
-                self._db.execute(f"DELETE FROM {table} WHERE ino = ?", (ino,))
-            self._db.execute("DELETE FROM inodes WHERE ino = ?", (ino,))
+    def delete(self, inos: Sequence[InodeNo]) -> list[tuple[InodeNo, PoolId | None]]:
+        """Forget inodes that have no name: rows, xattrs, ranges and queue entries.
+
+        Returns those there were, each with the pool that still has its bytes.
+        """
+        many = (json.dumps(inos),)
+        for table in ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash"):
+            self._db.execute(f"DELETE FROM {table} WHERE ino IN {LISTED}", many)
+        rows = self._db.execute(
+            f"DELETE FROM inodes WHERE ino IN {LISTED} RETURNING ino, pool", many
+        )
+        return [(InodeNo(ino), pool) for ino, pool in rows.fetchall()]

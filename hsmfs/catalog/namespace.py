@@ -178,9 +178,8 @@ class Namespace:
         if attr.nlink == 0:
             raise PosixError(errno.ENOENT)
         self._insert(parent, name, ino)
-        self._inodes.add_links(ino, 1, now_ns)
         self._inodes.touch(parent, now_ns)
-        return self._must(ino)
+        return self._inodes.add_links(ino, 1, now_ns)
 
     def revive(self, ino: InodeNo, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
         """The first name of an inode that has none, whatever its nlink says: out of the trash.
@@ -191,9 +190,8 @@ class Namespace:
         attr = self._must(ino)
         self._insert(parent, name, ino)
         links = 2 if attr.is_dir else 1
-        self._inodes.add_links(ino, links - attr.nlink, now_ns)
         self._inodes.touch(parent, now_ns, int(attr.is_dir))
-        return self._must(ino)
+        return self._inodes.add_links(ino, links - attr.nlink, now_ns)
 
     def adopt(self, parent: InodeNo, name: bytes, attr: Attr) -> None:
         """The first name of an inode just inserted; the folder keeps its times."""
@@ -228,8 +226,7 @@ class Namespace:
             raise PosixError(errno.ENOENT)
         if attr.is_dir:
             raise PosixError(errno.EISDIR)
-        self._drop(parent, name, attr, now_ns)
-        return self._must(attr.ino)
+        return self._drop(parent, name, attr, now_ns)
 
     def rmdir(self, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
         """Remove an empty folder; return its inode. Raises ENOENT, ENOTDIR or ENOTEMPTY."""
@@ -240,8 +237,7 @@ class Namespace:
             raise PosixError(errno.ENOTDIR)
         if not self.is_empty(attr.ino):
             raise PosixError(errno.ENOTEMPTY)
-        self._drop(parent, name, attr, now_ns)
-        return self._must(attr.ino)
+        return self._drop(parent, name, attr, now_ns)
 
     def rename(
         self,
@@ -271,15 +267,13 @@ class Namespace:
         replaced = None
         if target is not None:
             self._refuse_replacement(moved, target)
-            self._drop(new_parent, new_name, target, now_ns)
-            replaced = self._inodes.get_raw(target.ino)
+            replaced = self._drop(new_parent, new_name, target, now_ns)
         self._db.execute("DELETE FROM dentries WHERE parent = ? AND name = ?", (parent, name))
         self._insert(new_parent, new_name, moved.ino)
         shift = int(moved.is_dir and new_parent != parent)
         self._inodes.touch(parent, now_ns, -shift)
         self._inodes.touch(new_parent, now_ns, shift)
-        self._inodes.add_links(moved.ino, 0, now_ns)
-        return self._must(moved.ino), replaced
+        return self._inodes.add_links(moved.ino, 0, now_ns), replaced
 
     def exchange(
         self, parent: InodeNo, name: bytes, new_parent: InodeNo, new_name: bytes, now_ns: int
@@ -297,9 +291,8 @@ class Namespace:
         shift = int(two.is_dir) - int(one.is_dir) if parent != new_parent else 0
         self._inodes.touch(parent, now_ns, shift)
         self._inodes.touch(new_parent, now_ns, -shift)
-        for attr in (one, two):
-            self._inodes.add_links(attr.ino, 0, now_ns)
-        return self._must(one.ino), self._must(two.ino)
+        add = self._inodes.add_links
+        return add(one.ino, 0, now_ns), add(two.ino, 0, now_ns)
 
     def rolled_back(self) -> None:
         """A transaction was undone, perhaps the one that raised the ceiling: raise it again."""
@@ -333,10 +326,10 @@ class Namespace:
         except apsw.ConstraintError as fault:
             raise PosixError(errno.EEXIST) from fault
 
-    def _drop(self, parent: int, name: bytes, attr: Attr, now_ns: int) -> None:
+    def _drop(self, parent: int, name: bytes, attr: Attr, now_ns: int) -> Attr:
         self._db.execute("DELETE FROM dentries WHERE parent = ? AND name = ?", (parent, name))
         self._inodes.touch(parent, now_ns, -int(attr.is_dir))
-        self._inodes.add_links(attr.ino, -2 if attr.is_dir else -1, now_ns)
+        return self._inodes.add_links(attr.ino, -2 if attr.is_dir else -1, now_ns)
 
     def _refuse_replacement(self, moved: Attr, target: Attr) -> None:
         if target.is_dir and not moved.is_dir:

@@ -86,7 +86,7 @@ class Finisher:
             "archived", ino=row.ino, volume=volume.barcode, copy=row.copy_no, sector=row.sector
         )
         if attr is None:
-            self._catalog.copies.mark_dead(row.ino)
+            self._catalog.copies.mark_dead([row.ino])
             return False
         if migration is None or attr.version != row.version:
             return False

@@ -265,7 +265,7 @@ class Residency:
 
     async def purge_many(self, inos: Sequence[InodeNo]) -> list[InodeNo]:
         """As `purge`, in one transaction; returns those that are in use and so were left."""
-        kept, going = list[InodeNo](), list[Attr]()
+        kept, going = list[InodeNo](), list[InodeNo]()
         async with self.catalog.write():
             for ino in inos:
                 live = self._live.get(ino)
@@ -276,13 +276,11 @@ class Residency:
                     live.unflushed = live.unsaved_ranges = False
                     live.wake()
                     self._forget_if_idle(live)
-                attr = self.catalog.inodes.get_raw(ino)
-                if attr is not None:
-                    going.append(attr)
-                    self.catalog.copies.mark_dead(ino)
-            self.catalog.inodes.delete([attr.ino for attr in going])
+                going.append(ino)
+            self.catalog.copies.mark_dead(going)
+            deleted = self.catalog.inodes.delete(going)
         crash.point("purge.committed")
-        files = [(self.pools[attr.pool], attr.ino) for attr in going if attr.pool is not None]
+        files = [(self.pools[pool], ino) for ino, pool in deleted if pool is not None]
         if files:
             # The name that was taken away, by a rename perhaps, must not come back without bytes.
             await self.catalog.sync()
