@@ -60,6 +60,7 @@ libfuse3-dev pkg-config --exists fuse3
 fuse3 command -v fusermount3
 ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
 xorriso command -v xorriso
+libisal2 $python -c 'import ctypes; ctypes.CDLL("libisal.so.2")'
 zstd command -v zstd
 attr command -v setfattr
 acl command -v setfacl
