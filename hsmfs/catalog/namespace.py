@@ -26,6 +26,7 @@ _LIST = (
     " WHERE d.parent = ? AND d.id > ? ORDER BY d.id LIMIT ?"
 )
 _INSERT = "INSERT INTO dentries (parent, id, name, ino) VALUES (?, ?, ?, ?)"
+_UNLINK = "DELETE FROM dentries WHERE parent = ? AND name = ? RETURNING ino"
 _CEILING = (
     "INSERT INTO meta VALUES ('cookie_ceiling', ?)"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -219,14 +220,15 @@ class Namespace:
     def unlink(self, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
         """Take the name away; return the inode as it is then (nlink 0: that was the last one).
 
-        Raises PosixError ENOENT or EISDIR.
+        Raises PosixError ENOENT or EISDIR, which must undo the transaction.
         """
-        attr = self.lookup(parent, name)
-        if attr is None:
-            raise PosixError(errno.ENOENT)
-        if attr.is_dir:
-            raise PosixError(errno.EISDIR)
-        return self._drop(parent, name, attr, now_ns)
+        for (ino,) in self._db.execute(_UNLINK, (parent, name)).fetchall():
+            attr = self._inodes.add_links(ino, -1, now_ns)
+            if attr.is_dir:
+                raise PosixError(errno.EISDIR)
+            self._inodes.touch(parent, now_ns)
+            return attr
+        raise PosixError(errno.ENOENT)
 
     def rmdir(self, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
         """Remove an empty folder; return its inode. Raises ENOENT, ENOTDIR or ENOTEMPTY."""

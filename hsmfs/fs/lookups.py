@@ -18,6 +18,8 @@ from ..types import InodeNo
 
 log = logs.get(__name__)
 _GATHER_SECONDS = 0.25
+_GATHER_SECONDS_AT_MOST = 5.0
+_GATHER_AT_MOST = 50_000
 
 
 class Lookups:
@@ -79,12 +81,19 @@ class Lookups:
         """Delete what is due; for ever."""
         while True:
             await self._wake.wait()
-            # Many together cost less, and not while their owner is still deleting.
-            await trio.sleep(_GATHER_SECONDS)
+            await self._gather()
             self._wake = trio.Event()
             while self._due:
                 batch = [self._due.pop() for _ in range(min(len(self._due), BATCH_ROWS // 4))]
                 await self._purge(batch)
+
+    async def _gather(self) -> None:
+        """Many together cost less, and not while their owner is still deleting."""
+        with trio.move_on_after(_GATHER_SECONDS_AT_MOST):
+            before = -1
+            while before < len(self._due) < _GATHER_AT_MOST:
+                before = len(self._due)
+                await trio.sleep(_GATHER_SECONDS)
 
     async def _purge(self, inos: list[int]) -> None:
         """What a worker of the engine holds meanwhile stays doomed until the next start."""
