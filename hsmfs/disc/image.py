@@ -99,14 +99,14 @@ def build_image(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        _wipe(dest)
+        wipe(dest)
         placed = place([_with_checksum(file) for file in files])
         root_hash = _describe(placed, label, staging, snapshot)
         script = staging / "commands"
         with script.open("wb") as out:
             out.writelines(_commands(placed, staging, snapshot))
         total = sum(file.stored for file in files)
-        problems = _run(_arguments(xorriso, label, dest, script), dest, progress, total)
+        problems = run_xorriso(arguments(xorriso, label, dest, script), dest, progress, total)
         result = _read_back(dest, placed, root_hash, problems)
         return result
     except BaseException:
@@ -116,7 +116,7 @@ def build_image(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _wipe(dest: Path) -> None:
+def wipe(dest: Path) -> None:
     """Make an old image look blank to xorriso.
 
     Its blocks and its memory are written over then, which costs a fraction of new ones.
@@ -149,13 +149,13 @@ def _describe(
     with (staging / MANIFEST).open("wb") as out:
         write_manifest(placed, out)
     (staging / README).write_bytes(readme(label))
-    own = {MANIFEST: _sha256(staging / MANIFEST), README: _sha256(staging / README)}
+    own = {MANIFEST: sha256_of(staging / MANIFEST), README: sha256_of(staging / README)}
     if snapshot is not None:
-        own[CATALOG] = _sha256(snapshot)
+        own[CATALOG] = sha256_of(snapshot)
     with (staging / SUMS).open("wb") as out:
         out.writelines(sums_line(sha, name.encode()) for name, sha in own.items())
         out.writelines(file_sums(placed))
-    own[SUMS] = _sha256(staging / SUMS)
+    own[SUMS] = sha256_of(staging / SUMS)
     volume = write_volume(
         label,
         files=sum(item.file.kind is Kind.FILE for item in placed),
@@ -166,16 +166,16 @@ def _describe(
     return hashlib.sha256(volume).digest()
 
 
-def _sha256(path: Path) -> bytes:
+def sha256_of(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
 def _commands(placed: Sequence[Placed], staging: Path, snapshot: Path | None) -> Iterator[bytes]:
     """xorriso's commands, in descending order of names, folders after what is in them."""
-    own = [(name.encode(), staging / name) for name in (MANIFEST, README, SUMS, VOLUME)]
+    own = {name: staging / name for name in (MANIFEST, README, SUMS, VOLUME)}
     if snapshot is not None:
-        own.append((CATALOG.encode(), snapshot))
+        own[CATALOG] = snapshot
     names = [(stored, item.file) for item in placed for stored in item.stored if stored is not None]
     names.sort(key=lambda pair: pair[0].split(b"/"), reverse=True)
     implied: set[bytes] = set()
@@ -191,9 +191,15 @@ def _commands(placed: Sequence[Placed], staging: Path, snapshot: Path | None) ->
         yield from _attributes(b"/" + stored, file.mode, file.uid, file.gid, file.mtime_ns)
     if b"files" not in implied:
         yield b"-mkdir /files --\n"
-    for name, source in sorted(own, reverse=True):
-        yield b"-map_single %s %s\n" % (_word(os.fsencode(source)), _word(b"/" + name))
-        yield from _attributes(b"/" + name, 0o444, 0, 0, None)
+    yield from own_files(own)
+
+
+def own_files(own: Mapping[str, Path]) -> Iterator[bytes]:
+    """The commands that put a disc's own files into its root, in descending order of names."""
+    for name, source in sorted(own.items(), reverse=True):
+        path = b"/" + name.encode()
+        yield b"-map_single %s %s\n" % (_word(os.fsencode(os.path.abspath(source))), _word(path))
+        yield from _attributes(path, 0o444, 0, 0, None)
 
 
 def _insert(file: StagedFile, stored: bytes, odd: Path) -> bytes:
@@ -236,7 +242,7 @@ def _word(text: bytes) -> bytes:
     return b'"' + re.sub(rb'[\x00-\x1f"\\\x7f]', lambda m: b"\\x%02x" % m[0][0], text) + b'"'
 
 
-def _arguments(xorriso: str, label: VolumeLabel, dest: Path, script: Path) -> list[str]:
+def arguments(xorriso: str, label: VolumeLabel, dest: Path, script: Path) -> list[str]:
     volume_id = re.sub("[^A-Z0-9_]", "_", f"HSM_{label.barcode}".upper())[:32]
     return [
         xorriso,
@@ -290,11 +296,13 @@ def _arguments(xorriso: str, label: VolumeLabel, dest: Path, script: Path) -> li
     ]
 
 
-def _run(arguments: list[str], dest: Path, progress: Progress | None, total: int) -> list[str]:
+def run_xorriso(
+    words: list[str], dest: Path, progress: Progress | None, total: int
+) -> list[str]:
     """Run xorriso; its complaints are returned. Raises MediaError if it failed."""
     try:
         process = subprocess.Popen(
-            arguments,
+            words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -302,7 +310,7 @@ def _run(arguments: list[str], dest: Path, progress: Progress | None, total: int
         )
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{arguments[0]} is not installed", next_step="apt install xorriso"
+            f"{words[0]} is not installed", next_step="apt install xorriso"
         ) from error
     problems: list[str] = []
     with process:

@@ -21,6 +21,7 @@ SUMS = "SHA256SUMS"
 VOLUME = "VOLUME.json"
 README = "README.txt"
 CATALOG = "CATALOG.sqlite.zst"
+PARITY = "PARITY.bin"
 FORMAT = "hsmfs-disc"
 
 
@@ -148,9 +149,19 @@ def _digest(line: Mapping[str, Any]) -> Digest:
     return Digest(whole, chunks, size)
 
 
-def write_volume(label: VolumeLabel, *, files: int, stored: int, sums: Mapping[str, str]) -> bytes:
-    """VOLUME.json; its own SHA-256 is the volume's root hash. sums: hex SHA-256 by file name."""
-    volume = {
+def write_volume(
+    label: VolumeLabel,
+    *,
+    files: int,
+    stored: int,
+    sums: Mapping[str, str],
+    parity: Mapping[str, Any] | None = None,
+) -> bytes:
+    """VOLUME.json; its own SHA-256 is the volume's root hash. sums: hex SHA-256 by file name.
+
+    parity: on a parity disc, what it holds and of which discs.
+    """
+    volume: dict[str, Any] = {
         "format": FORMAT,
         "format_version": label.format_version,
         "uuid": label.uuid,
@@ -174,6 +185,8 @@ def write_volume(label: VolumeLabel, *, files: int, stored: int, sums: Mapping[s
         "sums_sha256": sums[SUMS],
         "catalog_sha256": sums.get(CATALOG),
     }
+    if parity is not None:
+        volume["parity"] = dict(parity)
     return json.dumps(volume, ensure_ascii=False, indent=2).encode() + b"\n"
 
 

@@ -18,6 +18,7 @@ from hsmfs.disc.layout import Key, Kind, Placed, StagedFile, VolumeLabel
 from hsmfs.disc.manifest import (
     CATALOG,
     MANIFEST,
+    PARITY,
     SUMS,
     VOLUME,
     parse_line,
@@ -184,16 +185,21 @@ class DiscReader:
         return sha.hexdigest()
 
     def _verify_own(self) -> Iterator[Finding]:
-        own = [(MANIFEST, "manifest_sha256"), (SUMS, "sums_sha256"), (CATALOG, "catalog_sha256")]
-        for name, key in own:
-            if self.volume[key] is None:
+        own = {
+            MANIFEST: self.volume["manifest_sha256"],
+            SUMS: self.volume["sums_sha256"],
+            CATALOG: self.volume["catalog_sha256"],
+            PARITY: self.volume.get("parity", {}).get("sha256"),
+        }
+        for name, sha in own.items():
+            if sha is None:
                 continue
             entry = self._entries.get(name.encode())
             if entry is None:
                 yield Finding(name.encode(), None, 0, "it is not on the disc")
                 continue
             try:
-                right = self._sha256(entry) == self.volume[key]
+                right = self._sha256(entry) == sha
                 problem = None if right else "it is not what was written"
             except UnreadableSector as error:
                 problem = error.message

@@ -32,6 +32,59 @@ def readme(label: VolumeLabel) -> bytes:
     return _TEXT.format(label=label).encode()
 
 
+def parity_readme(label: VolumeLabel, row: int) -> bytes:
+    """README.txt of a parity disc."""
+    return _PARITY_TEXT.format(label=label, row=row, letter="PQ"[row]).encode()
+
+
+_PARITY_TEXT = """\
+PARITY DISC {label.barcode}
+Volume {label.uuid}, disc {label.index} of set "{label.set_name}" ({label.set_uuid}):
+{label.k} data and {label.m} parity discs.
+
+What this is
+  One disc of an archive of files, written by hsmfs. It holds no files of the archive, but what is
+  needed to rebuild another disc of the same set that was lost or does not read any more.
+
+  PARITY.bin      parity row {row} ({letter}) of the images of the set's data discs
+  VOLUME.json     all data discs of the set with barcode, size and SHA-256 of the whole image, and
+                  what the image of each is multiplied with ("coefficient")
+  MANIFEST.jsonl  empty: there are no files
+  SHA256SUMS      SHA-256 of what lies here
+
+How to rebuild a disc
+  hsm-disc set rebuild DISC... -C DIR    (from hsmfs, a single Python file) from the other discs of
+                                         the set, or their images; any {label.m} may be missing
+  Without it: byte number i of PARITY.bin is the sum of coefficient x byte number i of the image of
+  each data disc; an image that is shorter counts as followed by zeros. Sum is exclusive or; product
+  is that of GF(2^8) with the polynomial 0x11d (x^8+x^4+x^3+x^2+1). In row 0 all coefficients are 1,
+  so one lost disc is the exclusive or of row 0 and all other data discs. Two lost discs follow from
+  rows 0 and 1 as two equations with two unknowns (RAID 6). Cut the result to the size in
+  VOLUME.json and check its SHA-256: it is an ordinary ISO 9660 image.
+
+
+校验盘 {label.barcode}
+卷 {label.uuid}，光盘组“{label.set_name}”（{label.set_uuid}）第 {label.index} 张：
+数据盘 {label.k} 张，校验盘 {label.m} 张。
+
+这是什么
+  这是由 hsmfs 写成的文件归档光盘之一。它不含归档文件，而是同组其他光盘丢失或损坏时用来重建的数据。
+
+  PARITY.bin      本组各数据盘镜像的第 {row} 行校验（{letter}）
+  VOLUME.json     本组全部数据盘：条码、镜像大小、整个镜像的 SHA-256，以及各镜像所乘的系数
+  MANIFEST.jsonl  空文件：盘上没有归档文件
+  SHA256SUMS      盘上内容的 SHA-256
+
+如何重建一张光盘
+  hsm-disc set rebuild 光盘... -C 目录   （hsmfs 附带的单个 Python 文件）
+                                         用同组其余光盘或其镜像重建，最多可缺 {label.m} 张
+  不用它时：PARITY.bin 的第 i 个字节，是各数据盘镜像第 i 个字节乘以其系数之和；较短的镜像以零补齐。
+  加法为异或，乘法为 GF(2^8) 乘法，多项式 0x11d。第 0 行系数全为 1，因此丢失一张盘时，它等于
+  第 0 行与其余各数据盘的异或；丢失两张盘时，由第 0、1 两行解二元一次方程组（即 RAID 6）。结果截到
+  VOLUME.json 所列大小，核对 SHA-256，即为普通的 ISO 9660 镜像。
+"""
+
+
 _TEXT = """\
 ARCHIVE DISC {label.barcode}
 Volume {label.uuid}, disc {label.index} of set "{label.set_name}" ({label.set_uuid}):
