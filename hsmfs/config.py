@@ -92,8 +92,14 @@ class TrashConfig(_Table):
 class LibraryConfig(_Table):
     """The robot, its drives and its discs."""
 
-    kind: Literal["simulated"]
-    path: AbsolutePath
+    kind: Literal["simulated", "scsi"]
+    path: AbsolutePath | None = None
+    """Simulated: its folder."""
+    changer: str = ""
+    """SCSI, as all keys of this kind: see `library.scsi.config`."""
+    drive_devices: tuple[str, ...] = ()
+    burner: Literal["growisofs", "xorriso"] = "growisofs"
+    barcodes: bool = True
     drives: Annotated[int, Field(ge=1, le=limits.DRIVES)] = 3
     magazines: Annotated[int, Field(ge=1, le=4096)] = 28
     slots_per_magazine: Annotated[int, Field(ge=1, le=limits.MAGAZINE_SLOTS)] = 12
@@ -180,6 +186,13 @@ def _faults(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:
             ("engine", "recall_drives"),
             f"{config.recall_drives} of {library.drives} drives leaves none to burn",
         )
+    if library.kind == "simulated" and library.path is None:
+        yield ("library", "path"), "a simulated library needs its folder"
+    if len(library.drive_devices) > library.drives:
+        yield (
+            ("library", "drive_devices"),
+            f"{len(library.drive_devices)} for {library.drives} drives",
+        )
     slots = library.magazines * library.slots_per_magazine + library.import_export
     if slots + library.drives + 1 > limits.LIBRARY_SLOTS:
         yield ("library", "magazines"), f"{slots} slots: a changer names {limits.LIBRARY_SLOTS}"
@@ -194,9 +207,10 @@ def _nested_folders(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:
     others: list[tuple[tomlfile.Loc, Path]] = [
         (("daemon", "state"), config.daemon.state),
         (("daemon", "socket"), config.daemon.socket),
-        (("library", "path"), config.library.path),
         (("engine", "spool"), config.engine.spool),
     ]
+    if config.library.path is not None:
+        others.append((("library", "path"), config.library.path))
     for where, path in pools + others:
         if path.is_relative_to(mountpoint):
             yield where, f"{path} must not lie under the mountpoint {mountpoint}"

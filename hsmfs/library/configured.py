@@ -6,8 +6,11 @@ Everything else asks for `ports.Library` and cannot tell a simulated robot from 
 from __future__ import annotations
 
 from hsmfs.config import LibraryConfig
+from hsmfs.errors import ConfigError
 from hsmfs.library.activity import WatchedLibrary
 from hsmfs.library.ports import Library
+from hsmfs.library.scsi.config import ScsiConfig
+from hsmfs.library.scsi.library import ScsiLibrary
 from hsmfs.library.simulated.config import SimulatedConfig
 from hsmfs.library.simulated.create import create
 from hsmfs.library.simulated.layout import ELEMENTS
@@ -17,10 +20,14 @@ from hsmfs.library.simulated.library import SimulatedLibrary
 def build(config: LibraryConfig) -> bool:
     """Build a simulated library if its folder holds none; blocking. False: it was there already.
 
-    Raises ConfigError if the one that is there has another size than the configuration says.
+    A real one is only looked for. Raises ConfigError if the one that is there has another size
+    than the configuration says.
     """
+    if config.kind == "scsi":
+        ScsiLibrary(scsi(config))
+        return False
     settings = _simulated(config)
-    if (config.path / ELEMENTS).exists():
+    if (settings.path / ELEMENTS).exists():
         SimulatedLibrary(settings)
         return False
     create(settings)
@@ -28,11 +35,27 @@ def build(config: LibraryConfig) -> bool:
 
 
 def open_library(config: LibraryConfig) -> Library:
-    """Open it; blocking, milliseconds. Raises ConfigError if it is not there or another one."""
+    """Open it; blocking, up to seconds. Raises ConfigError if it is not there or another one."""
+    if config.kind == "scsi":
+        return WatchedLibrary(ScsiLibrary(scsi(config)))
     return WatchedLibrary(SimulatedLibrary(_simulated(config)))
 
 
+def scsi(config: LibraryConfig) -> ScsiConfig:
+    """The part of the configuration that a SCSI library has."""
+    return ScsiConfig(
+        changer=config.changer,
+        drive_devices=config.drive_devices,
+        drives=config.drives,
+        slots_per_magazine=config.slots_per_magazine,
+        disc_bytes=config.disc,
+        burner=config.burner,
+    )
+
+
 def _simulated(config: LibraryConfig) -> SimulatedConfig:
+    if config.path is None:
+        raise ConfigError("library: a simulated library needs its folder")
     return SimulatedConfig(
         path=config.path,
         drives=config.drives,

@@ -1,0 +1,1 @@
+"""A real library: a SCSI media changer and its optical drives, by Linux's sg driver."""
