@@ -1,4 +1,4 @@
-"""States of files, volumes, drives and burns, each with its one table of allowed transitions.
+"""States of files, volumes, sets, drives and burns, each with its one table of allowed transitions.
 
 The code asks `check`, fsck asks `allowed`, and the docs print the tables (`tools/docs states`).
 """
@@ -71,6 +71,17 @@ class BurnState(IntEnum):
     FAILED = 6
 
 
+class SetState(IntEnum):
+    """How far a set of discs with parity is."""
+
+    OPEN = 0
+    """Data discs are added."""
+    CLOSING = 1
+    """No more data; parity is completed and burned."""
+    CLOSED = 2
+    """All its discs are verified, parity too."""
+
+
 S = TypeVar("S", bound=IntEnum)
 
 FILE_TRANSITIONS: dict[FileState, frozenset[FileState]] = {
@@ -102,6 +113,13 @@ BURN_TRANSITIONS: dict[BurnState, frozenset[BurnState]] = {
     BurnState.VERIFIED: frozenset({BurnState.DONE}),
     BurnState.DONE: frozenset(),
     BurnState.FAILED: frozenset(),
+}
+
+
+SET_TRANSITIONS: dict[SetState, frozenset[SetState]] = {
+    SetState.OPEN: frozenset({SetState.CLOSING}),
+    SetState.CLOSING: frozenset({SetState.CLOSED}),
+    SetState.CLOSED: frozenset(),
 }
 
 

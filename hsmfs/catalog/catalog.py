@@ -34,6 +34,7 @@ from .inodes import Inodes
 from .namespace import Namespace
 from .queues import Queues
 from .reports import Reports
+from .sets import Sets
 from .trash import Trash
 from .volumes import Volumes
 from .xattrs import Xattrs
@@ -49,8 +50,8 @@ class Catalog:
     """An open catalog. Made by `Catalog.create` or `Catalog.open`; closed by `close`.
 
     Attributes:
-        inodes, names, xattrs, copies, volumes, queues, trash, adoptions: the tables by job; their
-            writing methods must be called inside `write()`.
+        inodes, names, xattrs, copies, volumes, sets, queues, trash, adoptions: the tables by job;
+            their writing methods must be called inside `write()`.
         commits: transactions committed since the catalog was opened.
         durable: those of them that a power cut cannot undo any more.
     """
@@ -84,6 +85,7 @@ class Catalog:
         self.names = Namespace(self.db, self.inodes)
         self.copies = Copies(self.db)
         self.volumes = Volumes(self.db)
+        self.sets = Sets(self.db)
         self.queues = Queues(self.db)
         self.trash = Trash(self.db, self.inodes)
         self.adoptions = Adoptions(self.db)

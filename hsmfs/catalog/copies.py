@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..states import CopyState, VolumeState
+from ..states import CopyState, SetState, VolumeState
 from ..types import CopyId, DataVersion, Digest, InodeNo, StoredPart, VolumeId
 from .connection import Database
 from .inodes import LISTED
@@ -127,6 +127,17 @@ class Copies:
             " ON v.id = c.volume WHERE c.ino = ? AND c.version = ? AND c.state = ?"
             " AND v.state IN (?, ?) GROUP BY c.copy_no",
             (ino, version, int(CopyState.VALID), *PROVEN),
+        )
+        return sum(1 for _, found, parts in rows if found == parts)
+
+    def protected(self, ino: InodeNo, version: DataVersion) -> int:
+        """As `proven`, but a copy counts only once all sets it is in have their parity."""
+        rows = self._db.execute(
+            "SELECT c.copy_no, count(*), max(c.parts) FROM copies c JOIN volumes v"
+            " ON v.id = c.volume LEFT JOIN volume_sets s ON s.id = v.set_id"
+            " WHERE c.ino = ? AND c.version = ? AND c.state = ? AND v.state IN (?, ?)"
+            " AND (s.id IS NULL OR s.m = 0 OR s.state = ?) GROUP BY c.copy_no",
+            (ino, version, int(CopyState.VALID), *PROVEN, int(SetState.CLOSED)),
         )
         return sum(1 for _, found, parts in rows if found == parts)
 

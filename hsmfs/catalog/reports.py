@@ -13,6 +13,7 @@ from .copies import Copies
 from .inodes import PREFIXED, Inodes
 from .namespace import Namespace
 from .queues import Queues
+from .sets import Sets
 from .volumes import Volumes
 from .xattrs import Xattrs
 
@@ -56,6 +57,7 @@ class Reports:
         self.copies = Copies(db)
         self.queues = Queues(db)
         self.volumes = Volumes(db)
+        self.sets = Sets(db)
         self.xattrs = Xattrs(db)
 
     def files(self, query: Query, *, after: int = 0, limit: int = -1) -> Iterator[Attr]:

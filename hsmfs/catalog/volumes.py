@@ -1,4 +1,4 @@
-"""Discs, their sets, the drives' ledger, the pools' registration and the journal of moves."""
+"""Discs, the drives' ledger, the pools' registration and the journal of moves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .connection import Database
 _COLUMNS = (
     "id, barcode, uuid, set_id, set_index, state, reason, location, capacity, used, created_ns,"
     " burned_ns, verified_ns, written_by, loads, read_errors, write_errors, root_hash, element,"
-    " former"
+    " image_sha256, inside, former"
 )
 
 
@@ -38,6 +38,10 @@ class Volume:
     write_errors: int
     root_hash: str | None
     element: ElementAddress | None = None
+    image_sha256: str | None = None
+    """Hexadecimal, of the whole image as it was read back."""
+    inside: Barcode | None = None
+    """The barcode in its VOLUME.json if it is another one: it was made anew from parity."""
     former: VolumeState | None = None
 
 
@@ -73,7 +77,7 @@ def _volume(row: tuple) -> Volume:  # type: ignore[type-arg]
 
 
 class Volumes:
-    """Rows of `volumes`, `volume_sets`, `drives`, `pools` and `moves`."""
+    """Rows of `volumes`, `drives`, `pools` and `moves`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -163,14 +167,20 @@ class Volumes:
         self._db.execute("UPDATE volumes SET uuid = ? WHERE id = ?", (uuid, volume))
 
     def close(
-        self, volume: VolumeId, used: int, serial: str, root_hash: str, now_ns: int
+        self,
+        volume: VolumeId,
+        used: int,
+        serial: str,
+        root_hash: str,
+        now_ns: int,
+        image_sha256: str | None = None,
     ) -> None:
         """The commit point of a burn: the disc was read back and is full."""
         self.set_state(volume, VolumeState.FULL)
         self._db.execute(
             "UPDATE volumes SET used = ?, burned_ns = ?, verified_ns = ?, written_by = ?,"
-            " root_hash = ? WHERE id = ?",
-            (used, now_ns, now_ns, serial, root_hash, volume),
+            " root_hash = ?, image_sha256 = ? WHERE id = ?",
+            (used, now_ns, now_ns, serial, root_hash, image_sha256, volume),
         )
 
     def verified(self, volume: VolumeId, now_ns: int) -> None:
@@ -183,26 +193,6 @@ class Volumes:
             "UPDATE volumes SET loads = loads + ?, read_errors = read_errors + ?,"
             " write_errors = write_errors + ? WHERE id = ?",
             (loads, reads, writes, volume),
-        )
-
-    def add_set(self, name: str, k: int, m: int, now_ns: int) -> SetId:
-        """A new volume set of k data and m parity discs."""
-        self._db.execute(
-            "INSERT INTO volume_sets (name, k, m, created_ns) VALUES (?, ?, ?, ?)",
-            (name, k, m, now_ns),
-        )
-        return SetId(self._db.last_insert_rowid())
-
-    def set_of(self, name: str) -> SetId | None:
-        """The set of that name, or None."""
-        for (found,) in self._db.execute("SELECT id FROM volume_sets WHERE name = ?", (name,)):
-            return SetId(found)
-        return None
-
-    def join(self, volume: VolumeId, set_id: SetId, index: int) -> None:
-        """The volume is disc number index of the set."""
-        self._db.execute(
-            "UPDATE volumes SET set_id = ?, set_index = ? WHERE id = ?", (set_id, index, volume)
         )
 
     # Drives

@@ -92,9 +92,36 @@ CREATE TABLE digests (
 CREATE TABLE volume_sets (
     id         INTEGER PRIMARY KEY,            -- SetId
     name       TEXT NOT NULL UNIQUE,           -- as on the magazine
-    k          INTEGER NOT NULL,               -- data discs
+    uuid       TEXT NOT NULL,                  -- in VOLUME.json of each of its discs
+    k          INTEGER NOT NULL,               -- data discs, at most
     m          INTEGER NOT NULL,               -- parity discs
-    created_ns INTEGER NOT NULL                -- when the row was made
+    copy_no    INTEGER NOT NULL DEFAULT 1,     -- which copy of their files its discs hold
+    state      INTEGER NOT NULL DEFAULT 0,     -- states.SetState
+    magazine   INTEGER,                        -- where its discs came from, if the robot knows
+    created_ns INTEGER NOT NULL,               -- when the row was made
+    closed_ns  INTEGER,                        -- when its last parity disc was verified
+    root_hash  TEXT                            -- hex root hash of its last disc, once it is closed
+) STRICT;
+CREATE INDEX sets_open ON volume_sets (state) WHERE state < 2;
+
+-- Parity of a set that is not closed yet, in the spool.
+CREATE TABLE set_parity (
+    set_id  INTEGER NOT NULL,                  -- the set
+    row     INTEGER NOT NULL,                  -- 0 is P, 1 is Q
+    file    TEXT NOT NULL,                     -- name in the spool; '' while nothing is in it
+    size    INTEGER NOT NULL,                  -- bytes of it
+    sha256  TEXT NOT NULL,                     -- hex SHA-256 of it
+    folded  INTEGER NOT NULL,                  -- bit i: the disc of index i is in it
+    PRIMARY KEY (set_id, row)
+) STRICT, WITHOUT ROWID;
+
+-- Discs of closed sets that are being made anew from the others.
+CREATE TABLE rebuilds (
+    volume     INTEGER PRIMARY KEY,            -- the disc that is replaced
+    blank      INTEGER,                        -- the disc that it is burned on, once that is chosen
+    image      TEXT NOT NULL DEFAULT '',       -- name in the spool, once the image is complete
+    started_ns INTEGER NOT NULL,               -- when it was asked for
+    error      TEXT NOT NULL DEFAULT ''        -- the last fault
 ) STRICT;
 
 -- Discs.
@@ -118,9 +145,13 @@ CREATE TABLE volumes (
     write_errors INTEGER NOT NULL DEFAULT 0,   -- blamed on the drive
     root_hash    TEXT,                         -- hex SHA-256 that covers the disc's manifest and sums
     element      INTEGER,                      -- where the robot had it last; NULL: outside
-    former       INTEGER                       -- its state before it was lost or exported
+    former       INTEGER,                      -- its state before it was lost or exported
+    image_sha256 TEXT,                         -- hex SHA-256 of the whole image as read back
+    inside       TEXT                          -- barcode in its VOLUME.json; NULL: its own. A disc that
+                                               -- was made anew from parity keeps the old one there
 ) STRICT;
 CREATE INDEX volumes_by_state ON volumes (state);
+CREATE INDEX volumes_by_set ON volumes (set_id, set_index) WHERE set_id IS NOT NULL;
 
 -- Drives, by serial number: names change over reboots.
 CREATE TABLE drives (
@@ -180,7 +211,8 @@ CREATE INDEX migrations_by_group ON migrations (group_key, ino);
 -- Burns under way; their files are the pending copies of the volume.
 CREATE TABLE burns (
     volume     INTEGER PRIMARY KEY,            -- the disc
-    copy_no    INTEGER NOT NULL,               -- which copy of its files it makes
+    copy_no    INTEGER NOT NULL,               -- which copy of its files it makes; 0: it is
+                                               -- a parity disc, or made anew from parity
     state      INTEGER NOT NULL,               -- states.BurnState
     image      TEXT NOT NULL,                  -- name in the spool
     created_ns INTEGER NOT NULL,               -- when the row was made
