@@ -132,6 +132,26 @@ class EngineConfig(_Table):
     verify: Annotated[Literal[True], BeforeValidator(_always_verify)] = True
 
 
+class SetsConfig(_Table):
+    """Discs that stand up for each other. Without this table each disc is a set of its own."""
+
+    parity: Literal["raid0", "raid5", "raid6"] = "raid6"
+    discs: Annotated[int, Field(ge=1, le=limits.SET_DISCS)] = 12
+    """Of a set, parity discs among them."""
+    close_wait: Duration = 7 * 86_400.0
+    release_needs: Literal["copies", "parity"] = "parity"
+
+    @property
+    def m(self) -> int:
+        """Parity discs of a set."""
+        return {"raid0": 0, "raid5": 1, "raid6": 2}[self.parity]
+
+    @property
+    def k(self) -> int:
+        """Data discs of a set."""
+        return self.discs - self.m
+
+
 class Config(_Table):
     """The whole file."""
 
@@ -141,6 +161,18 @@ class Config(_Table):
     trash: TrashConfig = TrashConfig()
     library: LibraryConfig
     engine: EngineConfig = EngineConfig()
+    sets: SetsConfig | None = None
+
+    @property
+    def parity_discs(self) -> int:
+        """Parity discs of each set."""
+        return self.sets.m if self.sets is not None else 0
+
+    @property
+    def parity_spool(self) -> int:
+        """Bytes of the spool that are kept for parity: that of each copy's set, and a new row."""
+        m = self.parity_discs
+        return (m * self.engine.copies + 1) * self.library.disc if m else 0
 
     @property
     def recall_drives(self) -> int:
@@ -178,9 +210,15 @@ def _faults(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:
         seen.add(pool.name)
     yield from _nested_folders(config)
     engine, library = config.engine, config.library
-    if engine.spool_limit < library.disc:
+    sets = config.sets
+    if sets is not None and sets.k < 1:
+        yield ("sets", "discs"), f"{sets.discs} leave no data disc beside {sets.m} of parity"
+    if engine.spool_limit < library.disc + config.parity_spool:
         disc = format_size(library.disc)
-        yield ("engine", "spool_limit"), f"must hold at least one disc's image ({disc})"
+        what = f"must hold at least one disc's image ({disc})"
+        if config.parity_spool:
+            what += f" and {format_size(config.parity_spool)} for parity"
+        yield ("engine", "spool_limit"), what
     if config.recall_drives >= library.drives and library.drives > 0 and config.recall_drives:
         yield (
             ("engine", "recall_drives"),

@@ -53,6 +53,8 @@ IMAGE_EXTENT_BYTES = 4 * 1024 * 1024 * 1024 - SECTOR
 VOLUME_FILES = 1_000_000
 """Files on one disc; more would make its directory tables slow to read."""
 MAGAZINE_SLOTS = 256
+SET_DISCS = 60
+"""Discs of one set: which are in the parity is a bit each in 64 (Linux's P and Q bear 255)."""
 LIBRARY_SLOTS = 65_536
 """Elements that an SMC address of 16 bits can name."""
 DRIVES = 64
