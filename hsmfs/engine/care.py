@@ -48,6 +48,7 @@ def fsck(engine: Engine, *, repair: bool, deep: bool) -> Job:
             deep=deep,
             files=engine.files,
             spool=engine.config.engine.spool,
+            kept=engine.migrator.spool.keeps,
             begun=begun,
         )
         return report.as_dict()

@@ -82,15 +82,14 @@ class Migrator:
         self._disc = config.library.disc
         burning = config.library.drives - config.recall_drives
         self._slots = max(1, burning) + 1
-        self._spool = Spool(engine.spool, engine.spool_limit)
-        self._spool.full = self._spool_full
+        self.spool = Spool(engine.spool, engine.spool_limit)
+        self.spool.full = self._spool_full
         self.finisher = Finisher(catalog, files, events)
-        self.burner = Burner(catalog, pools, mounts, events, self._spool, self.finisher)
+        self.burner = Burner(catalog, pools, mounts, events, self.spool, self.finisher)
         self._stager = Stager(catalog, pools, files, engine.compression)
         self.recall: Callable[[InodeNo, str], Awaitable[object]] | None = None
         self.needs_blanks = False
         self._active = 0
-        self._numbers = 0
         self._busy: Counter[int] = Counter()
         self._ended: list[Collection[int]] = []
         self._later: dict[int, float] = {}
@@ -229,7 +228,7 @@ class Migrator:
         for batch in found.batches[:room]:
             self._begin(batch, nursery)
         if not self._active and not found.batches and not self._wake.is_set():
-            await self._spool.forget_old()
+            await self.spool.forget_old()
             if not self._wake.is_set():
                 self._settled.set()
         due = min(self._later.values(), default=float("inf")) - now
@@ -306,17 +305,16 @@ class Migrator:
         volumes = await self._blanks(batch.numbers)
         one = int(batch.room * 1.02) + 2 * 1024 * 1024
         packed = one if self._level else 0
-        together = one * len(volumes) + packed <= self._spool.limit
+        together = one * len(volumes) + packed <= self.spool.limit
         room = (one * len(volumes) if together else one) + packed
-        self._numbers += 1
-        folder = self._spool.path / f"batch-{self._numbers}"
+        folder = self.spool.batch()
         try:
-            async with self._spool.room(room):
+            async with self.spool.room(room):
                 try:
                     await self._stage_and_burn(batch, volumes, folder, together)
                 finally:
                     with trio.CancelScope(shield=True):
-                        await self._spool.remove(folder.name)
+                        await self.spool.remove(folder.name)
         finally:
             self._claimed.difference_update(volumes)
 

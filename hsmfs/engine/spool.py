@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from ..units import format_size
 
 _LOOK_AGAIN = 10.0
 """Seconds until a filesystem without room is looked at again."""
-_OLD = "old-"
+IMAGE_SUFFIX = ".iso"
+_BATCH, _OLD = "batch-", "old-"
 _RESERVE = 16 * 1024 * 1024
 """Bytes that are left free on the spool's filesystem."""
 
@@ -39,10 +40,23 @@ class Spool:
         self.full: Callable[[str], None] = lambda reason: None
         self._used = 0
         self._freed = trio.Event()
+        self._batches = 0
+        self._busy: set[str] = set()
 
     def image(self, volume: VolumeId) -> str:
         """The name of a volume's image."""
-        return f"volume-{volume}.iso"
+        return f"volume-{volume}{IMAGE_SUFFIX}"
+
+    def batch(self) -> Path:
+        """A folder for a new batch, not yet made; `remove` ends it."""
+        self._batches += 1
+        name = f"{_BATCH}{self._batches}"
+        self._busy.add(name)
+        return self.path / name
+
+    def keeps(self, name: str) -> bool:
+        """Whether what lies there under that name is in use, or kept to be used again."""
+        return is_old(name) or name in self._busy
 
     @asynccontextmanager
     async def room(self, size: int) -> AsyncIterator[None]:
@@ -91,7 +105,8 @@ class Spool:
         return self._free()
 
     async def reuse(self, name: str) -> None:
-        """Give an old image that name, if there is one, to be written over."""
+        """Give an old image that name, if there is one, to be written over; the name is in use."""
+        self._busy.add(name)
         await clock.blocking(lambda: self._reuse(name))
 
     def _reuse(self, name: str) -> None:
@@ -108,6 +123,7 @@ class Spool:
                 (self.path / name).rename(self.path / f"{_OLD}{name}")
 
         await clock.blocking(retire)
+        self._busy.discard(name)
 
     async def forget_old(self) -> None:
         """Delete old images."""
@@ -120,17 +136,24 @@ class Spool:
     async def remove(self, *names: str) -> None:
         """Delete images or folders, if they are there."""
         await clock.blocking(lambda: [_remove(self.path / name) for name in names])
+        self._busy.difference_update(names)
 
-    async def clear(self, keep: Container[str]) -> None:
-        """Delete whatever a former run left, but for the names in keep."""
+    async def clear(self, keep: Set[str]) -> None:
+        """Delete whatever a former run left, but for the names in keep, which are in use."""
+        self._busy |= keep
         await clock.blocking(lambda: self._clear(keep))
 
-    def _clear(self, keep: Container[str]) -> None:
+    def _clear(self, keep: Set[str]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         for item in self.path.iterdir():
-            ours = item.name.startswith(("volume-", "batch-", _OLD))
+            ours = item.name.startswith(("volume-", _BATCH, _OLD))
             if ours and item.name not in keep:
                 _remove(item)
+
+
+def is_old(name: str) -> bool:
+    """Whether it names an image that is kept to be written over."""
+    return name.startswith(_OLD)
 
 
 def _remove(path: Path) -> bool:

@@ -11,6 +11,7 @@ from hsmfs.catalog.catalog import Catalog
 from hsmfs.disc.digest import digest_file
 from hsmfs.engine.files import Files
 from hsmfs.engine.fsck import Severity, fsck
+from hsmfs.engine.spool import Spool
 from hsmfs.library.ports import Element, ElementKind
 from hsmfs.pool.pools import Pools
 from hsmfs.pool.store import Pool
@@ -235,6 +236,31 @@ async def test_the_library_and_the_spool(world, tmp_path):
     (spool / "old" / "x").write_text("x")
     await world.mends("spool_holds_only_burns", library=[there], spool=spool)
     assert os.listdir(spool) == []
+
+
+async def test_a_healthy_spool_has_no_findings(world, tmp_path):
+    keeper = Spool(tmp_path / "spool", 10**6)
+    async with world.catalog.write():
+        world.catalog.queues.add_burn(world.volume, 1, keeper.image(world.volume), 1)
+    made, retired = keeper.image(world.volume), keeper.image(77)
+    running, leftover = keeper.batch(), keeper.path / "batch-99"
+    for folder in (running, leftover, (keeper.path / made).with_suffix(".staging")):
+        folder.mkdir(parents=True)
+    for image in (made, retired):
+        (keeper.path / image).touch()
+    await keeper.retire(retired)
+    options = {"spool": keeper.path, "files": world.files, "kept": keeper.keeps}
+    name = "spool_holds_only_burns"
+
+    async def strangers(**options):
+        report = await world.fsck(**options)
+        return [finding.object for finding in report.findings if finding.check == name]
+
+    assert await strangers(**options) == ["spool file batch-99"]
+    leftover.rmdir()
+    assert await strangers(**options) == []
+    await keeper.remove(running.name)
+    assert await strangers(spool=keeper.path) == []
 
 
 async def test_a_damaged_catalog_is_said_and_not_written_to(world):

@@ -18,6 +18,7 @@ from ...catalog.check import CHECKS, Finding, Severity
 from ...library.ports import Element
 from ...pool.pools import Pools
 from ..files import Files
+from ..spool import is_old
 from . import library as shelf
 from .pools import POOL_CHECKS, PoolCheck, Problem, purge_orphan
 
@@ -102,15 +103,18 @@ async def fsck(
     deep: bool = False,
     files: Files | None = None,
     spool: Path | None = None,
+    kept: shelf.Kept = is_old,
     begun: Begun = lambda name: None,
 ) -> Report:
     """Look at everything; with repair put right what can be, and look again.
 
     library: the robot's inventory, if one was taken. files: given inside the daemon. spool: its
-    folder. deep: read the bytes of archived files on disk and compare their checksums. begun is
-    called with each check's name before it starts.
+    folder; kept: which names there belong to no burn on the list and are right all the same. deep:
+    read the bytes of archived files on disk and compare their checksums. begun is called with each
+    check's name before it starts.
     """
-    look = _Look(catalog, pools, list(library) if library is not None else None, files, spool)
+    elements = list(library) if library is not None else None
+    look = _Look(catalog, pools, elements, files, spool, kept)
     report = Report(deep=deep)
     problems = await look.all(deep, begun)
     report.findings = report.left = [problem.finding for problem in problems]
@@ -144,9 +148,10 @@ class _Look:
         elements: list[Element] | None,
         files: Files | None,
         spool: Path | None,
+        kept: shelf.Kept,
     ) -> None:
         self._catalog, self._pools, self._files = catalog, pools, files
-        self._elements, self._spool = elements, spool
+        self._elements, self._spool, self._kept = elements, spool, kept
 
     def names(self, deep: bool) -> list[str]:
         """The checks that are made."""
@@ -175,7 +180,9 @@ class _Look:
             problems += shelf.volumes(self._catalog, self._elements)
         if self._spool is not None:
             begun("spool_holds_only_burns")
-            problems += await shelf.spool(self._catalog, self._spool, self._files is not None)
+            problems += await shelf.spool(
+                self._catalog, self._spool, self._kept, self._files is not None
+            )
         return problems
 
     def _in_use(self, finding: Finding) -> bool:

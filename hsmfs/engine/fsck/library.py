@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ... import clock
@@ -11,8 +12,11 @@ from ...catalog.catalog import Catalog
 from ...catalog.check import Finding, Severity
 from ...library.ports import Element
 from ...states import VolumeState
+from ..spool import IMAGE_SUFFIX
 from .pools import Problem
 
+Kept = Callable[[str], bool]
+"""Whether something of that name in the spool is right though no burn on the list names it."""
 _AWAY = (VolumeState.EXPORTED, VolumeState.LOST, VolumeState.RETIRED)
 
 
@@ -46,21 +50,17 @@ def volumes(catalog: Catalog, elements: Sequence[Element]) -> list[Problem]:
     return [Problem(finding, None) for finding in found]
 
 
-async def spool(catalog: Catalog, folder: Path, running: bool) -> list[Problem]:
-    """What lies in the spool and belongs to no burn on the list.
+async def spool(catalog: Catalog, folder: Path, kept: Kept, running: bool) -> list[Problem]:
+    """What lies in the spool, belongs to no burn on the list and is not `kept` either.
 
     Only images made from files that are still in the pools lie there, so they may be deleted; a
-    running daemon tidies up itself.
+    running daemon tidies up itself, and something counts only if it is seen twice.
     """
-    names = await clock.blocking(
-        lambda: sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
-    )
-    images = tuple(burn.image for burn in catalog.queues.burns() if burn.image)
-    stems = tuple(Path(image).stem for image in images)
+    names = await _strangers(catalog, folder, kept)
+    if running and names:
+        names &= await _strangers(catalog, folder, kept)
     problems = []
-    for name in names:
-        if name.startswith(images + stems):
-            continue
+    for name in sorted(names):
         path = folder / name
 
         async def mend(path: Path = path) -> None:
@@ -74,6 +74,18 @@ async def spool(catalog: Catalog, folder: Path, running: bool) -> list[Problem]:
             None if running else mend,
         ))  # fmt: skip
     return problems
+
+
+async def _strangers(catalog: Catalog, folder: Path, kept: Kept) -> set[str]:
+    """Names there that nobody knows; those of an image's staging folder are the image's."""
+    found = await clock.blocking(lambda: set(os.listdir(folder)) if folder.is_dir() else set())
+    images = {burn.image for burn in catalog.queues.burns() if burn.image}
+    return {
+        name
+        for name in found
+        for image in [str(Path(name).with_suffix(IMAGE_SUFFIX))]
+        if image not in images and not kept(name) and not kept(image)
+    }
 
 
 def _delete(path: Path) -> None:

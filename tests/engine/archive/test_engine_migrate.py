@@ -251,14 +251,14 @@ async def test_no_blank_disc_waits_for_the_operator(make_site):
 async def test_a_full_spool_waits(site, monkeypatch):
     monkeypatch.setattr(spool, "_LOOK_AGAIN", 0.1)
     ino = await site.file(b"f", 1000)
-    real = site.migrator._spool._free
-    site.migrator._spool._free = lambda: 0
+    real = site.migrator.spool._free
+    site.migrator.spool._free = lambda: 0
     async with site.running():
         await site.migrator.archive([ino])
         await site.migrator.flush()
         await site.until(lambda: "spool_full" in site.kinds())
         assert site.state(ino) == FileState.RESIDENT
-        site.migrator._spool._free = real
+        site.migrator.spool._free = real
         with trio.fail_after(30):
             await site.migrator.settled()
     assert site.state(ino) == FileState.PREMIGRATED

@@ -39,5 +39,23 @@ async def test_a_start_removes_old_images(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1000)
     (tmp_path / spool.image(VolumeId(1))).write_bytes(b"old")
     await spool.retire(spool.image(VolumeId(1)))
-    await spool.clear(())
+    await spool.clear(set())
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_spool_knows_what_it_keeps(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1000)
+    left, image = spool.image(VolumeId(1)), spool.image(VolumeId(11))
+    (tmp_path / left).touch()
+    await spool.clear({left})
+    await spool.reuse(image)
+    batch = spool.batch()
+    assert all(map(spool.keeps, (left, image, batch.name)))
+    assert spool.batch() != batch
+    assert not spool.keeps(spool.image(VolumeId(111)))
+
+    (tmp_path / image).touch()
+    await spool.retire(image)
+    await spool.remove(left, batch.name)
+    assert [path.name for path in tmp_path.iterdir() if spool.keeps(path.name)] == [f"old-{image}"]
+    assert not any(map(spool.keeps, (left, image, batch.name)))
