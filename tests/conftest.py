@@ -43,6 +43,42 @@ def pytest_terminal_summary(
     terminalreporter.write_line(f"seed {config.option.seed}: --seed={config.option.seed} repeats")
 
 
+SMALL = """
+[daemon]
+mountpoint = "{0}/mnt"
+state = "{0}/state"
+socket = "{0}/sock"
+[[pool]]
+name = "pool"
+path = "{0}/pool"
+[library]
+kind = "simulated"
+path = "{0}/library"
+drives = 2
+magazines = 1
+slots_per_magazine = 4
+disc = "16 MiB"
+exchange = "0 s"
+load = "0 s"
+seek = "0 s"
+read_rate = "10 GB/s"
+write_rate = "10 GB/s"
+[engine]
+spool = "{0}/spool"
+spool_limit = "1 GiB"
+min_residence = "0 s"
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    """A configuration with one pool and a small library without delays, in a temporary folder."""
+    (tmp_path / "mnt").mkdir()
+    path = tmp_path / "hsmfs.toml"
+    path.write_text(SMALL.format(tmp_path))
+    return path
+
+
 def fuse_problem() -> str | None:
     """Why nothing can be mounted here, or None."""
     if os.geteuid() != 0:

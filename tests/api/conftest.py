@@ -16,32 +16,6 @@ from hsmfs.engine.setup import init, open_pools
 from hsmfs.library import configured
 from hsmfs.types import ROOT
 
-TOML = """
-[daemon]
-mountpoint = "{0}/mnt"
-state = "{0}/state"
-socket = "{0}/sock"
-[[pool]]
-name = "pool"
-path = "{0}/pool"
-[library]
-kind = "simulated"
-path = "{0}/library"
-drives = 2
-magazines = 1
-slots_per_magazine = 4
-disc = "16 MiB"
-exchange = "0 s"
-load = "0 s"
-seek = "0 s"
-read_rate = "10 GB/s"
-write_rate = "10 GB/s"
-[engine]
-spool = "{0}/spool"
-spool_limit = "1 GiB"
-min_residence = "0 s"
-"""
-
 
 class World:
     """An engine that runs, with a client and a quick way to make files."""
@@ -70,8 +44,8 @@ class World:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return loads(TOML.format(tmp_path))
+def config(config_file: Path) -> Config:
+    return loads(config_file.read_text())
 
 
 @pytest.fixture

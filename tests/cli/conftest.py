@@ -10,33 +10,10 @@ import pytest
 
 from hsmfs.cli.main import main
 
-TOML = """
-[daemon]
-mountpoint = "{0}/mnt"
-state = "{0}/state"
-socket = "{0}/sock"
-[[pool]]
-name = "pool"
-path = "{0}/pool"
-[library]
-kind = "simulated"
-path = "{0}/library"
-drives = 2
-magazines = 1
-slots_per_magazine = 2
-disc = "16 MiB"
-[engine]
-spool = "{0}/spool"
-spool_limit = "1 GiB"
-"""
-
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    (tmp_path / "mnt").mkdir()
-    path = tmp_path / "hsmfs.toml"
-    path.write_text(TOML.format(tmp_path))
-    return path
+def config(config_file: Path) -> Path:
+    return config_file
 
 
 @pytest.fixture

@@ -125,10 +125,8 @@ def test_a_stop_answers_streams_and_dumps_on_usr1(fs: TempFs) -> None:
     ) as follower:  # fmt: skip
         assert follower.stdout is not None
         follower.stdout.readline()
-        began = time.monotonic()
-        fs.stop()
-        assert time.monotonic() - began < 15
-        follower.communicate(timeout=15)
+        fs.stop()  # which fails if the follower holds it up
+        follower.communicate()
     assert "task hsmfs.daemon.run" in fs.log_tail(10_000)
 
 
