@@ -73,6 +73,7 @@ class MediumInfo:
     status: DiscStatus
     capacity_bytes: int
     written_bytes: int
+    """What reads; a drive may have rounded a burn up to its block of error correction."""
     kind: str
     """The profile in words, such as "BD-R"."""
 

@@ -40,8 +40,8 @@ class Tgt:
         tgt = Tgt(folder / "discs", drives, len(barcodes) + spare, mails)
         tgt.discs.mkdir(parents=True)
         (folder / "changer").write_bytes(bytes(1 << 20))
-        log = (folder / "tgtd.log").open("wb")
-        subprocess.Popen(["tgtd", "-f"], stdout=log, stderr=log)
+        nowhere = subprocess.DEVNULL
+        subprocess.run(["tgtd"], stdout=nowhere, stderr=nowhere, check=True)
         _until(lambda: _ok("tgtadm", "--lld", "iscsi", "--op", "show", "--mode", "sys"))
         _tgt("new", "target", "-T", NAME)
         for number in range(1, drives + 1):
@@ -75,9 +75,12 @@ class Tgt:
 
     def blank(self, barcode: str) -> None:
         """Make a new blank disc of this name, or make the old one blank."""
-        (self.discs / barcode).unlink(missing_ok=True)
+        disc = self.discs / barcode
+        if disc.exists() and not disc.stat().st_size:
+            return
+        disc.unlink(missing_ok=True)
         _run("tgtimg", "--op", "new", "--device-type", "cd", "--type", "dvd+r",
-             "--file", str(self.discs / barcode))  # fmt: skip
+             "--file", str(disc))  # fmt: skip
 
     def put(self, barcode: str, address: int) -> None:
         """Put a disc into a slot by hand."""

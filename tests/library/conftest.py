@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ class Rig:
 
     library: Library
     scratch: Path
+    padding: int = 0
+    """Bytes by which a drive may round a burn up."""
 
     @property
     def drive(self) -> Drive:
@@ -91,9 +94,11 @@ def watched(library) -> WatchedLibrary:
     return WatchedLibrary(library)
 
 
-@pytest.fixture(params=["library", "watched"])
+@pytest.fixture(params=["scsi"] if os.environ.get("HSMFS_LAB") else ["library", "watched"])
 def rig(request, tmp_path) -> Rig:
-    return Rig(request.getfixturevalue(request.param), tmp_path)
+    """In the lab's kernel a real SCSI changer (tests/lab), else the simulated library."""
+    padding = 16 * SECTOR if request.param == "scsi" else 0
+    return Rig(request.getfixturevalue(request.param), tmp_path, padding)
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ async def test_burn_and_read_back(rig):
     assert told == sorted(told)
     assert told[-1] == len(data)
     assert rig.drive.loaded.status is DiscStatus.CLOSED
-    assert rig.drive.loaded.written_bytes == len(data)
+    assert 0 <= rig.drive.loaded.written_bytes - len(data) <= rig.padding
     assert await rig.drive.read(0, 1000) == data
     assert await rig.drive.read(999, 1) == data[-SECTOR:]
     await rig.drive.eject()

@@ -63,25 +63,32 @@ class Map:
 def devices(opener: Opener = Generic) -> list[Found]:
     """All changers and optical drives of this host, by number; blocking.
 
-    A device that vanishes meanwhile is left out. Raises PermissionError.
+    One that vanishes meanwhile, or that another program holds, is left out. Raises PermissionError.
     """
     found: list[Found] = []
     if not SYSFS.is_dir():
         return found
     for folder in sorted(SYSFS.iterdir(), key=_number):
-        try:
-            kind = int((folder / "device/type").read_text())
-            if kind not in (DeviceType.OPTICAL_DRIVE, DeviceType.CHANGER):
-                continue
-            path = DEV / folder.name
-            device = opener(path)
-            try:
-                found.append(Found(path, _node(folder), identify(device)))
-            finally:
-                device.close()
-        except (ScsiError, FileNotFoundError):
-            continue
+        device = _look(folder, opener)
+        if device is not None:
+            found.append(device)
     return found
+
+
+def _look(folder: Path, opener: Opener) -> Found | None:
+    """The device of a folder of sysfs; None if it is of another type, gone, or does not answer."""
+    try:
+        kind = int((folder / "device/type").read_text())
+        if kind not in (DeviceType.OPTICAL_DRIVE, DeviceType.CHANGER):
+            return None
+        path = DEV / folder.name
+        device = opener(path)
+        try:
+            return Found(path, _node(folder), identify(device))
+        finally:
+            device.close()
+    except (ScsiError, FileNotFoundError):
+        return None
 
 
 def survey(config: ScsiConfig, opener: Opener = Generic) -> Map:
@@ -117,6 +124,9 @@ def again(device: Found, opener: Opener = Generic) -> Callable[[], Found | None]
     """A function that finds the device, wherever it is today; blocking."""
 
     def find() -> Found | None:
+        here = _look(SYSFS / device.path.name, opener)
+        if here is not None and _same(here, device):
+            return here
         found = [d for d in devices(opener) if _same(d, device)]
         return found[0] if len(found) == 1 else None
 
@@ -193,7 +203,7 @@ def _tells(designator: bytes, identity: Identity) -> bool:
 
 
 def _begins(designator: bytes, identity: Identity) -> bool:
-    """Whether a T10 identification (SPC-4 section 7.8.6.4) that was cut off may be this device's."""
+    """Whether a T10 identification (SPC-4 section 7.8.6.4) that was cut off may be of this."""
     told = text(designator)
     whole = f"{identity.vendor:<8}{identity.product:<16}{identity.serial}"
     return len(told) > len("vendor--product---------") and whole.startswith(told)

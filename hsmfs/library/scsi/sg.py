@@ -107,13 +107,15 @@ class Generic:
     """A `Device` behind /dev/sgN (or /dev/srN, which takes the same ioctl)."""
 
     def __init__(self, path: Path) -> None:
-        """Open it; raises DeviceGone, and PermissionError as it is."""
+        """Open it; raises DeviceGone, NoAnswer, and PermissionError as it is."""
         self.path = path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in _GONE:
                 raise DeviceGone(f"{path}: {error.strerror}") from error
+            if error.errno == errno.EBUSY:
+                raise NoAnswer(f"{path} is held by another program") from error
             raise
 
     def close(self) -> None:
