@@ -135,6 +135,8 @@ class VolumeLabel:
     """Root hash (hex) of the set before, which chains the sets."""
     audit_head: str | None = None
     """Head of the audit chain when the image was made, if there is one."""
+    copy_no: int | None = None
+    """Which copy of its files the disc holds, from 1; None on discs that do not say."""
 
 
 @dataclass(frozen=True, slots=True)

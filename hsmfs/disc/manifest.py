@@ -177,6 +177,7 @@ def write_volume(
         "created": datetime.fromtimestamp(label.created_ns // 10**9, UTC).isoformat(),
         "previous_root": label.previous_root,
         "audit_head": label.audit_head,
+        "copy": label.copy_no,
         "sector_size": SECTOR,
         "chunk_size": CHUNK,
         "files": files,
@@ -218,6 +219,7 @@ def read_volume(data: bytes) -> tuple[VolumeLabel, dict[str, Any]]:
             volume["format_version"],
             volume["previous_root"],
             volume["audit_head"],
+            volume.get("copy"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ForeignDisc(f"{VOLUME} is not readable: {error!r}") from error

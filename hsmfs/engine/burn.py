@@ -131,7 +131,7 @@ class Burner:
 
         for _ in range(REBUILDS):
             files = [*staged.carried, *staged.files]
-            label = _label(volume)
+            label = _label(volume, show.copy_no)
             result = await clock.blocking(
                 lambda files=files, label=label: build_image(  # type: ignore[misc]
                     files, label, dest, staging=dest.with_suffix(".staging"), snapshot=snapshot,
@@ -400,12 +400,12 @@ class Burner:
             self.progress.pop(volume, None)
 
 
-def _label(volume: Volume) -> VolumeLabel:
+def _label(volume: Volume, copy_no: int) -> VolumeLabel:
     """A disc that is a set of its own."""
     own = str(uuid.uuid4())
     return VolumeLabel(
         uuid=own, barcode=volume.barcode, set_name=volume.barcode, set_uuid=own, index=1, k=1,
-        m=0, created_ns=clock.now_ns(),
+        m=0, created_ns=clock.now_ns(), copy_no=copy_no,
     )  # fmt: skip
 
 
