@@ -57,7 +57,7 @@ class Iso:
         self._read_at = read_at
         if sectors is not None and sectors < 17:
             raise ForeignDisc(f"only {sectors} sectors: no ISO 9660 filesystem has room in that")
-        pvd = self._read(16, 1)
+        pvd = self.read_sectors(16, 1)
         if pvd[:6] != b"\x01CD001":
             raise ForeignDisc("no ISO 9660 primary volume descriptor in sector 16")
         if struct.unpack_from("<H", pvd, 128)[0] != SECTOR:
@@ -67,11 +67,12 @@ class Iso:
         """Sectors that the filesystem says it has (volume space size)."""
         if sectors is not None and sectors < self.sectors:
             raise ForeignDisc(f"the disc is cut off: {sectors} of {self.sectors} sectors are there")
-        self._root: tuple[int, int] = struct.unpack_from("<I4xI", pvd, 156 + 2)
+        self.root: tuple[int, int] = struct.unpack_from("<I4xI", pvd, 156 + 2)
+        """First sector and bytes of the root folder."""
 
     def walk(self) -> Iterator[Entry]:
         """Every name but the root, folders before what is in them. Raises ForeignDisc."""
-        pending = [(b"", *self._root)]
+        pending = [(b"", *self.root)]
         seen = set()
         while pending:
             prefix, sector, size = pending.pop()
@@ -85,7 +86,7 @@ class Iso:
 
     def find(self, path: bytes) -> Entry | None:
         """The entry of a path relative to the root, or None. Raises ForeignDisc."""
-        sector, size = self._root
+        sector, size = self.root
         prefix, found = b"", None
         for name in path.split(b"/"):
             if found is not None and not found.is_dir:
@@ -101,11 +102,13 @@ class Iso:
         """All bytes of a file: for the small ones that describe the disc."""
         count = -(-entry.size // SECTOR)
         pieces = [
-            self._read(entry.sector + at, min(_BATCH, count - at)) for at in range(0, count, _BATCH)
+            self.read_sectors(entry.sector + at, min(_BATCH, count - at))
+            for at in range(0, count, _BATCH)
         ]
         return b"".join(pieces)[: entry.size]
 
-    def _read(self, sector: int, count: int) -> bytes:
+    def read_sectors(self, sector: int, count: int) -> bytes:
+        """Whole sectors. Raises ForeignDisc if the disc ends before."""
         data = self._read_at(sector, count)
         if len(data) != count * SECTOR:
             raise ForeignDisc(f"the disc ends before sector {sector + count}")
@@ -114,9 +117,9 @@ class Iso:
     def _folder(self, prefix: bytes, sector: int, size: int) -> Iterator[Entry]:
         joined: Entry | None = None
         for at in range(0, -(-size // SECTOR), _BATCH):
-            block = self._read(sector + at, min(_BATCH, -(-size // SECTOR) - at))
+            block = self.read_sectors(sector + at, min(_BATCH, -(-size // SECTOR) - at))
             for record in _records(block):
-                entry = self._entry(prefix, record)
+                entry = self.entry(prefix, record)
                 if joined is not None:
                     if entry.sector != joined.sector + -(-joined.size // SECTOR):
                         raise ForeignDisc(f"extents of {joined.path!r} are not in one piece")
@@ -125,11 +128,12 @@ class Iso:
                 if joined is None and record[32:34] not in (b"\x01\x00", b"\x01\x01"):
                     yield entry
 
-    def _entry(self, prefix: bytes, record: bytes) -> Entry:
+    def entry(self, prefix: bytes, record: bytes) -> Entry:
+        """A directory record with all its Rock Ridge fields."""
         extent, size = struct.unpack_from("<I4xI", record, 2)
         rock = _Rock()
         name_length = record[32]
-        rock.take(record[33 + name_length + 1 - name_length % 2 :], self._read)
+        rock.take(record[33 + name_length + 1 - name_length % 2 :], self.read_sectors)
         mode = rock.mode or (stat.S_IFDIR if record[25] & _DIRECTORY else stat.S_IFREG)
         name = rock.name or record[33 : 33 + name_length].partition(b";")[0]
         return Entry(prefix + name, mode, *rock.owner, extent, size, rock.symlink())

@@ -89,7 +89,7 @@ class DiscReader:
     """
 
     def __init__(self, read_at: ReadAt, sectors: int | None = None) -> None:
-        self._read_at = read_at
+        self.read_at = read_at
         self.iso = Iso(read_at, sectors)
         data = self._file(VOLUME)
         self.label: VolumeLabel
@@ -117,7 +117,7 @@ class DiscReader:
         progress gets (bytes done, bytes in all). An unreadable or wrong place is a finding, not an
         error; only a disc whose description is unreadable raises.
         """
-        window = _Window(self._read_at, self.iso.sectors)
+        window = _Window(self.read_at, self.iso.sectors)
         total = self.volume["stored_bytes"] or 1
         done = 0
         yield from self._verify_own()
@@ -178,7 +178,7 @@ class DiscReader:
         sha = hashlib.sha256()
         left, sector = entry.size, entry.sector
         while left > 0:
-            data = self._read_at(sector, min(_WINDOW, -(-left // SECTOR)))
+            data = self.read_at(sector, min(_WINDOW, -(-left // SECTOR)))
             sha.update(memoryview(data)[:left])
             left -= len(data)
             sector += len(data) // SECTOR
