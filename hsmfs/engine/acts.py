@@ -154,6 +154,8 @@ async def _release_archived(engine: Engine, tally: Tally, ino: InodeNo, who: str
     attr = engine.files.attr(ino)
     if attr is None or attr.state != FileState.PREMIGRATED:
         return
+    if engine.catalog.queues.migration(ino) is not None:
+        return
     try:
         await engine.releaser.release(ino, who)
     except HsmError as fault:
@@ -215,8 +217,14 @@ def _archived(reports: Reports, ino: InodeNo) -> Exception | bool:
     attr = reports.inodes.get_raw(ino)
     if attr is None or attr.nlink == 0:
         return HsmError("was deleted meanwhile", next_step="nothing is left to do")
-    if reports.queues.migration(ino) is not None:
-        return False
+    migration = reports.queues.migration(ino)
+    if migration is not None:
+        # What waits for its set's parity is on disc: it is released later, by itself.
+        return (
+            migration.release
+            and attr.state == FileState.PREMIGRATED
+            and reports.copies.protected(ino, attr.version) < migration.copies
+        )
     if attr.state == FileState.RESIDENT:
         return HsmError(
             "is not on disc: cancelled, or written to meanwhile", next_step="archive it again"

@@ -6,8 +6,8 @@ may hold. Until its volume is FULL nothing on a disc counts; after that `Finishe
 
 from __future__ import annotations
 
+import hashlib
 import os
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import trio
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.copies import Copy
-from ..catalog.queues import RecallClass
+from ..catalog.queues import Burn, RecallClass
 from ..catalog.reports import Reports
 from ..catalog.volumes import Volume
 from ..disc.image import ImageResult, build_image
@@ -32,6 +32,7 @@ from .finish import Finisher
 from .mounts import Mounts
 from .schedule import Purpose
 from .session import Session
+from .sets import Build, VolumeSets
 from .spool import Spool
 from .stage import CHANGED, Staged
 from .verify import Checker, SourceMismatch
@@ -67,6 +68,7 @@ class Burner:
 
     Attributes:
         progress: the volumes that are being made.
+        committed: called in the transaction that makes a volume count.
     """
 
     def __init__(
@@ -77,10 +79,13 @@ class Burner:
         events: Events,
         spool: Spool,
         finisher: Finisher,
+        sets: VolumeSets,
     ) -> None:
         self._catalog, self._pools, self._mounts = catalog, pools, mounts
         self._events, self._spool, self._finisher = events, spool, finisher
+        self._sets = sets
         self.progress: dict[VolumeId, Progress] = {}
+        self.committed: Callable[[VolumeId], None] = lambda volume: None
 
     async def make(
         self,
@@ -101,9 +106,10 @@ class Burner:
         try:
             async with self._catalog.write():
                 self._catalog.queues.add_burn(volume, copy_no, image, clock.now_ns())
+                self._sets.join(volume, copy_no)
             crash.point("burn.planned")
             await self._spool.reuse(image)
-            label, result = await self._build(found, staged, snapshot)
+            label, result = await self._build(self._volume(volume), staged, snapshot)
             built()
             await self._write_down(found, staged, copy_no, result)
             await self._burn_and_verify(found, label)
@@ -114,7 +120,48 @@ class Burner:
             raise
         finally:
             self.progress.pop(volume, None)
+        if not self._sets.keep(volume, result.size):
+            await self._spool.retire(image)
+
+    async def make_image(self, volume: VolumeId, label: VolumeLabel, build: Build) -> None:
+        """Put an image that holds no files of its own on a blank volume: parity, or a disc anew.
+
+        Raises AnotherDisc if this one cannot be had or was spoiled, else what ails the image.
+        """
+        found, image = self._volume(volume), self._spool.image(volume)
+        show = self.progress[volume] = Progress(volume, found.barcode, 0, 0)
+
+        def on_progress(done: int, size: int) -> None:
+            trio.from_thread.check_cancelled()
+            show.done, show.size = done, size
+
+        try:
+            async with self._catalog.write():
+                self._catalog.queues.add_burn(volume, 0, image, clock.now_ns())
+            crash.point("burn.planned")
+            await self._spool.reuse(image)
+            dest = self._spool.path / image
+            result = await clock.blocking(lambda: build(dest, on_progress), clock.HASH)
+            crash.point("burn.image.built")
+            if result.size > found.capacity:
+                raise _too_large(result.size, found.barcode, found.capacity)
+            show.size = result.size
+            async with self._catalog.write():
+                self._catalog.queues.stage_burn(volume, result.size, result.root_hash.hex())
+            crash.point("burn.staged")
+            await self._burn_and_verify(found, label)
+            await self._finisher.finish(volume)
+        except Exception as fault:
+            await self.give_up(volume, _reason(fault))
+            raise
+        finally:
+            self.progress.pop(volume, None)
         await self._spool.retire(image)
+
+    def _volume(self, volume: VolumeId) -> Volume:
+        found = self._catalog.volumes.get(volume)
+        assert found is not None
+        return found
 
     # The image
 
@@ -131,7 +178,7 @@ class Burner:
 
         for _ in range(REBUILDS):
             files = [*staged.carried, *staged.files]
-            label = _label(volume, show.copy_no)
+            label = self._sets.label(volume, show.copy_no)
             result = await clock.blocking(
                 lambda files=files, label=label: build_image(  # type: ignore[misc]
                     files, label, dest, staging=dest.with_suffix(".staging"), snapshot=snapshot,
@@ -142,11 +189,8 @@ class Burner:
             crash.point("burn.image.built")
             moved = {key[0] for key in result.changed} | await self._moved(staged.files)
             if not moved:
-                if result.size > volume.capacity:
-                    raise MediaError(
-                        f"the image has {result.size} bytes, disc {volume.barcode} only"
-                        f" {volume.capacity}"
-                    )
+                if result.size > (most := self._sets.room_on(volume)):
+                    raise _too_large(result.size, volume.barcode, most)
                 show.size = result.size
                 return label, result
             staged.without(moved, CHANGED)
@@ -233,13 +277,16 @@ class Burner:
         assert burn is not None
         show = self.progress[volume]
         show.phase, show.done, show.size = "verify", 0, burn.size
+        # What parity is computed of must be what is on the disc, not what was to be.
+        whole = hashlib.sha256() if self._sets.has_parity(volume) else None
         image = os.open(self._spool.path / burn.image, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await self._compare(session, volume, burn.size, Checker(image), show, blame)
+            checker = Checker(image)
+            await self._compare(session, volume, burn.size, checker, whole, show, blame)
         finally:
             os.close(image)
         crash.point("burn.verified")
-        await self._commit(session, volume, burn.size, burn.root_hash)
+        await self._commit(session, volume, burn, whole.hexdigest() if whole else None)
 
     async def _compare(
         self,
@@ -247,12 +294,18 @@ class Burner:
         volume: VolumeId,
         size: int,
         checker: Checker,
+        whole: hashlib._Hash | None,
         show: Progress,
         blame: bool,
     ) -> None:
         """The drive reads on while a thread hashes."""
         send, receive = trio.open_memory_channel[bytes](1)
         fault: list[HsmError] = []
+
+        def feed(data: bytes) -> None:
+            if whole is not None:
+                whole.update(data)
+            checker.feed(data)
 
         async def check(scope: trio.CancelScope) -> None:
             after = (-1, 0)
@@ -269,7 +322,7 @@ class Burner:
                             after = (last.where.sector, last.id)
                             checker.add(page)
                     try:
-                        await clock.blocking(lambda data=data: checker.feed(data), clock.HASH)  # type: ignore[misc]
+                        await clock.blocking(lambda data=data: feed(data), clock.HASH)  # type: ignore[misc]
                     except HsmError as error:
                         fault.append(error)
                         scope.cancel()
@@ -307,7 +360,9 @@ class Burner:
 
         return await self._catalog.read(read)
 
-    async def _commit(self, session: Session, volume: VolumeId, size: int, root: str) -> None:
+    async def _commit(
+        self, session: Session, volume: VolumeId, burn: Burn, image_sha256: str | None
+    ) -> None:
         """The commit point: one row makes every copy on the disc count."""
         for pool in self._pools:
             # What is called archived must not be torn by a power cut afterwards.
@@ -315,8 +370,11 @@ class Burner:
         crash.point("burn.pools.synced")
         async with self._catalog.write():
             now = clock.now_ns()
-            self._catalog.volumes.close(volume, size, session.drive.serial, root, now)
+            self._catalog.volumes.close(
+                volume, burn.size, session.drive.serial, burn.root_hash, now, image_sha256
+            )
             self._catalog.queues.set_burn(volume, BurnState.VERIFIED)
+            self.committed(volume)
         crash.point("burn.committed")
         await self._catalog.sync()
         crash.point("burn.commit.durable")
@@ -333,6 +391,7 @@ class Burner:
                 if found.state is VolumeState.BURNING:
                     self._catalog.volumes.set_state(volume, VolumeState.DAMAGED, reason)
                 self._catalog.queues.set_burn(volume, BurnState.FAILED, reason)
+                self._sets.gave_up(volume)
             crash.point("burn.failed")
             while True:
                 async with self._catalog.write():
@@ -357,6 +416,8 @@ class Burner:
         """
         verify: list[VolumeId] = []
         for burn in self._catalog.queues.burns():
+            if burn.volume in self.progress:
+                continue  # of a worker that was not stopped
             image = self._spool.path / burn.image
             if burn.state is BurnState.VERIFIED:
                 await self._finisher.finish(burn.volume)
@@ -364,7 +425,9 @@ class Burner:
                 verify.append(burn.volume)
             else:
                 await self.give_up(burn.volume, "the daemon was stopped during the burn")
-        await self._spool.clear({self._spool.image(volume) for volume in verify})
+        keep = {self._spool.image(volume) for volume in (*verify, *self.progress)}
+        keep |= self._sets.spooled()
+        await self._spool.clear(keep)
         return verify
 
     async def files_on(self, volume: VolumeId) -> set[InodeNo]:
@@ -393,20 +456,16 @@ class Burner:
                 # The image was never synced: if power was lost it may be the one that is wrong.
                 await self.verify(session, volume, blame=False)
             await self._finisher.finish(volume)
-            await self._spool.remove(burn.image)
+            if not self._sets.keep(volume, burn.size):
+                await self._spool.remove(burn.image)
         except HsmError as fault:
             await self.give_up(volume, _reason(fault))
         finally:
             self.progress.pop(volume, None)
 
 
-def _label(volume: Volume, copy_no: int) -> VolumeLabel:
-    """A disc that is a set of its own."""
-    own = str(uuid.uuid4())
-    return VolumeLabel(
-        uuid=own, barcode=volume.barcode, set_name=volume.barcode, set_uuid=own, index=1, k=1,
-        m=0, created_ns=clock.now_ns(), copy_no=copy_no,
-    )  # fmt: skip
+def _too_large(size: int, barcode: str, most: int) -> MediaError:
+    return MediaError(f"the image has {size} bytes, disc {barcode} takes only {most}")
 
 
 def _reason(fault: BaseException) -> str:

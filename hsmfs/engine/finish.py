@@ -34,11 +34,13 @@ class Finisher:
 
     Attributes:
         release: releases one file for a requester; set by who wires the engine.
+        needs_parity: a release waits until the parity of a file's sets is verified.
     """
 
     def __init__(self, catalog: Catalog, files: Residency, events: Events) -> None:
         self._catalog, self._files, self._events = catalog, files, events
         self.release: Callable[[InodeNo, str], Awaitable[object]] | None = None
+        self.needs_parity = False
 
     async def finish(self, volume: VolumeId) -> None:
         """Mark everything on a verified volume; nothing of its burn is left then."""
@@ -95,16 +97,24 @@ class Finisher:
     def settle(self, ino: InodeNo, copies: int, *, release: bool) -> bool:
         """Mark a file premigrated if it has its copies; True if it is to be released then.
 
-        In a transaction. A migration that asks for a release ends only with it.
+        In a transaction. A migration that asks for a release ends only with it, and stays queued
+        while that waits for parity.
         """
         attr = self._catalog.inodes.get_raw(ino)
         if attr is None or self._catalog.copies.proven(ino, attr.version) < copies:
             return False
         self._files.premigrated(ino, attr.version)
         if release:
-            return True
+            return not self.waits_for_parity(ino, copies)
         self._catalog.queues.end_migration(ino)
         return False
+
+    def waits_for_parity(self, ino: InodeNo, copies: int) -> bool:
+        """Whether the file has its copies, but the sets that they are in are not closed yet."""
+        attr = self._catalog.inodes.get_raw(ino)
+        if not self.needs_parity or attr is None:
+            return False
+        return self._catalog.copies.protected(ino, attr.version) < copies
 
     async def release_all(self, inos: list[InodeNo]) -> None:
         """Release files that are archived now; one that may not be released stays on disk."""

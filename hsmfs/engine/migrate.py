@@ -17,13 +17,16 @@ from ..catalog import snapshot as snapshots
 from ..catalog.catalog import Catalog
 from ..catalog.queues import Migration
 from ..catalog.reports import Reports
+from ..catalog.sets import VolumeSet
 from ..config import Config
+from ..disc.parity_image import OVERHEAD
 from ..errors import Conflict, HsmError
 from ..pool.pools import Pools
 from ..states import FileState
 from ..types import Attr, InodeNo, VolumeId
 from . import group, plan
 from .batches import at_leisure, in_batches
+from .blanks import Blanks, by_ends
 from .burn import AnotherDisc, Burner
 from .events import Events
 from .finish import Finisher
@@ -32,6 +35,7 @@ from .plan import Batch, Plan, Terms
 from .policy.match import Ruleset
 from .policy.rules import Grouping
 from .residency import Residency
+from .sets import VolumeSets
 from .spool import Spool
 from .stage import ABSENT, GONE, LOST_BYTES, NO_ROOM, Staged, Stager, trim
 from .verify import SourceMismatch
@@ -49,8 +53,6 @@ BACK_OFF = 120.0
 """Seconds after which the files of a burn that failed are tried again."""
 ROTTEN = 86_400.0
 """Seconds after which a file is tried again whose bytes on disk are not those of its checksums."""
-BLANKS_AGAIN = 30.0
-"""Seconds after which blank discs are looked for again."""
 
 
 class Migrator:
@@ -61,7 +63,7 @@ class Migrator:
         finisher: marks archived files; `finisher.release` is set by who wires the engine.
         rules: the policies in force, for the copies and the groups of files.
         recall: asks for a file's bytes to be brought in so that it can be archived, or None.
-        needs_blanks: a batch waits for the operator to add blank discs.
+        blanks, sets: the discs to burn on, and the sets that they join.
     """
 
     def __init__(
@@ -79,21 +81,28 @@ class Migrator:
         self.rules = Ruleset((), copies=engine.copies, head=config.fs.head)
         self._level = engine.compression
         self._wait_ns = int(engine.burn_wait * 1e9)
-        self._disc = config.library.disc
+        self._disc = config.library.disc - (OVERHEAD if config.parity_discs else 0)
+        self._in_sets = config.sets is not None
         burning = config.library.drives - config.recall_drives
         self._slots = max(1, burning) + 1
-        self.spool = Spool(engine.spool, engine.spool_limit)
+        self.spool = Spool(engine.spool, engine.spool_limit - config.parity_spool)
         self.spool.full = self._spool_full
         self.finisher = Finisher(catalog, files, events)
-        self.burner = Burner(catalog, pools, mounts, events, self.spool, self.finisher)
+        self.blanks = Blanks(catalog, events)
+        self.sets = VolumeSets(catalog, mounts, events, self.spool, self.blanks, config)
+        self.burner = Burner(
+            catalog, pools, mounts, events, self.spool, self.finisher, self.sets
+        )
+        self.sets.burn = self.burner.make_image
+        self.sets.closed = self._set_closed
+        needs = config.sets.release_needs if config.sets is not None else "copies"
+        self._needs_parity = self.finisher.needs_parity = needs == "parity"
         self._stager = Stager(catalog, pools, files, engine.compression)
         self.recall: Callable[[InodeNo, str], Awaitable[object]] | None = None
-        self.needs_blanks = False
         self._active = 0
         self._busy: Counter[int] = Counter()
         self._ended: list[Collection[int]] = []
         self._later: dict[int, float] = {}
-        self._claimed: set[VolumeId] = set()
         self._staging = trio.Lock()
         self._wake = trio.Event()
         self._settled = trio.Event()
@@ -192,7 +201,6 @@ class Migrator:
         """Finish or undo what a crash left, then archive for ever."""
         self._busy.clear()
         self._ended.clear()
-        self._claimed.clear()
         self._active = 0
         async with trio.open_nursery() as nursery:
             for volume in await self.burner.recover():
@@ -221,7 +229,7 @@ class Migrator:
         self._later = {ino: until for ino, until in self._later.items() if until > now}
         terms = Terms(
             _usable(self._disc), clock.now_ns(), self._catalog.queues.burn_before(),
-            self._wait_ns, _Either(self._busy, self._later), room,
+            self._wait_ns, _Either(self._busy, self._later), room, self._needs_parity,
         )  # fmt: skip
         found = await self._catalog.read(lambda reports: plan.make(reports, terms))
         await self._tidy(found)
@@ -316,7 +324,7 @@ class Migrator:
                     with trio.CancelScope(shield=True):
                         await self.spool.remove(folder.name)
         finally:
-            self._claimed.difference_update(volumes)
+            self.blanks.free(volumes)
 
     async def _stage_and_burn(
         self, batch: Batch, volumes: list[VolumeId], folder: Path, together: bool
@@ -417,31 +425,16 @@ class Migrator:
     async def _blanks(
         self, numbers: tuple[int, ...], without: VolumeId | None = None
     ) -> list[VolumeId]:
-        """A blank disc of our own for each copy; waits for the operator if there are too few.
+        """A blank disc of our own for each copy; waits for the operator if there are too few."""
+        if self._in_sets:
+            return await self.blanks.take(
+                lambda blanks: self.sets.choose(numbers, blanks), len(numbers), without
+            )
+        return await self.blanks.take(by_ends(numbers), len(numbers), without)
 
-        Copies begin at different ends of the library, so that they lie in different magazines.
-        """
-        while True:
-            blanks = [
-                volume
-                for volume in self._catalog.volumes.blanks()
-                if volume not in self._claimed
-                and volume != without
-                and self._catalog.queues.burn(volume) is None
-            ]
-            if len(blanks) >= len(numbers):
-                self.needs_blanks = False
-                chosen = [blanks.pop(0 if number % 2 else -1) for number in numbers]
-                self._claimed.update(chosen)
-                return chosen
-            if not self.needs_blanks:
-                self.needs_blanks = True
-                log.warning("operator must add blank discs", wanted=len(numbers), left=len(blanks))
-                self._events.emit(
-                    "blank_discs_wanted", wanted=len(numbers), left=len(blanks),
-                    message="operator must add blank discs",
-                )
-            await trio.sleep(BLANKS_AGAIN)
+    async def _set_closed(self, group: VolumeSet) -> None:
+        """Files that waited for the set's parity may be released."""
+        self._poke()
 
     def _spool_full(self, reason: str) -> None:
         log.warning("spool full", reason=reason)

@@ -100,6 +100,8 @@ class Terms:
     """Inodes that are being worked on, or were skipped a moment ago."""
     most: int
     """Volumes to plan at once."""
+    needs_parity: bool = False
+    """A release waits for the parity of a file's sets."""
 
 
 def make(reports: Reports, terms: Terms) -> Plan:
@@ -190,7 +192,9 @@ def _needs(
         return []
     fresh, begun = _copies(reports, m.ino, queued.version, m.copies, states)
     if not fresh and not begun:
-        plan.satisfied.append(m.ino)
+        waits = m.release and terms.needs_parity
+        if not waits or reports.copies.protected(m.ino, queued.version) >= m.copies:
+            plan.satisfied.append(m.ino)
         return []
     if queued.state in (FileState.PARTIAL, FileState.MIGRATED):
         plan.absent.append(m.ino)

@@ -62,6 +62,7 @@ class Releaser:
     ) -> None:
         self._catalog, self._pools, self._files = catalog, pools, files
         self.rules, self._events = rules, events
+        self._needs_parity = config.sets is not None and config.sets.release_needs == "parity"
         self._residence_ns = int(config.engine.min_residence * 1e9)
         self._one = trio.Lock()
         self._wake = trio.Event()
@@ -243,6 +244,12 @@ class Releaser:
                 f"inode {attr.ino} has {proven} verified copies of its present bytes, {wanted}"
                 " are wanted",
                 next_step="archive it first",
+            )
+
+        if self._needs_parity and self._catalog.copies.protected(attr.ino, attr.version) < wanted:
+            raise Conflict(
+                f"inode {attr.ino} is on discs whose set has no parity yet",
+                next_step="wait until the set is closed, or see 'hsmctl volume close --help'",
             )
 
     async def _release(

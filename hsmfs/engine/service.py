@@ -16,6 +16,7 @@ import trio
 from .. import __version__, clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.queues import RecallClass
+from ..catalog.volumes import Volume
 from ..config import Config
 from ..library.ports import Library
 from ..library.robot import Robot
@@ -95,6 +96,7 @@ class Engine:
         self._others = [
             Worker("recaller", self.recaller.run),
             Worker("migrator", self.migrator.run),
+            Worker("sets", self.migrator.sets.run),
             Worker("releaser", self.releaser.run),
             Worker("demoter", self.demoter.run),
             Worker("policies", self.policies.run),
@@ -110,6 +112,11 @@ class Engine:
             if not await self.recaller.request(ino, RecallClass.BULK, who):
                 self.migrator.came_in(ino)
 
+        def magazine_of(volume: Volume) -> int | None:
+            element = self.robot.where(volume.barcode)
+            return element.magazine if element is not None else None
+
+        self.migrator.blanks.magazine_of = magazine_of
         self.files.make_room = self.releaser.make_room
         self.migrator.finisher.release = self.releaser.release
         self.migrator.recall = bring_in

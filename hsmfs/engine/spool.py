@@ -17,13 +17,13 @@ from pathlib import Path
 import trio
 
 from .. import clock
-from ..types import VolumeId
+from ..types import SetId, VolumeId
 from ..units import format_size
 
 _LOOK_AGAIN = 10.0
 """Seconds until a filesystem without room is looked at again."""
 IMAGE_SUFFIX = ".iso"
-_BATCH, _OLD = "batch-", "old-"
+_BATCH, _OLD, _PARITY = "batch-", "old-", "set-"
 _RESERVE = 16 * 1024 * 1024
 """Bytes that are left free on the spool's filesystem."""
 
@@ -33,11 +33,13 @@ class Spool:
 
     Attributes:
         full: called with the reason when somebody has to wait for room.
+        pressed: called whenever somebody begins to wait for room.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path, self.limit = path, limit
         self.full: Callable[[str], None] = lambda reason: None
+        self.pressed: Callable[[], None] = lambda: None
         self._used = 0
         self._freed = trio.Event()
         self._batches = 0
@@ -46,6 +48,22 @@ class Spool:
     def image(self, volume: VolumeId) -> str:
         """The name of a volume's image."""
         return f"volume-{volume}{IMAGE_SUFFIX}"
+
+    def parity(self, set_id: SetId, row: int, folded: int) -> str:
+        """The name of a set's parity row with the discs whose bits are in folded."""
+        name = f"{_PARITY}{set_id}-row{row}-{folded:x}"
+        self._busy.add(name)
+        return name
+
+    def hold(self, size: int) -> None:
+        """An image stays beyond its burn: that many bytes are in use until `let_go`."""
+        self._used += size
+
+    def let_go(self, size: int) -> None:
+        """Bytes that were held are free."""
+        self._used -= size
+        self._freed.set()
+        self._freed = trio.Event()
 
     def batch(self) -> Path:
         """A folder for a new batch, not yet made; `remove` ends it."""
@@ -67,9 +85,7 @@ class Spool:
         try:
             yield
         finally:
-            self._used -= size
-            self._freed.set()
-            self._freed = trio.Event()
+            self.let_go(size)
 
     async def _wait(self, size: int) -> None:
         told = False
@@ -89,6 +105,7 @@ class Spool:
                 return
             else:
                 continue
+            self.pressed()
             if not told and not self._used:
                 self.full(reason)
                 told = True
@@ -146,7 +163,7 @@ class Spool:
     def _clear(self, keep: Set[str]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         for item in self.path.iterdir():
-            ours = item.name.startswith(("volume-", _BATCH, _OLD))
+            ours = item.name.startswith(("volume-", _BATCH, _OLD, _PARITY))
             if ours and item.name not in keep:
                 _remove(item)
 

@@ -241,7 +241,7 @@ async def test_no_blank_disc_waits_for_the_operator(make_site):
         await site.archive(one)
         await site.migrator.archive([two])
         await site.migrator.flush()
-        await site.until(lambda: site.migrator.needs_blanks)
+        await site.until(lambda: site.migrator.blanks.wanted)
         assert site.state(two) == FileState.RESIDENT
         assert site.catalog.queues.migration(two) is not None
     assert "blank_discs_wanted" in site.kinds()

@@ -1,0 +1,110 @@
+"""Blank discs for burns: which one next, and what happens when there are none.
+
+Without sets, copies begin at different ends of the library. The discs of a set come from one
+magazine where that can be, those of other sets from others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import trio
+
+from .. import logs
+from ..catalog.catalog import Catalog
+from ..catalog.volumes import Volume
+from ..types import VolumeId
+from .events import Events
+
+log = logs.get(__name__)
+AGAIN = 30.0
+"""Seconds after which blank discs are looked for again."""
+
+
+class Blanks:
+    """Gives out blank discs, each to one user.
+
+    Attributes:
+        wanted: somebody waits for the operator to add blank discs.
+        magazine_of: the magazine that a disc lies in, if the robot knows; set by who wires the
+            engine.
+    """
+
+    def __init__(self, catalog: Catalog, events: Events) -> None:
+        self._catalog, self._events = catalog, events
+        self._claimed: set[VolumeId] = set()
+        self.wanted = False
+        self.magazine_of: Callable[[Volume], int | None] = lambda volume: None
+
+    async def take(
+        self,
+        choose: Callable[[list[VolumeId]], Sequence[VolumeId]],
+        wanted: int,
+        without: VolumeId | None = None,
+    ) -> list[VolumeId]:
+        """As many free blank discs as wanted; waits for the operator if there are too few.
+
+        Give them back with `free`.
+        """
+        while True:
+            blanks = self.left(without)
+            if len(blanks) >= wanted:
+                self.wanted = False
+                chosen = list(choose(blanks))
+                self._claimed.update(chosen)
+                return chosen
+            if not self.wanted:
+                self.wanted = True
+                log.warning("operator must add blank discs", wanted=wanted, left=len(blanks))
+                self._events.emit(
+                    "blank_discs_wanted", wanted=wanted, left=len(blanks),
+                    message="operator must add blank discs",
+                )  # fmt: skip
+            await trio.sleep(AGAIN)
+
+    def left(self, without: VolumeId | None = None) -> list[VolumeId]:
+        """Blank discs that nobody has claimed, by barcode."""
+        return [
+            volume
+            for volume in self._catalog.volumes.blanks()
+            if volume not in self._claimed
+            and volume != without
+            and self._catalog.queues.burn(volume) is None
+        ]
+
+    def free(self, volumes: Sequence[VolumeId]) -> None:
+        """They are burned, or not needed."""
+        self._claimed.difference_update(volumes)
+
+    def by_magazine(self, blanks: Sequence[VolumeId]) -> dict[int | None, list[VolumeId]]:
+        """The discs by the magazine that they lie in."""
+        found: dict[int | None, list[VolumeId]] = {}
+        for number in blanks:
+            volume = self._catalog.volumes.get(number)
+            if volume is not None:
+                found.setdefault(self.magazine_of(volume), []).append(number)
+        return found
+
+    def for_set(
+        self, blanks: Sequence[VolumeId], magazine: int | None, size: int, taken: Counter[int]
+    ) -> VolumeId:
+        """A disc for a set: of its magazine, else of the fullest that no other set has.
+
+        size: discs of a set. taken: sets that are being filled by magazine.
+        """
+        groups = self.by_magazine(blanks)
+        if magazine is not None and magazine in groups:
+            return groups[magazine][0]
+
+        def worth(pair: tuple[int | None, list[VolumeId]]) -> tuple[bool, bool, int]:
+            number, discs = pair
+            free = number is None or not taken[number]
+            return free, len(discs) >= size, -len(discs)
+
+        return max(groups.items(), key=worth)[1][0]
+
+
+def by_ends(numbers: Sequence[int]) -> Callable[[list[VolumeId]], Sequence[VolumeId]]:
+    """A choice for copies with these numbers: odd ones from the front, even ones from the end."""
+    return lambda blanks: [blanks.pop(0 if number % 2 else -1) for number in numbers]
