@@ -7,8 +7,10 @@ with a limiter of its own, so that forty stuck drive calls cannot take the threa
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import TypeVar
 
 import trio
@@ -48,6 +50,37 @@ WALL = WallClock()
 def now_ns() -> int:
     """UTC nanoseconds now, by the process's wall clock."""
     return WALL.now_ns()
+
+
+class Beside:
+    """A thread of its own for small jobs that must begin before the caller's task pauses.
+
+    `blocking` lets other tasks run before its thread has the job. The thread starts with the first
+    job and does them one after the other.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def do(self, job: Callable[[], object]) -> None:
+        """Give the thread a job, which must not raise."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
+    def end(self) -> None:
+        """No more jobs: wait for those given, and for the thread."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
 
 
 async def blocking(

@@ -3,7 +3,8 @@
 How it is durable without an fsync on the event loop (docs/durability.md):
 
 - All writes happen on the loop's thread, inside `async with catalog.write()`, a transaction that
-  must not await. Its commit is a write to the page cache: kill -9 loses nothing.
+  must not await. Its commit is a write to the page cache: kill -9 loses nothing. While the disks
+  are busy even that may wait for them, so then a thread makes it (`write(aside=True)`).
 - `sync()` makes everything committed before the call durable: fdatasync of the WAL in a thread,
   shared by all who wait.
 - The loop's connection never syncs. SQLite would otherwise sync the WAL's header on the loop each
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -24,11 +26,11 @@ from typing import TypeVar
 import apsw
 import trio
 
-from .. import clock
+from .. import clock, pressure
 from ..errors import CatalogDamaged, CatalogInUse, NotFound
 from . import migrate
 from .adoptions import Adoptions
-from .connection import connect, damaged, faults
+from .connection import connect, connect_loop, damaged, faults
 from .copies import Copies
 from .inodes import Inodes
 from .namespace import Namespace
@@ -59,7 +61,7 @@ class Catalog:
     def __init__(self, state: Path, lock_fd: int) -> None:
         self.path = state / FILE
         self._lock_fd = lock_fd
-        self.db = connect(self.path, cache=CACHE_KIB)
+        self.db = connect_loop(self.path, CACHE_KIB)
         self._keeper = connect(self.path, synchronous="FULL")
         with faults(self.path):
             migrate.upgrade(self._keeper, str(self.path))
@@ -68,6 +70,8 @@ class Catalog:
         self._free_readers = trio.Semaphore(READERS)
         self._gate = trio.Event()
         self._gate.set()
+        self._lent: trio.Event | None = None
+        self._committer = clock.Beside("committer")
         self._reading = 0
         self._idle = trio.Event()
         self._wal_fd = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CREAT, 0o600)
@@ -75,7 +79,9 @@ class Catalog:
         self._checkpoint_lock = trio.Lock()
         self._wanted = self._synced = 0
         self.commits = self.durable = 0
-        self._write = Transaction(self)
+        self._depth = 0
+        self._write = Transaction(self, aside=False)
+        self._write_aside = Transaction(self, aside=True)
         self._mark()
         self._pin()
         self.inodes = Inodes(self.db)
@@ -130,9 +136,75 @@ class Catalog:
             os.close(lock_fd)
             raise
 
-    def write(self) -> Transaction:
-        """`async with catalog.write():` a transaction; the body must not await. Nests."""
-        return self._write
+    def write(self, *, aside: bool = False) -> Transaction:
+        """`async with catalog.write():` a transaction; the body must not await. Nests.
+
+        aside: while the disks are busy it is committed in a thread, so leaving the block may let
+        others run. They see the rows as they will be, so what is kept in memory about them must be
+        changed in the body. The outermost block decides.
+        """
+        return self._write_aside if aside else self._write
+
+    @property
+    def committing(self) -> bool:
+        """True while a thread commits: a query would wait for it."""
+        return self._lent is not None
+
+    async def settled(self) -> None:
+        """Return when no thread commits: until this task awaits again, no query has to wait."""
+        while self._lent is not None:
+            await self._lent.wait()
+
+    async def _may_write(self) -> None:
+        while not (self._gate.is_set() and self._lent is None):
+            await self._gate.wait()
+            with trio.CancelScope(shield=True):
+                await self.settled()
+
+    async def _commit(self, *, aside: bool) -> None:
+        try:
+            if aside and pressure.DISK.busy():
+                await self._commit_aside()
+            else:
+                began = time.monotonic_ns()
+                with faults(self.path):
+                    self.db.commit()
+                pressure.DISK.took(time.monotonic_ns() - began)
+        except BaseException:
+            self._undo()
+            raise
+        self.commits += 1
+
+    def _undo(self) -> None:
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+        self.inodes.rolled_back()
+        self.names.rolled_back()
+
+    async def _commit_aside(self) -> None:
+        """Others that wait run after this task, which is told first."""
+        self._lent = over = trio.Event()
+        committed, token = trio.Event(), trio.lowlevel.current_trio_token()
+        fault: list[BaseException] = []
+
+        def commit() -> None:
+            try:
+                with faults(self.path):
+                    self.db.commit()
+            except BaseException as found:
+                fault.append(found)
+            finally:
+                self.db.give_back()
+                token.run_sync_soon(committed.set)
+
+        self.db.lend()
+        self._committer.do(commit)
+        with trio.CancelScope(shield=True):
+            await committed.wait()
+        self._lent = None
+        over.set()
+        if fault:
+            raise fault[0]
 
     async def read(self, f: Callable[[Reports], T]) -> T:
         """Run f in a thread on a read-only snapshot, and return what it returns."""
@@ -182,6 +254,7 @@ class Catalog:
             await clock.blocking(self._copy_frames)
             self._gate = trio.Event()
             try:
+                await self.settled()
                 if not await self._readers_left(patience):
                     return False
                 await clock.blocking(self._start_anew)
@@ -228,6 +301,7 @@ class Catalog:
 
     def close(self) -> None:
         """Close; what was committed but not synced is as durable as the page cache."""
+        self._committer.end()
         for db in (*self._pins, *self._readers, self.db, self._keeper):
             db.close()
         os.close(self._wal_fd)
@@ -237,19 +311,18 @@ class Catalog:
 class Transaction:
     """The write transaction of a catalog, entered by `async with`; nested entries join."""
 
-    __slots__ = ("_catalog", "_db", "_depth")
+    __slots__ = ("_aside", "_catalog")
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._db = catalog.db
-        self._depth = 0
+    def __init__(self, catalog: Catalog, *, aside: bool) -> None:
+        self._catalog, self._aside = catalog, aside
 
     async def __aenter__(self) -> None:
-        while not self._catalog._gate.is_set() and not self._depth:
-            await self._catalog._gate.wait()
-        if not self._depth:
-            self._db.execute("BEGIN IMMEDIATE")
-        self._depth += 1
+        catalog = self._catalog
+        if not catalog._depth:
+            if catalog._lent is not None or not catalog._gate.is_set():
+                await catalog._may_write()
+            catalog.db.execute("BEGIN IMMEDIATE")
+        catalog._depth += 1
 
     async def __aexit__(
         self,
@@ -257,18 +330,15 @@ class Transaction:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._depth -= 1
-        if self._depth:
+        catalog = self._catalog
+        catalog._depth -= 1
+        if catalog._depth:
             return
         if fault is None:
-            with faults(self._catalog.path):
-                self._db.execute("COMMIT")
-            self._catalog.commits += 1
+            await catalog._commit(aside=self._aside)
         else:
-            self._db.execute("ROLLBACK")
-            self._catalog.inodes.rolled_back()
-            self._catalog.names.rolled_back()
-            if error := damaged(self._catalog.path, fault):
+            catalog._undo()
+            if error := damaged(catalog.path, fault):
                 raise error from fault
 
 

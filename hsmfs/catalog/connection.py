@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import apsw
 
@@ -17,6 +18,41 @@ methods state what they return instead."""
 DAMAGE = (apsw.CorruptError, apsw.NotADBError)
 
 
+class LoopConnection(apsw.Connection):
+    """The event loop's connection, which a thread may borrow to commit on.
+
+    Meanwhile `execute` waits for it to come back, so nobody sees half a commit; who can wait
+    without holding the loop up does so before (`Catalog.settled`).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._back = threading.Event()
+        self.give_back()
+
+    def lend(self) -> None:
+        """On the loop, before the thread is asked."""
+        self._back.clear()
+        self.execute = self._execute_later  # type: ignore[method-assign]
+
+    def give_back(self) -> None:
+        """By the thread, when it is done."""
+        # An attribute of the instance: a query costs no call more than on a plain connection.
+        self.execute = super().execute  # type: ignore[method-assign]
+        self._back.set()
+
+    def commit(self) -> None:
+        """End the transaction, on whichever thread has the connection."""
+        super().execute("COMMIT")
+
+    def _execute_later(self, *args: Any, **kwargs: Any) -> apsw.Cursor:
+        self._back.wait()
+        return super().execute(*args, **kwargs)
+
+
+C = TypeVar("C", bound=apsw.Connection)
+
+
 def connect(
     path: Path, *, readonly: bool = False, synchronous: str = "OFF", cache: int = 8 * 1024
 ) -> apsw.Connection:
@@ -26,13 +62,22 @@ def connect(
 
     Raises CatalogDamaged if the file is not a sound SQLite database.
     """
+    return _connect(apsw.Connection, path, readonly, synchronous, cache)
+
+
+def connect_loop(path: Path, cache: int) -> LoopConnection:
+    """As `connect`, for the event loop: it never syncs. docs/durability.md says who does."""
+    return _connect(LoopConnection, path, readonly=False, synchronous="OFF", cache=cache)
+
+
+def _connect(kind: type[C], path: Path, readonly: bool, synchronous: str, cache: int) -> C:
     flags = apsw.SQLITE_OPEN_URI | (
         apsw.SQLITE_OPEN_READONLY
         if readonly
         else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     )
     with faults(path):
-        db = apsw.Connection(str(path), flags=flags, statementcachesize=256)
+        db = kind(str(path), flags=flags, statementcachesize=256)
         db.set_busy_timeout(10_000)
         if not readonly:
             db.pragma("journal_mode", "wal")

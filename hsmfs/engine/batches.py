@@ -27,7 +27,7 @@ async def in_batches(
     todo = iter(items)
     done = False
     while not done:
-        async with catalog.write():
+        async with catalog.write(aside=True):
             until = time.monotonic() + BATCH_SECONDS / 2
             done = True
             for item in islice(todo, BATCH_ROWS):

@@ -15,12 +15,12 @@ from .. import clock, crash
 from ..catalog.catalog import Catalog
 from ..errors import PoolFull, PosixError, RecallFailed
 from ..pool.pools import Pools
+from ..pressure import DISK, WritePressure
 from ..states import FileState
 from ..types import Attr, DataVersion, InodeNo, Range, Requester
-from . import pressure
 from .live import Live
 from .ranges import overlap, subtract
-from .residency import Residency, writable, write_all
+from .residency import LARGE, Residency, writable, write_all
 
 Wait = Callable[[InodeNo, Range, Requester], Awaitable[None]]
 """Returns when the range is on disk; raises HsmError if it cannot come, or not in time."""
@@ -43,7 +43,7 @@ class Files(Residency):
         self.wait_for: Wait = _nobody_recalls
         self.make_room: MakeRoom = _no_room
         self.rewritten: Callable[[InodeNo], None] = lambda ino: None
-        self._pressure = pressure.WritePressure()
+        self._pressure = WritePressure()
         self._buffer = memoryview(bytearray(1 << 20))
 
     # Inodes
@@ -63,21 +63,37 @@ class Files(Residency):
 
     def born(self, attr: Attr) -> None:
         """The inode was created just now and is about to be opened: no need to look it up."""
-        self._live[attr.ino] = Live(attr, [], sealed=False)
+        if attr.ino not in self._live:
+            self._live[attr.ino] = Live(attr, [], sealed=False)
 
     async def setattr(self, ino: InodeNo, attr: Attr) -> Attr:
-        """Make mode, owner and times those of attr; its size is not looked at."""
-        live = self._live.get(ino)
-        if live is not None and live.fd >= 0 and attr.mtime_ns != live.attr.mtime_ns:
-            # A dirty inode's mtime is taken from the pool file after a crash.
-            os.utime(live.fd, ns=(attr.atime_ns, attr.mtime_ns))
-        async with self.catalog.write():
+        """Make mode, owner and times those of attr; its size is not looked at.
+
+        Never pauses inside a transaction. A new mtime is given to `stamp` before.
+        """
+        async with self.catalog.write(aside=True):
+            live = self._live.get(ino)
             if live is not None:
                 attr = attr._replace(size=live.attr.size, dirty=live.attr.dirty)
                 live.attr = attr = self.catalog.inodes.put(attr)
             else:
                 attr = self.catalog.inodes.put(attr)
         return attr
+
+    async def stamp(self, ino: InodeNo, mtime_ns: int) -> None:
+        """Set the pool file's mtime: a dirty inode's is taken from there after a crash."""
+        live = self._live.get(ino)
+        if live is None or live.fd < 0 or not live.attr.dirty:
+            return
+        fd = live.fd
+        live.holds += 1
+        try:
+            if DISK.busy():
+                await clock.blocking(lambda: os.utime(fd, ns=(mtime_ns, mtime_ns)))
+            else:
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
+        finally:
+            self.drop(live)
 
     def touch_links(self, attr: Attr) -> None:
         """Names of the inode changed in the catalog: take over nlink and ctime."""
@@ -119,7 +135,11 @@ class Files(Residency):
         want = min(size, live.attr.size - offset)
         if want <= 0:
             return self._buffer[:0]
-        fd = live.fd if live.fd >= 0 else self.file(live)
+        fd = live.fd
+        if fd < 0:
+            if live.opening is not None or DISK.busy():
+                return None
+            fd = self.file(live)
         buffer = self._buffer[:want]
         try:
             got = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
@@ -155,9 +175,9 @@ class Files(Residency):
             live.unflushed = True
 
     async def _pread(self, live: Live, offset: int, size: int) -> bytes:
-        fd = self.file(live)
         live.holds += 1
         try:
+            fd = await self.opened(live)
             return await clock.blocking(lambda: os.pread(fd, size, offset))
         except OSError as fault:
             raise PosixError(fault.errno or errno.EIO, str(fault)) from fault
@@ -168,16 +188,21 @@ class Files(Residency):
 
     async def write(self, live: Live, offset: int, data: bytes) -> int:
         """Write data; durable after `fsync`. Raises PoolFull, PoolReadOnly, PosixError EIO."""
-        if not live.plain:
+        if live.plain:
+            # Whatever may pause comes first: meanwhile the file may be sealed.
+            if live.fd < 0:
+                await self.opened(live)
+            if not live.attr.dirty:
+                await self._mark_dirty(live)
+        if live.plain:
+            await self._pwrite(live, offset, data)
+        else:
             async with live.lock:
                 await self._write_careful(live, offset, data)
-            return len(data)
-        if not live.attr.dirty:
-            await self._mark_dirty(live)
-        await self._pwrite(live, offset, data)
         return len(data)
 
     async def _write_careful(self, live: Live, offset: int, data: bytes) -> None:
+        await self.opened(live)
         if live.sealed:
             await self._begin_version(live)
         end = offset + len(data)
@@ -190,7 +215,7 @@ class Files(Residency):
             await clock.blocking(lambda: os.fdatasync(fd))
             crash.point("files.overwrite_stub.synced")
             left = subtract(live.absent, Range(offset, end))
-            async with self.catalog.write():
+            async with self.catalog.write(aside=True):
                 self.catalog.inodes.set_absent(live.ino, left)
                 if not left:
                     self._set_state(live, FileState.RESIDENT)
@@ -237,7 +262,7 @@ class Files(Residency):
                     raise PoolFull(f"pool {pool.name} is full: {pool.path}") from fault
 
     async def _mark_dirty(self, live: Live) -> None:
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             self.catalog.inodes.set_dirty(live.ino)
         crash.point("files.write.marked_dirty")
         live.dirty_mark = self.catalog.commits
@@ -250,7 +275,7 @@ class Files(Residency):
         mixed = attr.base_version if attr.base_version != attr.version else attr.version
         base = mixed if live.absent else version
         state = FileState.PARTIAL if live.absent else FileState.RESIDENT
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             self.catalog.inodes.set_version(live.ino, version, base)
             self.catalog.inodes.set_dirty(live.ino)
             self.catalog.inodes.set_state(live.ino, state)
@@ -276,15 +301,18 @@ class Files(Residency):
             if size < live.attr.size and live.dirty_mark > self.catalog.durable:
                 # Only a dirty inode's size is taken from the pool file, so that must last first.
                 await self.catalog.sync()
-            fd = self.file(live)
+            fd = await self.opened(live)
             live.gen += 1
+            live.writing += 1
             crash.point("files.truncate.before")
             try:
-                os.ftruncate(fd, size)
+                await self._ftruncate(live, fd, size)
             except OSError as fault:
                 if fault.errno in (errno.EBADF, errno.EROFS) or not writable(fd):
                     raise self.pool_of(live).read_only() from fault
                 raise PosixError(fault.errno or errno.EIO, str(fault)) from fault
+            finally:
+                live.writing -= 1
             crash.point("files.truncate.after")
             if live.absent:
                 await self._clip(live, size)
@@ -293,6 +321,14 @@ class Files(Residency):
             live.attr = live.attr._replace(size=size, mtime_ns=now, ctime_ns=now)
             live.unflushed = True
 
+    async def _ftruncate(self, live: Live, fd: int, size: int) -> None:
+        cut = live.attr.size - size
+        live.cut = live.cut or cut > 0
+        if cut > LARGE or DISK.busy():
+            await clock.blocking(lambda: os.ftruncate(fd, size))
+        else:
+            os.ftruncate(fd, size)
+
     def _touch_times(self, live: Live) -> None:
         now = clock.now_ns()
         live.attr = live.attr._replace(mtime_ns=now, ctime_ns=now)
@@ -300,7 +336,7 @@ class Files(Residency):
 
     async def _clip(self, live: Live, size: int) -> None:
         left = overlap(live.absent, Range(0, size))
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             self.catalog.inodes.set_absent(live.ino, left)
             if not left:
                 self._set_state(live, FileState.RESIDENT)

@@ -22,14 +22,16 @@ class Live:
         writing: changes of bytes under way in threads.
         opens, writers: open handles, and those that may write.
         holds: how many of the engine's workers need it.
+        opening: set while a thread opens the pool file.
+        cut: the pool file was made shorter, so closing it may begin to write it back.
         lock: held for whatever changes version, ranges or state; a plain write to a plain
             resident file does not need it.
         arrived: set and replaced when ranges come in or a recall fails.
     """
 
     __slots__ = (
-        "absent", "arrived", "attr", "dirty_mark", "fd", "gen", "holds", "ino", "lock", "opens",
-        "sealed", "unflushed", "unsaved_ranges", "writers", "writing",
+        "absent", "arrived", "attr", "cut", "dirty_mark", "fd", "gen", "holds", "ino", "lock",
+        "opening", "opens", "sealed", "unflushed", "unsaved_ranges", "writers", "writing",
     )  # fmt: skip
 
     def __init__(self, attr: Attr, absent: list[Range], sealed: bool) -> None:
@@ -40,7 +42,8 @@ class Live:
         self.fd = -1
         self.gen = self.dirty_mark = 0
         self.opens = self.writers = self.writing = self.holds = 0
-        self.unflushed = self.unsaved_ranges = False
+        self.unflushed = self.unsaved_ranges = self.cut = False
+        self.opening: trio.Event | None = None
         self.lock = trio.Lock()
         self.arrived = trio.Event()
 

@@ -6,20 +6,31 @@ docs/durability.md. Callers `hold` an inode as long as they work on it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 from collections.abc import Callable, Sequence
+
+import trio
 
 from .. import clock, crash
 from ..catalog.catalog import Catalog
 from ..errors import Conflict, PosixError
 from ..pool.pools import Pools
 from ..pool.store import BLOCK, Pool
+from ..pressure import DISK
 from ..states import FileState
 from ..types import Attr, DataVersion, Digest, InodeNo, Range
 from .live import Live
 from .ranges import overlap, subtract
+
+CLOSER = clock.Beside("closer")
+"""The last close of a file without a name frees its blocks (with the mount option `discard` that
+takes as long as the device does), and closing a file that was cut short begins to write it back
+(`auto_da_alloc` of ext4). Nobody waits for either."""
+LARGE = 1 << 20
+"""Bytes: freeing or writing back no more than this costs no more than going to a thread."""
 
 
 class Residency:
@@ -68,8 +79,15 @@ class Residency:
         if live.idle and not live.lock.locked():
             self._live.pop(live.ino, None)
             if live.fd >= 0:
-                os.close(live.fd)
-                live.fd = -1
+                self._close(live)
+
+    def _close(self, live: Live) -> None:
+        """Give the descriptor back, in a thread if that may begin to free or to write blocks."""
+        fd, live.fd = live.fd, -1
+        if live.cut or live.attr.nlink == 0 or live.attr.size > LARGE:
+            CLOSER.do(lambda: _close(fd))
+        else:
+            os.close(fd)
 
     def file(self, live: Live) -> int:
         """The pool file's descriptor, opened and healed if need be.
@@ -78,14 +96,30 @@ class Residency:
         nobody was told of) or shorter (zeros that were never written).
         """
         if live.fd < 0:
-            attr, pool = live.attr, self.pool_of(live)
-            live.fd = pool.open(live.ino)
-            if attr.pool is None:
-                live.attr = attr._replace(pool=pool.id)
-                live.unflushed = True
-            if not attr.dirty and os.fstat(live.fd).st_size != attr.size:
-                os.ftruncate(live.fd, attr.size)
+            pool = self.pool_of(live)
+            self._take(live, pool, _open(pool, live.attr))
         return live.fd
+
+    async def opened(self, live: Live) -> int:
+        """As `file`, but in a thread while the disks are busy; the caller holds the inode."""
+        while live.opening is not None:
+            await live.opening.wait()
+        if live.fd >= 0 or not DISK.busy():
+            return self.file(live)
+        done = live.opening = trio.Event()
+        try:
+            attr, pool = live.attr, self.pool_of(live)
+            self._take(live, pool, await clock.blocking(lambda: _open(pool, attr)))
+        finally:
+            live.opening = None
+            done.set()
+        return live.fd
+
+    def _take(self, live: Live, pool: Pool, fd: int) -> None:
+        live.fd = fd
+        if live.attr.pool is None:
+            live.attr = live.attr._replace(pool=pool.id)
+            live.unflushed = True
 
     def pool_of(self, live: Live) -> Pool:
         """The pool that its bytes are in, or will be."""
@@ -99,9 +133,11 @@ class Residency:
         ready = [live for live in self._live.values() if live.unflushed and not live.writers]
         ready = ready[:limit]
         if ready:
-            async with self.catalog.write():
+            async with self.catalog.write(aside=True):
                 for live in ready:
-                    self._flush(live)
+                    # It may have changed while others wrote; a truncate relies on its dirty mark.
+                    if live.unflushed and not live.writers and not live.lock.locked():
+                        self._flush(live)
             crash.point("files.flush.committed")
             for live in ready:
                 self._forget_if_idle(live)
@@ -160,7 +196,7 @@ class Residency:
     async def settle(self, live: Live) -> None:
         """Write the attributes to the catalog now. The caller holds live.lock."""
         if live.unflushed:
-            async with self.catalog.write():
+            async with self.catalog.write(aside=True):
                 self._flush(live)
 
     async def fill(self, live: Live, version: DataVersion, offset: int, data: bytes) -> bool:
@@ -171,7 +207,7 @@ class Residency:
         async with live.lock:
             if not live.absent or live.attr.base_version != version:
                 return False
-            fd = self.file(live)
+            fd = await self.opened(live)
             r = Range(offset, offset + len(data))
             view = memoryview(data)
             for x in overlap(live.absent, r):
@@ -189,7 +225,7 @@ class Residency:
         async with live.lock:
             if not live.unsaved_ranges:
                 return
-            fd = self.file(live)
+            fd = await self.opened(live)
             crash.point("recall.save.before")
             await clock.blocking(lambda: os.fdatasync(fd))
             crash.point("recall.save.synced")
@@ -197,7 +233,7 @@ class Residency:
             if not live.absent:
                 state = FileState.PREMIGRATED if live.sealed else FileState.RESIDENT
             blocks = os.fstat(fd).st_blocks
-            async with self.catalog.write():
+            async with self.catalog.write(aside=True):
                 self.catalog.inodes.set_absent(live.ino, live.absent)
                 self.catalog.inodes.set_blocks(live.ino, blocks)
                 self._set_state(live, state)
@@ -227,7 +263,7 @@ class Residency:
             if start >= attr.size:
                 return 0
             await self.settle(live)
-            fd = self.file(live)
+            fd = await self.opened(live)
             found = os.fstat(fd)
             if found.st_nlink > 1:
                 raise Conflict(
@@ -235,7 +271,7 @@ class Residency:
                     next_step="remove the other hard link of the adopted file first",
                 )
             absent = [Range(start, attr.size)]
-            async with self.catalog.write():
+            async with self.catalog.write(aside=True):
                 self.catalog.inodes.set_version(live.ino, attr.version, attr.version)
                 self.catalog.inodes.set_absent(live.ino, absent)
                 self._set_state(live, FileState.MIGRATED)
@@ -249,7 +285,7 @@ class Residency:
             end = -(-attr.size // BLOCK) * BLOCK
             blocks = await clock.blocking(lambda: pool.release(fd, start, end))
             crash.point("release.punched")
-            async with self.catalog.write():
+            async with self.catalog.write(aside=True):
                 self.catalog.inodes.set_blocks(live.ino, blocks)
             live.attr = live.attr._replace(blocks=blocks)
         self.changed(live.ino)
@@ -266,7 +302,7 @@ class Residency:
     async def purge_many(self, inos: Sequence[InodeNo]) -> list[InodeNo]:
         """As `purge`, in one transaction; returns those that are in use and so were left."""
         kept, going = list[InodeNo](), list[InodeNo]()
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             for ino in inos:
                 live = self._live.get(ino)
                 if live is not None and (live.opens or live.holds):
@@ -316,6 +352,19 @@ class Residency:
             return os.stat(self.pools[attr.pool].path_of(attr.ino))
         except FileNotFoundError:
             return None
+
+
+def _open(pool: Pool, attr: Attr) -> int:
+    """The pool file's descriptor. A clean inode's row is the truth: the file is made to fit it."""
+    fd = pool.open(attr.ino)
+    if not attr.dirty and os.fstat(fd).st_size != attr.size:
+        os.ftruncate(fd, attr.size)
+    return fd
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):  # what was to be durable was synced
+        os.close(fd)
 
 
 def writable(fd: int) -> bool:

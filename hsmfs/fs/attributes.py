@@ -19,7 +19,7 @@ from ..limits import NAME_BYTES
 from ..types import Attr, InodeNo
 from .acl import Acl
 from .core import ACCESS, Core, now
-from .guard import guarded
+from .guard import settled
 
 _STATFS_BLOCK = 4096
 _STATFS_SECONDS = 1.0
@@ -34,11 +34,11 @@ class Attributes(Core):
     _statfs: tuple[float, StatvfsData] | None = None
     _inodes: tuple[float, int] | None = None
 
-    @guarded
+    @settled
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         return self.entry(self.must(inode))
 
-    @guarded
+    @settled
     async def setattr(
         self,
         inode: int,
@@ -52,8 +52,10 @@ class Attributes(Core):
             await self._resize(ino, attr.st_size)
         changes = _changes(attr, fields)
         if changes or not fields.update_size:
+            if "mtime_ns" in changes:
+                await self.files.stamp(ino, changes["mtime_ns"])
             changes["ctime_ns"] = attr.st_ctime_ns if fields.update_ctime else now()
-            async with self.catalog.write():
+            async with self.catalog.write(aside=True):
                 await self._apply(self.must(inode), changes)
         return self.entry(self.must(inode))
 
@@ -79,7 +81,7 @@ class Attributes(Core):
         self.folder_rules.pop(old.ino, None)
         await self.files.setattr(old.ino, old._replace(**changes))
 
-    @guarded
+    @settled
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         if self._statfs is None or trio.current_time() - self._statfs[0] > _STATFS_SECONDS:
             space = await clock.blocking(self._space)

@@ -14,7 +14,7 @@ from pyfuse3 import FUSEError, ReaddirToken, RequestContext, readdir_reply
 from ..limits import READDIR_BATCH
 from ..types import InodeNo
 from .core import Core, now
-from .guard import guarded
+from .guard import guarded, settled
 from .handles import Folder
 
 DOT, DOT_DOT = 1, 2
@@ -30,7 +30,7 @@ class Directories(Core):
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         return self.handles.add_folder(InodeNo(inode))
 
-    @guarded
+    @settled
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         folder = self.handles.folders[fh]
         if start_id < DOT_DOT:
@@ -72,7 +72,7 @@ class Directories(Core):
             raise FUSEError(errno.ESTALE)
         newest = max(attr.mtime_ns, attr.ctime_ns)
         if attr.atime_ns <= newest or attr.atime_ns < time_ns - _DAY_NS:
-            async with self.catalog.write():
+            async with self.catalog.write(aside=True):
                 await self.files.setattr(ino, self.must(ino)._replace(atime_ns=time_ns))
 
     @guarded

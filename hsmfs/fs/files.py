@@ -17,7 +17,7 @@ from ..engine.live import Live
 from ..engine.ranges import overlap
 from ..types import InodeNo, Range
 from .core import CAPABILITY, Core, now
-from .guard import guarded
+from .guard import guarded, settled
 from .handles import Handle, write_only, writes
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
@@ -26,7 +26,7 @@ _SET_ID = stat.S_ISUID | stat.S_ISGID
 class OpenFiles(Core):
     """open, read, write, fsync, release."""
 
-    @guarded
+    @settled
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         write = writes(flags)
         live = self.files.open(InodeNo(inode), write=write)
@@ -58,7 +58,7 @@ class OpenFiles(Core):
         capable = self.xattr(ino, CAPABILITY) is not None
         if mode == live.attr.mode and not capable:
             return
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             if capable:
                 self.catalog.xattrs.remove(ino, CAPABILITY)
             await self.files.setattr(ino, live.attr._replace(mode=mode, ctime_ns=now()))
@@ -89,6 +89,7 @@ class OpenFiles(Core):
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         handle = self.handles.files[fh]
         if handle.direct:
+            await self.catalog.settled()
             await self._drop_privileges(handle.live, handle.ctx)
         return await self.files.write(handle.live, off, buf)
 

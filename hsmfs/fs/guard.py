@@ -9,18 +9,40 @@ from __future__ import annotations
 import errno
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import trio
 from pyfuse3 import FUSEError
 
 from .. import logs
+from ..catalog.catalog import Catalog
 from ..errors import HsmError, PosixError
 
+
+class Handlers(Protocol):
+    """Whose methods are guarded."""
+
+    catalog: Catalog
+
+
+S = TypeVar("S", bound=Handlers)
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logs.get(__name__)
+
+
+def settled(
+    handler: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """As `guarded`, for handlers that ask the catalog: they begin when no thread commits on it."""
+
+    async def begin(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.catalog.committing:
+            await self.catalog.settled()
+        return await handler(self, *args, **kwargs)
+
+    return guarded(functools.wraps(handler)(begin))
 
 
 def guarded(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

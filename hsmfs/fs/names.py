@@ -18,14 +18,14 @@ from ..limits import NAME_BYTES, SYMLINK_BYTES
 from ..types import Attr, InodeNo, PoolId
 from .acl import Acl
 from .core import ACCESS, DEFAULT, Core, now
-from .guard import guarded
+from .guard import settled
 from .handles import Handle, write_only, writes
 
 
 class Names(Core):
     """lookup, create, mknod, mkdir, symlink, link, unlink, rmdir, rename, readlink, forget."""
 
-    @guarded
+    @settled
     async def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         if len(name) > NAME_BYTES:
             raise FUSEError(errno.ENAMETOOLONG)
@@ -52,7 +52,7 @@ class Names(Core):
         """Not a coroutine: there is nothing to wait for, and no answer is sent."""
         self.lookups.forget(inode_list)
 
-    @guarded
+    @settled
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         target = self.catalog.inodes.target(InodeNo(inode))
         if target is None:
@@ -61,7 +61,7 @@ class Names(Core):
 
     # New inodes
 
-    @guarded
+    @settled
     async def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
@@ -83,21 +83,21 @@ class Names(Core):
         number = self.handles.add(Handle(live, flags, ctx, direct=direct))
         return FileInfo(fh=number, direct_io=direct, keep_cache=True), self.known(attr)
 
-    @guarded
+    @settled
     async def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         pool = self.files.pools.for_new().id if stat.S_ISREG(mode) else None
         return self.known(await self._make(parent, name, mode, ctx, rdev=rdev, pool=pool))
 
-    @guarded
+    @settled
     async def mkdir(
         self, parent: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
         mode = stat.S_IFDIR | stat.S_IMODE(mode)
         return self.known(await self._make(parent, name, mode, ctx))
 
-    @guarded
+    @settled
     async def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
@@ -130,7 +130,7 @@ class Names(Core):
                 acl, mode = rules.acl.inherited(mode)
             else:
                 mode &= ~ctx.umask
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             attr = self.catalog.names.create(
                 InodeNo(parent), name, mode, ctx.uid, gid, now(),
                 rdev=rdev, target=target, pool=pool,
@@ -149,32 +149,32 @@ class Names(Core):
 
     # Names of inodes that exist
 
-    @guarded
+    @settled
     async def link(
         self, inode: int, new_parent: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             attr = self.catalog.names.link(InodeNo(inode), InodeNo(new_parent), new_name, now())
-        self.files.touch_links(attr)
+            self.files.touch_links(attr)
         return self.known(self.files.overlay(attr))
 
-    @guarded
+    @settled
     async def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         time_ns = now()
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             attr = self.catalog.names.unlink(InodeNo(parent), name, time_ns)
             self.drop_name(attr, parent, name, time_ns)
         self.unnamed(attr)
 
-    @guarded
+    @settled
     async def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         time_ns = now()
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             attr = self.catalog.names.rmdir(InodeNo(parent), name, time_ns)
             self.drop_name(attr, parent, name, time_ns)
         self.unnamed(attr)
 
-    @guarded
+    @settled
     async def rename(
         self,
         parent_old: int,
@@ -189,13 +189,13 @@ class Names(Core):
         if len(name_new) > NAME_BYTES:
             raise FUSEError(errno.ENAMETOOLONG)
         if flags == pyfuse3.RENAME_EXCHANGE:
-            async with self.catalog.write():
+            async with self.catalog.write(aside=True):
                 for attr in names.exchange(source, name_old, target, name_new, time_ns):
                     self.files.touch_links(attr)
             return
         if flags not in (0, pyfuse3.RENAME_NOREPLACE):
             raise FUSEError(errno.EINVAL)
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             moved, replaced = names.rename(
                 source, name_old, target, name_new, time_ns, no_replace=bool(flags)
             )

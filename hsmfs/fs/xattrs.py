@@ -20,7 +20,7 @@ from ..types import Attr, InodeNo
 from .acl import Acl
 from .core import ACCESS, DEFAULT, Core, now
 from .files import in_group
-from .guard import guarded
+from .guard import settled
 from .ports import Control
 from .requester import requester
 
@@ -34,7 +34,7 @@ _OFF = (b"0", b"off", b"no", b"false")
 class Xattrs(Core):
     """getxattr, setxattr, listxattr, removexattr."""
 
-    @guarded
+    @settled
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         if name.startswith(PREFIX):
             return await self._answer(self.must(inode), name)
@@ -44,14 +44,14 @@ class Xattrs(Core):
             raise FUSEError(ENOATTR)
         return value
 
-    @guarded
+    @settled
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         if inode in self.lookups.bare:
             return []
         names = self.catalog.xattrs.names(inode)
         return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
 
-    @guarded
+    @settled
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         _check_name(name)
         if len(value) > XATTR_VALUE_BYTES:
@@ -59,7 +59,7 @@ class Xattrs(Core):
         if name.startswith(PREFIX):
             await self._order(self.must(inode), name, value, ctx)
             return
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             attr = self.must(inode)
             if name == ACCESS:
                 await self._set_access(attr, Acl.parse(value), ctx)
@@ -74,10 +74,10 @@ class Xattrs(Core):
             self._check_room(inode, name)
             await self._store(attr, name, value)
 
-    @guarded
+    @settled
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         _check_name(name)
-        async with self.catalog.write():
+        async with self.catalog.write(aside=True):
             attr = self.must(inode)
             await self._remove(attr, name, must_exist=name not in (ACCESS, DEFAULT))
 

@@ -105,6 +105,7 @@ async def test_what_was_written_survives_a_crash(world):
 
 async def test_mtime_set_while_dirty_survives_a_crash(world):
     live = await world.create(data=b"a")
+    await world.files.stamp(live.ino, 123_000_000_007)
     await world.files.setattr(live.ino, live.attr._replace(mtime_ns=123_000_000_007))
     await world.crash()
     assert world.files.attr(live.ino).mtime_ns == 123_000_000_007
