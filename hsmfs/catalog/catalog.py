@@ -18,7 +18,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -113,7 +114,7 @@ class Catalog:
             catalog.inodes.insert_root(uid, gid, now)
             catalog.db.execute("INSERT INTO meta VALUES ('created_ns', ?)", (now,))
         os.fsync(catalog._wal_fd)
-        _fsync_folder(state)
+        fsync_folder(state)
         return catalog
 
     @classmethod
@@ -356,7 +357,18 @@ def _lock(state: Path) -> int:
     return fd
 
 
-def _fsync_folder(path: Path) -> None:
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Keep daemons and others off the folder. Raises CatalogInUse."""
+    fd = _lock(state)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

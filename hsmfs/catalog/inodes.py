@@ -67,6 +67,11 @@ class Inodes:
         """The place of the newest change."""
         return self._seq
 
+    @property
+    def next_ino(self) -> InodeNo:
+        """The number that the next new inode gets."""
+        return InodeNo(self._next)
+
     # Reading
 
     def get_raw(self, ino: int) -> Attr | None:

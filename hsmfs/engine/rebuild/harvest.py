@@ -1,0 +1,194 @@
+"""What was taken off discs so far, in a folder of its own: no disc is visited twice.
+
+A disc's record is written last and says that all of it is there, so a killed rebuild goes on with
+the next disc. Blocking: called in threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from ... import crash, logs
+from ...catalog.draft import Disc, covered_in, write_places
+from ...disc import described
+from ...disc.reader import DiscReader
+from ...errors import HsmError, MediaError
+from ...types import SECTOR
+
+log = logs.get(__name__)
+DRAFT = "draft.db"
+_SNAPSHOT, _SNAPSHOT_RECORD = "snapshot.zst", "snapshot.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A disc that was visited; sizes bytes, times UTC ns."""
+
+    disc: Disc
+    files: int
+    """Lines of kind file in its manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The newest snapshot that was found."""
+
+    uuid: str
+    """Of the disc that it lies on."""
+    barcode: str
+    created_ns: int
+
+
+class Harvest:
+    """The folder, and what is in it.
+
+    Attributes:
+        covered: discs that the newest snapshot holds, uuid to barcode: they need no visit.
+        snapshot: the newest snapshot, or None so far.
+        blank: barcodes of blank discs. unread: discs that could not be read, and why.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.covered: dict[str, str] = {}
+        self.snapshot: Snapshot | None = None
+        self.blank: dict[str, int] = {}
+        self.unread: dict[str, tuple[int, str]] = {}
+        self._seen: dict[str, Record] = {}
+        self._load()
+
+    def _load(self) -> None:
+        for path in self.folder.glob("disc-*.json"):
+            found = json.loads(path.read_text())
+            record = Record(Disc(**found["disc"]), found["files"])
+            self._seen[record.disc.barcode] = record
+        for path in self.folder.glob("blank-*.json"):
+            found = json.loads(path.read_text())
+            self.blank[found["barcode"]] = found["capacity"]
+        record_path = self.folder / _SNAPSHOT_RECORD
+        if record_path.exists():
+            self._use(Snapshot(**json.loads(record_path.read_text())))
+
+    @property
+    def snapshot_path(self) -> Path | None:
+        """The snapshot's file, if there is one."""
+        return self.folder / _SNAPSHOT if self.snapshot else None
+
+    @property
+    def draft_begun(self) -> bool:
+        """The draft was begun: its base, and so the snapshot, must not change any more."""
+        return (self.folder / DRAFT).exists()
+
+    def needs(self, barcode: str) -> bool:
+        """True if the disc with that label has to be visited (again)."""
+        return (
+            barcode not in self._seen
+            and barcode not in self.blank
+            and barcode not in set(self.covered.values())
+        )
+
+    def written(self, barcode: str) -> bool:
+        """True if the disc is known to have been written."""
+        return barcode in self._seen or barcode in set(self.covered.values())
+
+    def records(self) -> list[Record]:
+        """Discs to be laid on the draft, the oldest first."""
+        wanted = [r for r in self._seen.values() if r.disc.uuid not in self.covered]
+        return sorted(wanted, key=lambda r: (r.disc.created_ns, r.disc.uuid))
+
+    def manifest(self, disc: Disc) -> Path:
+        """The disc's manifest."""
+        return self.folder / f"{_safe(disc.uuid)}.jsonl"
+
+    def places(self, disc: Disc) -> Path:
+        """The disc's database of what lies where."""
+        return self.folder / f"{_safe(disc.uuid)}.places"
+
+    # Taking
+
+    def take(self, reader: DiscReader, barcode: str, capacity: int) -> None:
+        """Take a disc's manifest and places, and its snapshot if that is the newest.
+
+        Raises MediaError and what the drive raises.
+        """
+        self.take_snapshot(reader)
+        if reader.label.uuid in self.covered:
+            return
+        disc = _disc(reader, barcode, capacity)
+        described.copy_manifest(reader, self.manifest(disc))
+        write_places(self.places(disc), described.places(reader.iso))
+        crash.point("rebuild.disc.taken")
+        record = Record(disc, reader.volume["files"])
+        self._write(f"disc-{_safe(barcode)}.json", asdict(record))
+        self._seen[barcode] = record
+        crash.point("rebuild.disc.recorded")
+
+    def take_snapshot(self, reader: DiscReader) -> bool:
+        """Take a disc's snapshot if it is newer than the one that is there; True if it was.
+
+        One that cannot be read is passed over: an older one and manifests do as well.
+        """
+        label = reader.label
+        older = self.snapshot is not None and self.snapshot.created_ns >= label.created_ns
+        if older or self.draft_begun or not described.has_snapshot(reader):
+            return False
+        new = self.folder / "new.zst"
+        found = Snapshot(label.uuid, label.barcode, label.created_ns)
+        try:
+            described.copy_snapshot(reader, new)
+            covered = covered_in(new, self.folder / "new.db")
+        except HsmError as fault:
+            new.unlink(missing_ok=True)
+            log.warning("snapshot passed over", volume=label.barcode, error=fault.message)
+            return False
+        # The record first: a record without its snapshot would be worse than none.
+        (self.folder / _SNAPSHOT_RECORD).unlink(missing_ok=True)
+        new.rename(self.folder / _SNAPSHOT)
+        self._write(_SNAPSHOT_RECORD, asdict(found))
+        self.snapshot, self.covered = found, covered
+        crash.point("rebuild.snapshot.taken")
+        return True
+
+    def _use(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.covered = covered_in(self.folder / _SNAPSHOT, self.folder / "new.db")
+
+    def note_blank(self, barcode: str, capacity: int) -> None:
+        """The disc is blank."""
+        self._write(f"blank-{_safe(barcode)}.json", {"barcode": barcode, "capacity": capacity})
+        self.blank[barcode] = capacity
+
+    def note_unread(self, barcode: str, capacity: int, fault: HsmError) -> None:
+        """The disc does not read now; the next run tries it again."""
+        log.warning("disc passed over", volume=barcode, error=fault.message)
+        self.unread[barcode] = (capacity, fault.message)
+
+    def _write(self, name: str, value: object) -> None:
+        part = self.folder / f"{name}.part"
+        with part.open("w") as out:
+            json.dump(value, out)
+            out.flush()
+            os.fsync(out.fileno())
+        part.rename(self.folder / name)
+
+
+def _disc(reader: DiscReader, barcode: str, capacity: int) -> Disc:
+    label = reader.label
+    alone = label.k + label.m == 1
+    if not label.uuid:
+        raise MediaError(f"disc {barcode} has no uuid inside")
+    return Disc(
+        uuid=label.uuid, barcode=barcode, inside=label.barcode, created_ns=label.created_ns,
+        root_hash=reader.root_hash.hex(), used=reader.iso.sectors * SECTOR, capacity=capacity,
+        copy_no=label.copy_no, set_name=None if alone else label.set_name,
+        set_uuid=label.set_uuid, index=label.index, k=label.k, m=label.m,
+    )  # fmt: skip
+
+
+def _safe(name: str) -> str:
+    return quote(name, safe="")

@@ -1,0 +1,258 @@
+"""A rebuild from the first disc to the catalog in its place, each step resumable after a crash.
+
+Needs no daemon and no catalog: only the configuration, the discs, and the pools if they still are.
+The catalog appears under its name only when it is complete, durable and has passed fsck.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ... import clock, crash, logs
+from ...catalog import check
+from ...catalog.catalog import FILE, Catalog, fsync_folder, locked
+from ...catalog.check import Severity
+from ...catalog.draft import Draft
+from ...catalog.draft_end import Ending, flatten
+from ...config import Config
+from ...disc.lines import lines
+from ...errors import Conflict, PoolUnavailable
+from ...pool.pools import Pools
+from ...pool.store import MARKER, Pool
+from . import pools as resident
+from .harvest import DRAFT, Harvest, Record
+from .sources import Source
+
+log = logs.get(__name__)
+FOLDER = "rebuild"
+LOST = "rebuild.lost.jsonl"
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a rebuild is: phase is a word, seconds_left None while nobody can tell."""
+
+    phase: str = "discs"
+    disc: str = ""
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What a rebuild came to; counts of inodes, times in seconds."""
+
+    files: int = 0
+    inodes: int = 0
+    snapshot: str | None = None
+    """Barcode of the disc that the snapshot was on."""
+    snapshot_ns: int | None = None
+    discs: int = 0
+    """Whose manifests were laid on the snapshot."""
+    lines: int = 0
+    known: int = 0
+    """Discs in the catalog that hold something."""
+    unread: dict[str, str] = field(default_factory=dict)
+    kept_in_pools: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
+    """What does not come back as it was, by kind."""
+    list: str | None = None
+    """Where each of these is named."""
+    repaired: int = 0
+    findings: int = 0
+    """What fsck found and could not put right; losses are among `lost`."""
+    visit_seconds: float = 0.0
+    build_seconds: float = 0.0
+
+
+Told = Callable[[Progress], None]
+
+
+class Rebuild:
+    """One rebuild into the state directory of a configuration."""
+
+    def __init__(self, config: Config, source: Source, told: Told, *, new_pools: bool) -> None:
+        self._config, self._source, self._told = config, source, told
+        self._new_pools = new_pools
+        self._state = config.daemon.state
+        self._work = self._state / FOLDER
+        self._report = Report()
+        self._progress = Progress()
+        self._began = 0.0
+
+    async def run(self) -> Report:
+        """Make the catalog. Raises Conflict if there is one, PoolUnavailable, MediaError."""
+        if (self._state / FILE).exists():
+            raise Conflict(
+                f"{self._state} holds a catalog already",
+                next_step="move it away first if it is not good any more; nothing was changed",
+            )
+        self._state.mkdir(parents=True, exist_ok=True)
+        with locked(self._state):
+            opened = await clock.blocking(self._pools)
+            harvest = await clock.blocking(lambda: Harvest(self._work))
+            started = time.monotonic()
+            places = await self._visit(harvest)
+            self._report.visit_seconds = time.monotonic() - started
+            await clock.blocking(lambda: self._build(harvest, opened, places))
+        await self._check()
+        await clock.blocking(self._into_place)
+        self._report.build_seconds = time.monotonic() - started - self._report.visit_seconds
+        return self._report
+
+    # Discs
+
+    async def _visit(self, harvest: Harvest) -> dict[str, int] | None:
+        self._begin("discs", 0)
+
+        def told(barcode: str, visited: int, total: int) -> None:
+            self._progress.disc, self._progress.total = barcode, total
+            self._step(visited)
+
+        places = await self._source.visit(harvest, told)
+        self._report.unread = {code: why for code, (_, why) in harvest.unread.items()}
+        return places
+
+    def _pools(self) -> list[Pool]:
+        opened = []
+        for pool in self._config.pool:
+            if not (pool.path / MARKER).exists():
+                if not self._new_pools:
+                    raise PoolUnavailable(
+                        f"pool {pool.name}: there is none at {pool.path}",
+                        next_step="mount it, or begin with empty pools: --new-pools",
+                    )
+                Pool.create(pool.path)
+            opened.append(
+                Pool(pool.name, pool.path, pool.tier, pool.capacity, pool.high, pool.low)
+            )
+            opened[-1].check()
+        return opened
+
+    # The draft
+
+    def _build(self, harvest: Harvest, opened: list[Pool], places: dict[str, int] | None) -> None:
+        if (self._work / FILE).exists():
+            return  # sealed by a run that was killed after it
+        draft = Draft.begin(
+            self._work / DRAFT, harvest.snapshot_path, clock.now_ns(), (os.getuid(), os.getgid())
+        )
+        crash.point("rebuild.draft.begun")
+        self._lay_on(draft, harvest)
+        for barcode, capacity in harvest.blank.items():
+            draft.add_blank(barcode, capacity, clock.now_ns())
+        for barcode, (capacity, reason) in harvest.unread.items():
+            if places is not None:
+                draft.add_unread(barcode, capacity, reason, clock.now_ns())
+        if places is not None:
+            draft.see(places)
+        self._end(Ending(draft), harvest, opened)
+        os.rename(self._work / DRAFT, self._work / FILE)
+        fsync_folder(self._work)
+        crash.point("rebuild.draft.sealed")
+
+    def _lay_on(self, draft: Draft, harvest: Harvest) -> None:
+        records = harvest.records()
+        self._report.discs = len(records)
+        self._begin("manifests", sum(record.files for record in records))
+        before = 0
+        for record in records:
+            self._progress.disc = record.disc.barcode
+            done = 0
+            for done in self._disc(draft, harvest, record):
+                self._step(min(before + done, self._progress.total))
+                crash.point("rebuild.batch.committed")
+            self._report.lines += done
+            before += record.files
+
+    def _disc(self, draft: Draft, harvest: Harvest, record: Record) -> Iterator[int]:
+        manifest = harvest.manifest(record.disc)
+        folders = lines(manifest, folders=True)
+        return draft.apply(record.disc, folders, lines(manifest), harvest.places(record.disc))
+
+    def _end(self, ending: Ending, harvest: Harvest, opened: list[Pool]) -> None:
+        self._begin("names", 0)
+        ending.settle()
+        crash.point("rebuild.settled")
+        for pool in opened:
+            pool.id = ending.register(pool.name, pool.tier, pool.uuid)
+        self._begin("pools", 0)
+        self._report.kept_in_pools = resident.match(ending, Pools(opened), self._step)
+        ending.drop_lost()
+        crash.point("rebuild.pools.matched")
+        self._write_lost(ending)
+        report = self._report
+        if harvest.snapshot is not None:
+            report.snapshot, report.snapshot_ns = harvest.snapshot.barcode, ending.snapshot_ns
+        report.known = ending.count_volumes()
+        report.inodes, report.files = ending.count_inodes()
+        ending.seal()
+
+    def _write_lost(self, ending: Ending) -> None:
+        dest = self._state / LOST
+        counts: dict[str, int] = {}
+        with dest.open("w") as out:
+            for lost in ending.lost():
+                counts[lost.kind] = counts.get(lost.kind, 0) + 1
+                path = os.fsdecode(lost.path) if lost.path is not None else None
+                shown = path.encode("utf-8", "backslashreplace").decode() if path else None
+                line = {"kind": lost.kind, "inode": lost.ino, "path": shown, "note": lost.note}
+                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._report.lost = counts
+        self._report.list = str(dest) if counts else None
+        if not counts:
+            dest.unlink()
+
+    # The end
+
+    async def _check(self) -> None:
+        """fsck of the catalog, before it is in its place."""
+        self._begin("fsck", len(check.CHECKS))
+        catalog = await clock.blocking(lambda: Catalog.open(self._work))
+        try:
+            number = 0
+
+            def begun(name: str) -> None:
+                nonlocal number
+                number += 1
+                self._progress.disc = name
+                self._step(number)
+
+            found = await check.run(catalog, begun)
+            if found:
+                self._report.repaired = await check.repair(catalog, found)
+                found = await check.run(catalog)
+            self._report.findings = sum(one.severity is not Severity.NOTE for one in found)
+            await catalog.sync()
+            await catalog.checkpoint()
+        finally:
+            catalog.close()
+
+    def _into_place(self) -> None:
+        flatten(self._work / FILE)
+        os.rename(self._work / FILE, self._state / FILE)
+        fsync_folder(self._state)
+        crash.point("rebuild.in_place")
+        shutil.rmtree(self._work)
+        self._config.engine.spool.mkdir(parents=True, exist_ok=True)
+
+    # How far it is
+
+    def _begin(self, phase: str, total: int) -> None:
+        self._progress = Progress(phase, total=total)
+        self._began = time.monotonic()
+        self._told(self._progress)
+
+    def _step(self, done: int) -> None:
+        progress = self._progress
+        progress.done = done
+        if done and progress.total:
+            each = (time.monotonic() - self._began) / done
+            progress.seconds_left = round(each * (progress.total - done), 1)
+        self._told(progress)

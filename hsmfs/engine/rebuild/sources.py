@@ -1,0 +1,188 @@
+"""Where the discs are: a folder of images, or the library with its robot and drives.
+
+Visits as few as possible: as soon as a snapshot is found, discs that it holds need no visit. In a
+library the newest snapshot is looked for first, between the last disc that is written and the first
+that is blank, because discs are burned in the order of their barcodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from ... import clock
+from ...config import LibraryConfig
+from ...disc import described
+from ...disc.reader import DiscReader
+from ...errors import HsmError, MediaError, NotFound
+from ...library import configured
+from ...library.ports import Drive, Element, ElementKind, Library
+from ...types import SECTOR
+from .harvest import Harvest
+
+Visited = Callable[[str, int, int], None]
+"""(barcode, discs visited, discs that may still need a visit)."""
+
+
+class Source(Protocol):
+    """Discs to make a catalog from."""
+
+    async def visit(self, harvest: Harvest, told: Visited) -> dict[str, int] | None:
+        """Take everything that is needed off the discs into the harvest.
+
+        Returns where the robot has each disc, by barcode; None if there is no robot.
+        """
+        ...
+
+
+class Images:
+    """A folder with images of discs, however deep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def visit(self, harvest: Harvest, told: Visited) -> None:
+        """As `Source`. Raises NotFound if there is no image of ours."""
+        await clock.blocking(lambda: self._visit(harvest, told), clock.MEDIA)
+
+    def _visit(self, harvest: Harvest, told: Visited) -> None:
+        labels: list[tuple[int, str, Path]] = []
+        for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
+            try:
+                reader = described.image(path)
+            except MediaError as fault:
+                if path.suffix == ".iso":
+                    harvest.note_unread(path.name, 0, fault)
+                continue
+            labels.append((reader.label.created_ns, reader.label.barcode, path))
+        if not labels:
+            raise NotFound(
+                f"no image of a disc of hsmfs is in {self.folder}",
+                next_step="name the folder that holds the images",
+            )
+        labels.sort(reverse=True)
+        for _, _, path in labels:
+            with suppress(MediaError):
+                if harvest.take_snapshot(described.image(path)) or harvest.snapshot:
+                    break
+        labels.reverse()
+        for number, (_, barcode, path) in enumerate(labels, 1):
+            if harvest.needs(barcode):
+                try:
+                    harvest.take(described.image(path), barcode, path.stat().st_size)
+                except HsmError as fault:
+                    harvest.note_unread(barcode, path.stat().st_size, fault)
+            told(barcode, number, len(labels))
+
+
+class Robot:
+    """The library that the configuration names; all its drives work at once."""
+
+    def __init__(self, config: LibraryConfig) -> None:
+        self._config = config
+
+    async def visit(self, harvest: Harvest, told: Visited) -> dict[str, int]:
+        """As `Source`. Raises ConfigError, ChangerError, DoorOpen."""
+        library = await clock.blocking(lambda: configured.open_library(self._config))
+        try:
+            return await _Tour(library, harvest, told).run()
+        finally:
+            with trio.CancelScope(shield=True):
+                await library.close()
+
+
+class _Tour:
+    """One visit of all discs of a library that need one."""
+
+    def __init__(self, library: Library, harvest: Harvest, told: Visited) -> None:
+        self._library, self._harvest, self._told = library, harvest, told
+        self._robot = trio.Lock()
+        self._claimed: set[str] = set()
+        self._visited = 0
+
+    async def run(self) -> dict[str, int]:
+        elements = await self._library.changer.inventory()
+        async with trio.open_nursery() as nursery:
+            for drive in self._library.drives:
+                nursery.start_soon(self._work, drive, elements)
+        elements = await self._library.changer.inventory()
+        return {e.barcode: e.address for e in elements if e.barcode is not None}
+
+    async def _work(self, drive: Drive, elements: Sequence[Element]) -> None:
+        """One drive: the disc that is in it, then one after the other."""
+        inside = next(e for e in elements if e.address == drive.address)
+        if inside.full:
+            if inside.barcode is not None:
+                self._claimed.add(inside.barcode)
+                if self._harvest.needs(inside.barcode):
+                    await self._visit(drive, inside.barcode)
+            await self._put_away(drive, inside.source)
+        while (element := self._next(elements)) is not None:
+            assert element.barcode is not None
+            async with self._robot:
+                await self._library.changer.move(element.address, drive.address)
+            try:
+                await self._visit(drive, element.barcode)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._put_away(drive, element.address)
+
+    def _next(self, elements: Sequence[Element]) -> Element | None:
+        """The disc to visit next: half-way between written and blank while that tells something."""
+        discs = sorted(
+            (e for e in elements if e.barcode is not None and e.kind is not ElementKind.DRIVE),
+            key=lambda e: str(e.barcode),
+        )
+        open_ = [
+            n for n, e in enumerate(discs)
+            if e.barcode not in self._claimed and self._harvest.needs(str(e.barcode))
+        ]  # fmt: skip
+        if not open_:
+            return None
+        written = [n for n, e in enumerate(discs) if self._harvest.written(str(e.barcode))]
+        low = max(written, default=-1)
+        high = min((n for n, e in enumerate(discs) if e.barcode in self._harvest.blank and n > low),
+                   default=len(discs))  # fmt: skip
+        middle = (low + high) // 2
+        chosen = min(open_, key=lambda n: abs(n - middle))
+        self._claimed.add(str(discs[chosen].barcode))
+        return discs[chosen]
+
+    async def _visit(self, drive: Drive, barcode: str) -> None:
+        capacity = self._library.disc_bytes
+        try:
+            medium = await drive.load()
+            if medium.blank:
+                await clock.blocking(lambda: self._harvest.note_blank(barcode, capacity))
+            else:
+                await self._take(drive, barcode, medium.written_bytes // SECTOR, capacity)
+        except HsmError as fault:
+            self._harvest.note_unread(barcode, capacity, fault)
+        self._visited += 1
+        self._told(barcode, self._visited, self._visited + self._left())
+
+    def _left(self) -> int:
+        return len(self._claimed) - self._visited
+
+    async def _take(self, drive: Drive, barcode: str, sectors: int, capacity: int) -> None:
+        def read_at(sector: int, count: int) -> bytes:
+            return trio.from_thread.run(drive.read, sector, count)
+
+        await clock.blocking(
+            lambda: self._harvest.take(DiscReader(read_at, sectors), barcode, capacity),
+            clock.MEDIA,
+        )
+
+    async def _put_away(self, drive: Drive, home: int | None) -> None:
+        await drive.eject()
+        async with self._robot:
+            elements = await self._library.changer.inventory()
+            free = [e for e in elements if e.kind is ElementKind.STORAGE and not e.full]
+            slot = next((e for e in free if e.address == home), free[0] if free else None)
+            if slot is None:
+                raise MediaError(f"no empty slot for the disc in drive {drive.name}")
+            await self._library.changer.move(drive.address, slot.address)
