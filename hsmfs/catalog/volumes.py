@@ -11,7 +11,7 @@ from .connection import Database
 _COLUMNS = (
     "id, barcode, uuid, set_id, set_index, state, reason, location, capacity, used, created_ns,"
     " burned_ns, verified_ns, written_by, loads, read_errors, write_errors, root_hash, element,"
-    " image_sha256, inside, former"
+    " image_sha256, inside, parity_sector, former"
 )
 
 
@@ -42,6 +42,8 @@ class Volume:
     """Hexadecimal, of the whole image as it was read back."""
     inside: Barcode | None = None
     """The barcode in its VOLUME.json if it is another one: it was made anew from parity."""
+    parity_sector: int | None = None
+    """Where the parity begins on a parity disc, once that is known."""
     former: VolumeState | None = None
 
 
@@ -186,6 +188,14 @@ class Volumes:
     def verified(self, volume: VolumeId, now_ns: int) -> None:
         """The disc was read back without a fault."""
         self._db.execute("UPDATE volumes SET verified_ns = ? WHERE id = ?", (now_ns, volume))
+
+    def set_parity_sector(self, volume: VolumeId, sector: int) -> None:
+        """Where the parity begins on a parity disc."""
+        self._db.execute("UPDATE volumes SET parity_sector = ? WHERE id = ?", (sector, volume))
+
+    def set_inside(self, volume: VolumeId, barcode: str | None) -> None:
+        """The barcode in VOLUME.json is another one than the label's."""
+        self._db.execute("UPDATE volumes SET inside = ? WHERE id = ?", (barcode, volume))
 
     def count(self, volume: VolumeId, *, loads: int = 0, reads: int = 0, writes: int = 0) -> None:
         """Add to the disc's loads and errors."""

@@ -13,7 +13,7 @@ from ..catalog.catalog import Catalog
 from ..catalog.volumes import Volume
 from ..disc.layout import VolumeLabel
 from ..disc.reader import DiscReader
-from ..errors import ForeignDisc, MediaError, WrongVolume
+from ..errors import ForeignDisc, MediaError, UnreadableSector, WrongVolume
 from ..library.ports import DiscStatus
 from ..states import VolumeState
 from ..types import SECTOR
@@ -43,11 +43,16 @@ async def check_medium(
         raise await _wrong(ledger, volume, f"disc {volume.barcode} should be full and is blank")
     try:
         label = await read_label(session)
+    except UnreadableSector:
+        # The rest may read, and every chunk has a checksum; parity needs what such a disc has.
+        if volume.uuid is None:
+            raise
+        return
     except ForeignDisc as error:
         reason = f"disc {volume.barcode} was not written by hsmfs: {error.message}"
         await ledger.flag(volume.id, reason)
         raise ForeignDisc(reason) from error
-    if label.barcode != volume.barcode:
+    if label.barcode != (volume.inside or volume.barcode):
         other = catalog.volumes.by_barcode(label.barcode)
         message = f"the disc labelled {volume.barcode} is {label.barcode} inside"
         if other is not None:

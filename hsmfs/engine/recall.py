@@ -32,6 +32,8 @@ from .events import Events
 from .files import Files
 from .live import Live
 from .mounts import Mounts
+from .parity_read import ParityReader
+from .parity_recall import ParityRecall
 from .ranges import overlap
 from .reading import DiscReading
 from .recall_queue import Job, VolumeQueue, Work
@@ -49,6 +51,7 @@ class Recaller:
 
     Attributes:
         waiting: the readers that are blocked.
+        parity_reader: reads through the parity of sets.
         came_in: called with an inode whose recall ended well; set by who wires the engine.
     """
 
@@ -73,6 +76,10 @@ class Recaller:
         self._reading = DiscReading(
             catalog, files, mounts, events, config, place=self._place, end=self._end
         )
+        self.parity_reader = ParityReader(catalog, mounts)
+        self._parity = ParityRecall(
+            catalog, files, self.parity_reader, events, place=self._place, end=self._end
+        )
         self._rewritten: set[InodeNo] = set()
         self._some_rewritten = trio.Event()
         self._why = Why(catalog, mounts, self._queues, config)
@@ -83,14 +90,14 @@ class Recaller:
         """Serve requests for ever, those of the last run first."""
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = self._reading.nursery = nursery
+                self._nursery = self._reading.nursery = self._parity.nursery = nursery
                 await self._resume()
                 nursery.start_soon(self.waiting.watch)
                 nursery.start_soon(self._complete_rewritten)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
-            self._nursery = self._reading.nursery = None
+            self._nursery = self._reading.nursery = self._parity.nursery = None
             for queue in self._queues.values():
                 for work in queue.works():
                     self._reading.put_down(work)
@@ -291,7 +298,11 @@ class Recaller:
                 return
             copy = self._choose(job, live, wanted)
             if copy is None:
-                await self._end(job, self._no_copy_left(job, live))
+                copy = self._parity.choose(job, live, wanted.start)
+                if copy is None:
+                    await self._end(job, self._no_copy_left(job, live))
+                else:
+                    self._parity.add(Work(job, copy))
                 return
         finally:
             self._files.drop(live)

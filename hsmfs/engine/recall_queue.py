@@ -27,6 +27,7 @@ class Job:
 
     Attributes:
         bad: parts of copies that were tried in vain; faults says why, for people.
+        beyond: those of them for which parity did not make up either.
         for_readers: only readers asked for it, so it goes when the last of them does.
         ended: set with `error` (None: it is all there) when nothing more will come.
     """
@@ -40,6 +41,7 @@ class Job:
     for_readers: bool
     waiters: list[Waiter] = field(default_factory=list)
     bad: set[CopyId] = field(default_factory=set)
+    beyond: set[CopyId] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
     volume: VolumeId | None = None
     ended: bool = False

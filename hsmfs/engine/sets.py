@@ -8,6 +8,7 @@ only if the spool has lost an image that was not folded yet.
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from ..catalog.volumes import Volume
 from ..config import Config
 from ..disc.image import ImageResult
 from ..disc.image import Progress as ImageProgress
+from ..disc.iso9660 import Iso
 from ..disc.layout import VolumeLabel
 from ..disc.parity_image import (
     OVERHEAD,
@@ -29,6 +31,7 @@ from ..disc.parity_image import (
     ParityFacts,
     ParityRow,
     build_parity_image,
+    parity_place,
 )
 from ..errors import HsmError, MediaError, VolumeMissing
 from ..states import SetState, VolumeState
@@ -480,17 +483,33 @@ class VolumeSets:
         assert self.burn is not None
         label = self.label(volume, None)
 
+        places: list[int] = []
+
         def build(dest: Path, progress: ImageProgress) -> ImageResult:
-            return build_parity_image(
+            made = build_parity_image(
                 source, facts, label, dest, staging=dest.with_suffix(".staging"),
                 progress=progress,
             )  # fmt: skip
+            places.append(_parity_sector(dest))
+            return made
 
         await self.burn(blank, label, build)
+        # So that a recall needs no directory of the disc; it looks there if a crash comes first.
+        async with self._catalog.write():
+            self._catalog.volumes.set_parity_sector(blank, places[-1])
 
 
 def _old(folder: Path, row: SpooledRow) -> Source | None:
     return Source(folder / row.file, row.size, row.sha256, None) if row.file else None
+
+
+def _parity_sector(image: Path) -> int:
+    with image.open("rb") as file:
+
+        def read_at(sector: int, count: int) -> bytes:
+            return os.pread(file.fileno(), count * SECTOR, sector * SECTOR)
+
+        return parity_place(Iso(read_at))
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -147,6 +147,7 @@ CREATE TABLE volumes (
     element      INTEGER,                      -- where the robot had it last; NULL: outside
     former       INTEGER,                      -- its state before it was lost or exported
     image_sha256 TEXT,                         -- hex SHA-256 of the whole image as read back
+    parity_sector INTEGER,                     -- where the parity begins on a parity disc
     inside       TEXT                          -- barcode in its VOLUME.json; NULL: its own. A disc that
                                                -- was made anew from parity keeps the old one there
 ) STRICT;

@@ -1,0 +1,275 @@
+"""Reads what a disc should hold from the other discs of its set, one disc after the other.
+
+At most one drive is held at a time, so any number of drives will do and nobody waits in a circle;
+the memory is that of the places asked for, times the parity rows. Discs that cannot be had count as
+lost, sectors that do not read as holes, as long as parity makes up for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from .. import clock, logs
+from ..catalog.catalog import Catalog
+from ..catalog.queues import RecallClass
+from ..catalog.sets import VolumeSet
+from ..catalog.volumes import Volume
+from ..disc.iso9660 import Iso
+from ..disc.parity_image import parity_place
+from ..errors import (
+    ChangerError,
+    Conflict,
+    DriveError,
+    HsmError,
+    RecallFailed,
+    UnreadableSector,
+)
+from ..states import SetState, VolumeState
+from ..types import SECTOR, VolumeId
+from .mounts import Mounts
+from .schedule import Purpose
+from .session import Session
+from .syndromes import Run, Syndromes
+
+log = logs.get(__name__)
+PIECE = 4096
+"""Sectors read at a time."""
+TRIES = 3
+"""Sessions that a drive may break before the disc counts as lost."""
+Take = Callable[[int, bytes, tuple[int, ...]], Awaitable[None]]
+"""Given the first sector, its bytes and those that follow, and which sectors did not read."""
+_GOOD = (VolumeState.FULL, VolumeState.SUSPECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What a disc gave of some sectors: zeros where it gave nothing."""
+
+    data: bytes
+    bad: tuple[int, ...]
+
+
+class ParityReader:
+    """Reads through parity for recalls and for discs that are made anew."""
+
+    def __init__(self, catalog: Catalog, mounts: Mounts) -> None:
+        self._catalog, self._mounts = catalog, mounts
+        self._places: dict[str, int] = {}
+
+    def covered(self, volume: VolumeId) -> VolumeSet | None:
+        """The set by whose parity the data disc can be made up for, if there is one."""
+        group, found = self._catalog.sets.of(volume), self._catalog.volumes.get(volume)
+        if group is None or found is None or found.set_index is None:
+            return None
+        closed = group.state is SetState.CLOSED and group.m > 0
+        return group if closed and found.set_index < group.k else None
+
+    async def own(
+        self, volume: Volume, runs: Sequence[Run], urgency: RecallClass
+    ) -> list[Salvaged] | None:
+        """What the disc itself still gives; None if it cannot be had."""
+        if volume.state not in _GOOD:
+            return None
+        found: list[Salvaged] = []
+
+        async def take(sector: int, data: bytes, bad: tuple[int, ...]) -> None:
+            found.append(Salvaged(data, bad))
+
+        try:
+            await self._each(volume, 0, runs, urgency, take, whole=True)
+        except (ChangerError, Conflict):
+            raise
+        except HsmError as error:
+            log.info("disc cannot be had", volume=volume.barcode, error=error.message)
+            return None
+        return found
+
+    async def syndromes(
+        self,
+        volume: Volume,
+        runs: Sequence[Run],
+        urgency: RecallClass,
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> Syndromes:
+        """Sums over the other discs of the set for runs of the disc, in ascending order.
+
+        Raises RecallFailed naming the discs that are missing if they are too many; ChangerError.
+        """
+        group = self._catalog.sets.of(volume.id)
+        assert group is not None and volume.set_index is not None
+        sums = Syndromes(volume.set_index, range(group.m), runs)
+        discs = [disc for disc in self._catalog.sets.discs(group.id) if disc.id != volume.id]
+        data = [disc for disc in discs if (disc.set_index or 0) < group.k]
+        faults: list[str] = []
+        for disc in sorted(data, key=lambda disc: self._mounts.drive_with(disc.id) is None):
+            index = disc.set_index or 0
+
+            async def take(
+                sector: int, got: bytes, bad: tuple[int, ...], index: int = index
+            ) -> None:
+                await clock.blocking(
+                    lambda: sums.add_data(index, sector, got, bad), clock.HASH
+                )
+                progress(len(got))
+
+            error = await self._read_member(disc, runs, disc.used // SECTOR, urgency, take)
+            if error is not None:
+                sums.lost.add(index)
+                faults.append(f"disc {disc.barcode}: {error.message}")
+                self._refuse_if_hopeless(group, volume, sums, faults)
+        for row in range(group.m):
+            if sums.short(len(sums.rows_read)):
+                await self.add_row(group, volume, sums, row, urgency, faults)
+        if len(sums.rows_read) < len(sums.lost):
+            raise self._hopeless(group, volume, faults)
+        return sums
+
+    async def add_row(
+        self,
+        group: VolumeSet,
+        volume: Volume,
+        sums: Syndromes,
+        row: int,
+        urgency: RecallClass,
+        faults: list[str] | None = None,
+    ) -> bool:
+        """Read one more parity row; False if its disc cannot be had."""
+        told = faults if faults is not None else []
+        discs = self._catalog.sets.discs(group.id)
+        disc = next((d for d in discs if d.set_index == group.k + row), None)
+        if disc is None:
+            told.append(f"parity disc {row + 1} of set {group.name} is gone")
+            return False
+
+        async def take(sector: int, got: bytes, bad: tuple[int, ...]) -> None:
+            await clock.blocking(lambda: sums.add_row(row, sector, got, bad), clock.HASH)
+
+        longest = max((d.used for d in discs if (d.set_index or 0) < group.k), default=0)
+        error = await self._read_member(
+            disc, sums.runs, longest // SECTOR, urgency, take, parity=True
+        )
+        if error is not None:
+            told.append(f"disc {disc.barcode}: {error.message}")
+            return False
+        sums.rows_read.add(row)
+        return True
+
+    def _refuse_if_hopeless(
+        self, group: VolumeSet, volume: Volume, sums: Syndromes, faults: list[str]
+    ) -> None:
+        if len(sums.lost) > group.m:
+            raise self._hopeless(group, volume, faults)
+
+    def _hopeless(self, group: VolumeSet, volume: Volume, faults: list[str]) -> RecallFailed:
+        return RecallFailed(
+            f"disc {volume.barcode} cannot be made up for by set {group.name}"
+            f" ({group.k}+{group.m}): {'; '.join(faults)}",
+            next_step="bring discs of the set back (see 'hsmctl volume set info')",
+        )
+
+    async def _read_member(
+        self,
+        disc: Volume,
+        runs: Sequence[Run],
+        sectors: int,
+        urgency: RecallClass,
+        take: Take,
+        *,
+        parity: bool = False,
+    ) -> HsmError | None:
+        """Read the runs of a member as far as it goes; its fault if it cannot be had."""
+        cut = [(at, min(count, sectors - at)) for at, count in runs if at < sectors]
+        if not cut:
+            return None
+        try:
+            await self._each(disc, sectors, cut, urgency, take, parity=parity)
+        except (ChangerError, Conflict):
+            raise
+        except HsmError as error:
+            return error
+        return None
+
+    async def _each(
+        self,
+        disc: Volume,
+        sectors: int,
+        runs: Sequence[Run],
+        urgency: RecallClass,
+        take: Take,
+        *,
+        whole: bool = False,
+        parity: bool = False,
+    ) -> None:
+        """Give every run of the disc to take, in pieces unless whole; over several sessions."""
+        todo = [
+            piece
+            for at, count in runs
+            for piece in ([(at, count)] if whole else _pieces(at, count))
+        ]
+        tries = 0
+        while todo:
+            try:
+                async with self._mounts.use(
+                    disc.id, Purpose.READ, urgency=urgency, who="parity",
+                    bytes=sum(count for _, count in todo) * SECTOR,
+                ) as session:
+                    base = await self._base(session) if parity else 0
+                    while True:
+                        at, count = todo[0]
+                        data, bad = await salvage(session, base + at, count)
+                        todo.pop(0)
+                        await take(at, data, tuple(place - base for place in bad))
+                        if not todo or session.wanted_elsewhere:
+                            break
+            except DriveError:
+                tries += 1
+                if tries >= TRIES:
+                    raise
+
+    async def _base(self, session: Session) -> int:
+        """The first sector of the parity on the disc in the drive."""
+        if session.volume.parity_sector is not None:
+            return session.volume.parity_sector
+        key = session.volume.uuid or ""
+        if key not in self._places:
+
+            def read_at(sector: int, count: int) -> bytes:
+                return trio.from_thread.run(session.read, sector, count)
+
+            self._places[key] = await clock.blocking(
+                lambda: parity_place(Iso(read_at)), clock.MEDIA
+            )
+        return self._places[key]
+
+
+def _pieces(at: int, count: int) -> list[Run]:
+    return [(n, min(PIECE, at + count - n)) for n in range(at, at + count, PIECE)]
+
+
+async def salvage(session: Session, sector: int, count: int) -> tuple[bytes, list[int]]:
+    """The sectors with zeros for those that do not read, and which these are.
+
+    Raises DriveError. A disc on which sector after sector fails is still read to the end.
+    """
+    pieces: list[bytes] = []
+    bad: list[int] = []
+    end = sector + count
+    at = sector
+    while at < end:
+        try:
+            pieces.append(await session.read(at, end - at))
+            break
+        except UnreadableSector as error:
+            good = error.sector - at
+            if not 0 <= good < end - at:
+                raise
+            if good:
+                # What lies before the bad sector reads.
+                pieces.append(await session.read(at, good))
+            pieces.append(bytes(SECTOR))
+            bad.append(error.sector)
+            at = error.sector + 1
+    return b"".join(pieces), bad
