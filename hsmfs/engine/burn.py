@@ -156,7 +156,7 @@ class Burner:
             raise
         finally:
             self.progress.pop(volume, None)
-        await self._spool.retire(image)
+        await self._spool.remove(image)
 
     def _volume(self, volume: VolumeId) -> Volume:
         found = self._catalog.volumes.get(volume)

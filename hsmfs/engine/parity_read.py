@@ -32,7 +32,7 @@ from ..types import SECTOR, VolumeId
 from .mounts import Mounts
 from .schedule import Purpose
 from .session import Session
-from .syndromes import Run, Syndromes
+from .syndromes import Run, Sums, Syndromes
 
 log = logs.get(__name__)
 PIECE = 4096
@@ -93,6 +93,7 @@ class ParityReader:
         runs: Sequence[Run],
         urgency: RecallClass,
         progress: Callable[[int], None] = lambda count: None,
+        make: Callable[[int], Sums] = bytearray,
     ) -> Syndromes:
         """Sums over the other discs of the set for runs of the disc, in ascending order.
 
@@ -100,7 +101,7 @@ class ParityReader:
         """
         group = self._catalog.sets.of(volume.id)
         assert group is not None and volume.set_index is not None
-        sums = Syndromes(volume.set_index, range(group.m), runs)
+        sums = Syndromes(volume.set_index, range(group.m), runs, make)
         discs = [disc for disc in self._catalog.sets.discs(group.id) if disc.id != volume.id]
         data = [disc for disc in discs if (disc.set_index or 0) < group.k]
         faults: list[str] = []

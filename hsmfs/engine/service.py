@@ -38,6 +38,7 @@ from .policies import Policies
 from .policy.match import Ruleset
 from .recall import Recaller
 from .release import Releaser
+from .renew import Renewer
 from .supervise import Worker, supervise
 from .trash import TrashCan
 from .views import WorkerView
@@ -51,8 +52,8 @@ class Engine:
 
     Attributes:
         config, catalog, pools, library: what it was given; the caller closes them after it.
-        robot, files, events, mounts, recaller, migrator, releaser, demoter, policies, housekeeper,
-            adopter, trash, jobs:
+        robot, files, events, mounts, recaller, migrator, renewer, releaser, demoter, policies,
+            housekeeper, adopter, trash, jobs:
             the parts; each is the job of the module that it comes from.
         control: what the mount may ask beside bytes.
         stopping: a clean stop has begun.
@@ -81,6 +82,10 @@ class Engine:
         self.mounts = mounts = Mounts(catalog, library, self.robot, events, config)
         self.recaller = Recaller(catalog, files, mounts, events, config)
         self.migrator = Migrator(catalog, pools, files, mounts, events, config)
+        self.renewer = Renewer(
+            catalog, events, self.migrator.spool, self.migrator.blanks,
+            self.recaller.parity_reader, self.migrator.burner,
+        )  # fmt: skip
         rules = Ruleset((), copies=config.engine.copies, head=config.fs.head)
         self.releaser = Releaser(catalog, pools, files, rules, events, config)
         self.demoter = Demoter(catalog, pools, files, events)
@@ -97,6 +102,7 @@ class Engine:
             Worker("recaller", self.recaller.run),
             Worker("migrator", self.migrator.run),
             Worker("sets", self.migrator.sets.run),
+            Worker("renewer", self.renewer.run),
             Worker("releaser", self.releaser.run),
             Worker("demoter", self.demoter.run),
             Worker("policies", self.policies.run),

@@ -7,13 +7,15 @@ sector of the target disc, and of all others of the set at the same number.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from mmap import mmap
 
 from ..disc.parity import parity_of, recover
 from ..types import SECTOR
 
 Run = tuple[int, int]
 """(first sector, how many)."""
+Sums = bytearray | mmap
 
 
 class Syndromes:
@@ -23,9 +25,17 @@ class Syndromes:
         target: index of the disc that is wanted.
         lost: data discs of which nothing could be read, the target among them.
         rows_read: parity rows that were added.
+
+    make gives a buffer of so many zeros: in a file, if they are many.
     """
 
-    def __init__(self, target: int, rows: Sequence[int], runs: Sequence[Run]) -> None:
+    def __init__(
+        self,
+        target: int,
+        rows: Sequence[int],
+        runs: Sequence[Run],
+        make: Callable[[int], Sums] = bytearray,
+    ) -> None:
         self.target, self.runs = target, list(runs)
         self.lost: set[int] = {target}
         self.rows_read: set[int] = set()
@@ -35,7 +45,7 @@ class Syndromes:
         for _, count in self.runs:
             self._offsets.append(total)
             total += count * SECTOR
-        self._sums = {row: bytearray(total) for row in rows}
+        self._sums = {row: make(total) for row in rows}
         self._holes: dict[int, set[int]] = {}
         self._row_holes: dict[int, set[int]] = {}
 

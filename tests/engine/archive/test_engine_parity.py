@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
 
+from hsmfs import crash
 from hsmfs.catalog.queues import RecallClass
+from hsmfs.engine import renew as renew_module
 from hsmfs.engine.recall import Recaller
-from hsmfs.errors import RecallFailed
+from hsmfs.engine.renew import Renewer
+from hsmfs.errors import Conflict, RecallFailed
 from hsmfs.library.simulated.hands import take_out
-from hsmfs.states import FileState, SetState
+from hsmfs.states import FileState, SetState, VolumeState
 
 SETS = 'compression = 0\nrecall_retries = 1\nrecall_retry_wait = "0 s"\n[sets]\ndiscs = 5\n'
 SIZES = (5_000_000, 300_000, 6_000_000)
@@ -72,57 +77,141 @@ async def five(make_site):
                 site.catalog, site.files, site.mounts, site.events, site.config,
                 gone=lambda pid: False,
             )  # fmt: skip
+            migrator = site.migrator
+            made.renewer = Renewer(
+                site.catalog, site.events, migrator.spool, migrator.blanks,
+                made.recaller.parity_reader, migrator.burner,
+            )  # fmt: skip
             await nursery.start(made.recaller.run)
+            await nursery.start(made.renewer.run)
             yield
             nursery.cancel_scope.cancel()
 
+    made.at_work = at_work
     async with at_work():
         await made.make()
-        yield made
+    return made
+
+
+@pytest.fixture
+async def working(five):
+    async with five.at_work():
+        yield five
 
 
 @pytest.mark.expect_log(EXPECTED)
 @pytest.mark.parametrize("lost", [(0,), (2,), (0, 2), (1, 3), (0, 4)], ids=str)
-async def test_lost_discs(five, lost) -> None:
-    await five.lose(*lost)
-    await five.recall()
-    assert "recalled_by_parity" in five.site.kinds()
+async def test_lost_discs(working, lost) -> None:
+    await working.lose(*lost)
+    await working.recall()
+    assert "recalled_by_parity" in working.site.kinds()
 
 
 @pytest.mark.expect_log(EXPECTED)
-async def test_three_lost_discs_are_named(five) -> None:
-    first, second, third = five.data
-    await five.lose(0, 2, 3)
-    await five.recall(second)
+async def test_three_lost_discs_are_named(working) -> None:
+    first, second, third = working.data
+    await working.lose(0, 2, 3)
+    await working.recall(second)
     with pytest.raises(RecallFailed) as raised:
-        await five.recall(first)
+        await working.recall(first)
     for index in (0, 2, 3):
-        assert five.discs[index].barcode in raised.value.message
+        assert working.discs[index].barcode in raised.value.message
     with pytest.raises(RecallFailed):
-        await five.recall(third)
+        await working.recall(third)
 
 
 @pytest.mark.expect_log(EXPECTED)
-async def test_bad_sectors_on_all_discs(five) -> None:
+async def test_bad_sectors_on_all_discs(working) -> None:
     """Two at one place are made up for, also where a third disc is bad elsewhere."""
     faults = [
-        {"kind": "unreadable", "barcode": five.discs[index].barcode, "sector": sector,
+        {"kind": "unreadable", "barcode": working.discs[index].barcode, "sector": sector,
          "count": count}
         for index, sector, count in (
             (0, 300, 3), (0, 900, 1), (1, 120, 1), (2, 300, 2), (2, 1500, 200), (3, 400, 80),
             (4, 1510, 3),
         )
     ]  # fmt: skip
-    five.site.fail(*faults)
-    await five.recall()
+    working.site.fail(*faults)
+    await working.recall()
 
 
 @pytest.mark.expect_log(EXPECTED)
-async def test_discs_that_read_wrong(five) -> None:
+async def test_discs_that_read_wrong(working) -> None:
     """The disc itself without an error, and another one that is asked to make up for it."""
     faults = [
-        {"kind": "corrupt", "barcode": five.discs[index].barcode, "sector": sector, "count": 2}
+        {"kind": "corrupt", "barcode": working.discs[index].barcode, "sector": sector, "count": 2}
         for index, sector in ((0, 300), (2, 301))
     ]
-    five.site.fail(*faults)
-    await five.recall()
+    working.site.fail(*faults)
+    await working.recall()
+
+
+def inside(site, barcode: str) -> bytes:
+    (found,) = (site.root / "library").rglob(f"{barcode}/*.iso")
+    return found.read_bytes()
+
+
+@pytest.mark.expect_log(EXPECTED)
+async def test_disc_is_made_anew(working) -> None:
+    old = working.discs[0]
+    before = inside(working.site, old.barcode)
+    await working.lose(0)
+    await working.renewer.ask(old)
+    await working.site.until(lambda: "disc_rebuilt" in working.site.kinds(), 60)
+    new = working.site.catalog.volumes.get(old.id)
+    assert new.barcode != old.barcode and new.state is VolumeState.FULL
+    assert new.inside == old.barcode and new.uuid == old.uuid and new.set_index == 0
+    assert inside(working.site, new.barcode) == before
+    assert working.site.catalog.volumes.by_barcode(old.barcode).state is VolumeState.LOST
+    await working.recall()
+    assert "recalled_by_parity" not in working.site.kinds()
+    working.site.sound()
+
+
+@pytest.mark.expect_log(EXPECTED)
+async def test_damaged_copies_heal_with_the_disc(working) -> None:
+    barcode = working.discs[2].barcode
+    working.site.fail({"kind": "unreadable", "barcode": barcode, "sector": 300, "count": 4})
+    await working.recall()
+    ino = list(working.data)[2]
+    assert not working.site.catalog.copies.protected(ino, 1)
+    await working.renewer.ask(working.site.catalog.volumes.get(working.discs[2].id))
+    await working.site.until(lambda: "disc_rebuilt" in working.site.kinds(), 60)
+    assert working.site.catalog.copies.protected(ino, 1) == 1
+
+
+async def test_not_everything_can_be_made_anew(working) -> None:
+    with pytest.raises(Conflict, match="no data disc"):
+        await working.renewer.ask(working.discs[3])
+
+
+POINTS = sorted(
+    set(re.findall(r'crash\.point\("(renew\.[\w.]+)"', Path(renew_module.__file__).read_text()))
+    | {"burn.started", "burn.verifying", "burn.committed"}
+)
+
+
+@pytest.mark.expect_log(EXPECTED + "|burn")
+@pytest.mark.parametrize("point", POINTS)
+async def test_rebuild_killed_at(five, monkeypatch, point: str) -> None:
+    site, old = five.site, five.discs[1]
+    reached = trio.Event()
+
+    def kill(name: str) -> None:
+        if name == point and not reached.is_set():
+            site.keep()
+            reached.set()
+
+    async with five.at_work():
+        await five.lose(1)
+        monkeypatch.setattr(crash, "point", kill)
+        await five.renewer.ask(old)
+        await site.until(reached.is_set)
+    await site.restart(killed=True)
+    async with five.at_work():
+        await site.until(lambda: not site.catalog.sets.rebuilds(), 60)
+        new = site.catalog.volumes.get(old.id)
+        assert new.state is VolumeState.FULL and new.inside == old.barcode
+        await five.recall()
+        assert "recalled_by_parity" not in site.kinds()
+    assert not site.catalog.queues.burns()

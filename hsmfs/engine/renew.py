@@ -1,0 +1,370 @@
+"""Discs made anew: the image of a lost or bad data disc, from the others of its set, onto a blank.
+
+Each order is a row of the catalog, and what is computed so far a file in the spool, so a restart
+goes on. The image is burned only when its SHA-256 is that of the disc it replaces. The new disc
+takes the place of the old one in one transaction: copies point to it without being touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import trio
+
+from .. import clock, crash, logs
+from ..catalog.catalog import Catalog
+from ..catalog.queues import RecallClass
+from ..catalog.sets import Rebuild, VolumeSet
+from ..catalog.volumes import Volume
+from ..disc.image import ImageResult
+from ..disc.image import Progress as ImageProgress
+from ..disc.reader import DiscReader
+from ..errors import ChecksumMismatch, Conflict, HsmError, NotFound, RecallFailed
+from ..states import VolumeState
+from ..types import SECTOR, VolumeId
+from .blanks import Blanks
+from .burn import Burner
+from .events import Events
+from .parity_read import ParityReader
+from .spool import Spool
+from .syndromes import Run, Syndromes
+
+log = logs.get(__name__)
+AGAIN = 600.0
+"""Seconds after which a rebuild that failed is tried again."""
+LOOK = 1.0
+"""Seconds between looks at a burn that a former run began."""
+WINDOW = 64 * 1024 * 1024
+"""Bytes asked of the other discs at once, at least: each window costs one look at every disc."""
+PIECE = 512
+"""Sectors solved at a time."""
+HEAL = 500
+DONE = "done"
+"""In the place of an image: the new disc counts, only its files are still to be marked."""
+
+
+@dataclass(slots=True)
+class Renewal:
+    """How far a disc is, for people who watch: phase is a word, the rest bytes."""
+
+    barcode: str
+    phase: str = "waiting"
+    done: int = 0
+    size: int = 0
+
+
+class Renewer:
+    """Makes discs anew, one at a time, at low urgency.
+
+    Attributes:
+        progress: of the disc in hand.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        events: Events,
+        spool: Spool,
+        blanks: Blanks,
+        reader: ParityReader,
+        burner: Burner,
+    ) -> None:
+        self._catalog, self._events = catalog, events
+        self._spool, self._blanks, self._reader, self._burner = spool, blanks, reader, burner
+        self.progress: dict[VolumeId, Renewal] = {}
+        self._later: dict[VolumeId, float] = {}
+        self._wake = trio.Event()
+        burner.committed = self._committed
+
+    # Orders
+
+    async def ask(self, volume: Volume) -> None:
+        """Have the disc made anew; asked twice it is made once. Raises Conflict with the reason."""
+        group = self._reader.covered(volume.id)
+        if group is None or volume.image_sha256 is None:
+            raise Conflict(
+                f"disc {volume.barcode} is no data disc of a closed set with parity",
+                next_step="see 'hsmctl volume set ls'",
+            )
+        if volume.state in (VolumeState.RETIRED, VolumeState.EXPORTED):
+            raise Conflict(f"disc {volume.barcode} is {volume.state.name.lower()}")
+        async with self._catalog.write():
+            if self._catalog.sets.rebuild(volume.id) is None:
+                self._catalog.sets.put_rebuild(Rebuild(volume.id, None, "", clock.now_ns(), ""))
+        await self._catalog.sync()
+        crash.point("renew.asked")
+        self._later.pop(volume.id, None)
+        self._wake.set()
+
+    async def cancel(self, volume: Volume) -> None:
+        """Forget an order that is not being burned. Raises NotFound, Conflict."""
+        order = self._catalog.sets.rebuild(volume.id)
+        if order is None:
+            raise NotFound(f"disc {volume.barcode} is not being rebuilt")
+        if volume.id in self.progress or order.image == DONE:
+            raise Conflict(f"disc {volume.barcode} is in hand", next_step="wait until it is done")
+        async with self._catalog.write():
+            self._catalog.sets.end_rebuild(volume.id)
+        await self._spool.remove(_name(volume.id))
+
+    # The loop
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work orders for ever, those of the last run first."""
+        self.progress.clear()
+        self._later.clear()
+        task_status.started()
+        while True:
+            self._wake = trio.Event()
+            now = trio.current_time()
+            orders = self._catalog.sets.rebuilds()
+            ripe = [order for order in orders if self._later.get(order.volume, 0.0) <= now]
+            if ripe:
+                await self._work(ripe[0])
+                continue
+            due = min((self._later[o.volume] for o in orders), default=float("inf"))
+            with trio.move_on_after(due - now):
+                await self._wake.wait()
+
+    async def _work(self, order: Rebuild) -> None:
+        volume = self._catalog.volumes.get(order.volume)
+        assert volume is not None
+        self.progress[volume.id] = Renewal(volume.barcode)
+        try:
+            await self._renew(order, volume)
+        except (HsmError, OSError) as fault:
+            text = fault.message if isinstance(fault, HsmError) else str(fault)
+            log.warning("rebuild put off", volume=volume.barcode, error=text)
+            self._events.emit("rebuild_put_off", volume=volume.barcode, error=text)
+            self._later[volume.id] = trio.current_time() + AGAIN
+            async with self._catalog.write():
+                now = self._catalog.sets.rebuild(volume.id)
+                if now is not None:
+                    self._catalog.sets.put_rebuild(replace(now, error=text))
+        finally:
+            self.progress.pop(volume.id, None)
+
+    async def _renew(self, order: Rebuild, volume: Volume) -> None:
+        # A burn that a former run began is being read back, and may be what was wanted.
+        while order.blank is not None and self._catalog.queues.burn(order.blank):  # noqa: ASYNC110
+            await trio.sleep(LOOK)
+        order = self._catalog.sets.rebuild(volume.id) or order
+        if order.image != DONE:
+            if order.blank is not None:
+                await self._forget_blank(order.blank)
+            async with self._spool.room(volume.used):
+                image = await self._image(order, volume)
+                await self._burn(volume, image)
+        await self._heal(volume.id)
+
+    # The image
+
+    async def _image(self, order: Rebuild, volume: Volume) -> Path:
+        """The disc's image, complete and right. Raises RecallFailed, ChecksumMismatch."""
+        path = self._spool.path / _name(volume.id)
+        async with self._catalog.write():
+            self._catalog.sets.put_rebuild(replace(order, blank=None, image=path.name, error=""))
+        show = self.progress[volume.id]
+        show.phase, show.size = "reading", volume.used
+        have = await clock.blocking(lambda: _whole_sectors(path))
+        window = max(WINDOW, self._spool.limit // 4) // SECTOR
+        for first in range(have // SECTOR, volume.used // SECTOR, window):
+            await self._window(volume, path, (first, min(window, volume.used // SECTOR - first)))
+            crash.point("renew.window.written")
+        show.phase, show.done = "checking", 0
+        sha = await clock.blocking(lambda: _sha256(path), clock.HASH)
+        if sha != volume.image_sha256:
+            await self._spool.remove(path.name)
+            raise ChecksumMismatch(
+                f"what the set gives for disc {volume.barcode} is not what was written on it: one"
+                " of the other discs reads wrong", 0,
+            )  # fmt: skip
+        return path
+
+    async def _window(self, volume: Volume, path: Path, run: Run) -> None:
+        show = self.progress[volume.id]
+        show.done = run[0] * SECTOR
+
+        def on_progress(count: int) -> None:
+            show.done = min(show.size, show.done + count // max(1, self._others(volume)))
+
+        sums = await self._reader.syndromes(
+            volume, [run], RecallClass.BULK, on_progress, _in_file(self._spool.path)
+        )
+        gaps = await clock.blocking(lambda: _solve(sums, run, path), clock.HASH)
+        if gaps:
+            await self._own(volume, path, gaps)
+        await clock.blocking(lambda: _sync(path))
+
+    def _others(self, volume: Volume) -> int:
+        group = self._catalog.sets.of(volume.id)
+        return len(self._catalog.sets.discs(group.id)) - 1 if group is not None else 1
+
+    async def _own(self, volume: Volume, path: Path, gaps: list[Run]) -> None:
+        """Places that are missing on too many discs may still read on the disc itself."""
+        found = await self._reader.own(volume, gaps, RecallClass.BULK)
+        if found is None or any(one.bad for one in found):
+            raise RecallFailed(
+                f"{sum(count for _, count in gaps)} sectors of disc {volume.barcode}, from"
+                f" {gaps[0][0]} on, are missing on too many discs of its set",
+                next_step="bring discs of the set back (see 'hsmctl volume set info')",
+            )
+        for (sector, _), one in zip(gaps, found, strict=True):
+            await clock.blocking(lambda s=sector, d=one.data: _put(path, s, d))  # type: ignore[misc]
+
+    # The disc
+
+    async def _burn(self, volume: Volume, image: Path) -> None:
+        group = self._catalog.sets.of(volume.id)
+        assert group is not None
+        (blank,) = await self._blanks.take(
+            lambda blanks: [
+                self._blanks.for_set(blanks, group.magazine, 1, Counter())
+            ],
+            1,
+        )  # fmt: skip
+        try:
+            await self._burn_on(blank, volume, image, group)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._forget_blank(blank)
+            raise
+        finally:
+            self._blanks.free([blank])
+        await self._spool.remove(image.name)
+
+    async def _burn_on(
+        self, blank: VolumeId, volume: Volume, image: Path, group: VolumeSet
+    ) -> None:
+        async with self._catalog.write():
+            order = self._catalog.sets.rebuild(volume.id)
+            assert order is not None
+            self._catalog.sets.put_rebuild(replace(order, blank=blank))
+            self._catalog.volumes.set_inside(blank, volume.inside or volume.barcode)
+        crash.point("renew.blank.chosen")
+        show = self.progress[volume.id]
+        show.phase = "burning"
+        label = await clock.blocking(lambda: _reader(image).label)
+        assert label.set_uuid == group.uuid
+        root = bytes.fromhex(volume.root_hash or "")
+
+        def build(dest: Path, progress: ImageProgress) -> ImageResult:
+            # The same bytes under another name: a burn that fails takes that name away alone.
+            dest.unlink(missing_ok=True)
+            os.link(image, dest)
+            return ImageResult(volume.used, {}, root, ())
+
+        await self._burner.make_image(blank, label, build)
+
+    async def _forget_blank(self, blank: VolumeId) -> None:
+        """A disc that was not touched is an ordinary blank one again."""
+        found = self._catalog.volumes.get(blank)
+        if found is not None and found.state is VolumeState.BLANK:
+            async with self._catalog.write():
+                self._catalog.volumes.set_inside(blank, None)
+
+    def _committed(self, volume: VolumeId) -> None:
+        """In the transaction that makes a burned disc count: it replaces the old one."""
+        for order in self._catalog.sets.rebuilds():
+            if order.blank == volume and order.image != DONE:
+                new = self._catalog.volumes.get(volume)
+                assert new is not None
+                self._catalog.sets.replace_disc(
+                    order.volume, volume, f"made anew on disc {new.barcode}"
+                )
+                self._catalog.sets.put_rebuild(replace(order, blank=None, image=DONE, error=""))
+
+    async def _heal(self, volume: VolumeId) -> None:
+        """Copies that did not read are as good as new; then the order is done."""
+        crash.point("renew.replaced")
+        while True:
+            async with self._catalog.write():
+                healed = self._catalog.sets.heal(volume, HEAL)
+                if not healed:
+                    self._catalog.sets.end_rebuild(volume)
+                    break
+            await trio.lowlevel.checkpoint()
+        await self._catalog.sync()
+        crash.point("renew.done")
+        await self._spool.remove(_name(volume))
+        found = self._catalog.volumes.get(volume)
+        assert found is not None
+        log.info("disc made anew", volume=found.barcode, was=found.inside or found.barcode)
+        self._events.emit(
+            "disc_rebuilt", volume=found.barcode, was=found.inside or found.barcode
+        )
+
+
+def _name(volume: VolumeId) -> str:
+    return f"set-renew-{volume}"
+
+
+def _whole_sectors(path: Path) -> int:
+    """Bytes that a former run has made, cut to whole sectors."""
+    if not path.exists():
+        return 0
+    size = path.stat().st_size // SECTOR * SECTOR
+    os.truncate(path, size)
+    return size
+
+
+def _in_file(folder: Path) -> Callable[[int], mmap.mmap]:
+    """Buffers of zeros in a file without a name: it goes when they do."""
+
+    def make(size: int) -> mmap.mmap:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.truncate(size)
+            return mmap.mmap(file.fileno(), size)
+
+    return make
+
+
+def _solve(sums: Syndromes, run: Run, path: Path) -> list[Run]:
+    """Append the run to the image; the places for which too much is missing, left as zeros."""
+    gaps: list[Run] = []
+    first, many = run
+    with path.open("ab") as out:
+        for sector in range(first, first + many, PIECE):
+            count = min(PIECE, first + many - sector)
+            data = sums.solve(sector, count)
+            if data is None:
+                single = [sums.solve(at, 1) for at in range(sector, sector + count)]
+                gaps += [(sector + at, 1) for at, one in enumerate(single) if one is None]
+                data = b"".join(one or bytes(SECTOR) for one in single)
+            out.write(data)
+    return gaps
+
+
+def _put(path: Path, sector: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(sector * SECTOR)
+        file.write(data)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reader(image: Path) -> DiscReader:
+    with image.open("rb") as file:
+
+        def read_at(sector: int, count: int) -> bytes:
+            return os.pread(file.fileno(), count * SECTOR, sector * SECTOR)
+
+        return DiscReader(read_at)
