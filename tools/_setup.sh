@@ -14,6 +14,13 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 VENV=$ROOT/.venv
 PYTHON=$VENV/bin/python
 ALSO= # more lines for _missing_packages, set by a tool that needs more
+# What tests/lab needs: a kernel that runs as a program, and a SCSI library inside it.
+LAB="user-mode-linux command -v linux.uml
+kmod command -v modprobe
+iproute2 command -v ip
+tgt command -v tgtd
+open-iscsi command -v iscsid
+dvd+rw-tools command -v growisofs"
 
 step() { printf '==> %s\n' "$*" >&2; }
 die() {

@@ -1,0 +1,25 @@
+"""The lab's kernel for the proofs: a command in it, and an hsmfs on its SCSI library."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from .tempfs import REPOSITORY, Tables, TempFs
+
+UML = REPOSITORY / "tests/lab/uml"
+READY_S = 120.0
+"""Programs start slowly there: each page of theirs comes from the host."""
+
+
+def inside(words: list[str], *, memory: str, limit_s: int) -> int:
+    """Run Python with these words in the lab's kernel; its exit status, 124 if it did not end."""
+    command = [str(UML), "-m", memory, "-t", str(limit_s), sys.executable, "-P", *words]
+    return subprocess.run(command, check=False).returncode
+
+
+def scsi_fs(tables: Tables, folder: Path) -> TempFs:
+    """An hsmfs whose library is the SCSI changer of this kernel."""
+    whole = {**tables, "library": {"kind": "scsi", **tables.get("library", {})}}
+    return TempFs(whole, folder=folder, ready_s=READY_S)
