@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import care, events, library, names, orders, policy, status
+from . import care, events, library, names, orders, policy, sets, status
 
 ROUTERS: tuple[APIRouter, ...] = (
     status.router,
     names.router,
     orders.router,
     library.router,
+    sets.router,
     policy.router,
     care.router,
     events.router,

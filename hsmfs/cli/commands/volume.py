@@ -6,6 +6,7 @@ import click
 
 from ..context import Ctl, json_option
 from ..output import percent, size, when
+from .sets import close, rebuild, set_group
 
 STATES = ("blank", "burning", "full", "suspect", "damaged", "exported", "lost", "retired")
 
@@ -20,6 +21,10 @@ Examples:
 )
 def command() -> None:
     """Show discs: state, place, what is on them, and their health."""
+
+
+for _part in (set_group, close, rebuild):
+    command.add_command(_part)
 
 
 @command.command("list", epilog="\b\nExamples:\n  hsmctl volume list --state suspect")
