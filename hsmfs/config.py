@@ -152,6 +152,17 @@ class SetsConfig(_Table):
         return self.discs - self.m
 
 
+class CatalogConfig(_Table):
+    """Copies of the catalog that outlive it."""
+
+    snapshot_every: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Discs: each that many carry a snapshot, and every disc if the catalog is small."""
+    backup: AbsolutePath | None = None
+    """Folder for backups, best on another host; None: no automatic ones."""
+    backup_interval: Annotated[Duration, Field(ge=60)] = 3600.0
+    backup_keep: Annotated[int, Field(ge=1, le=10_000)] = 48
+
+
 class Config(_Table):
     """The whole file."""
 
@@ -161,6 +172,7 @@ class Config(_Table):
     trash: TrashConfig = TrashConfig()
     library: LibraryConfig
     engine: EngineConfig = EngineConfig()
+    catalog: CatalogConfig = CatalogConfig()
     sets: SetsConfig | None = None
 
     @property

@@ -142,6 +142,21 @@ class PolicyOrder(Body):
     dry_run: bool = False
 
 
+class BackupOrder(Body):
+    """Back the catalog up to a folder of this machine."""
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """Absolute; None: the one in the configuration."""
+    keep: Annotated[int, Field(ge=1)] | None = None
+    """Backups that stay; None: as the configuration says."""
+
+
+class SampleOrder(Body):
+    """Rehearse a rebuild with some discs."""
+
+    discs: Annotated[int, Field(ge=1, le=1000)] = 3
+
+
 class FsckOrder(Body):
     """Compare catalog, pools, discs and queues."""
 

@@ -1,4 +1,4 @@
-"""A compressed copy of the whole catalog as of one moment, for the discs.
+"""A compressed copy of the whole catalog as of one moment, for the discs: when, and how.
 
 Made by SQLite's backup on a reader's connection, so that writers go on meanwhile; blocking.
 """
@@ -12,6 +12,7 @@ import apsw
 import zstandard
 
 from ..errors import CatalogDamaged
+from .connection import Database
 from .reports import Reports
 
 _PAGES = 4096
@@ -21,6 +22,25 @@ _PAGES = 4096
 def pages_bytes(reports: Reports) -> int:
     """Bytes of the catalog before compression."""
     return int(reports.db.pragma("page_count") * reports.db.pragma("page_size"))
+
+
+def due(reports: Reports, every: int, small: int) -> bool:
+    """True if the next disc shall carry a snapshot: each that many discs, or always if it is small.
+
+    every: discs. small: bytes of a catalog that costs next to nothing.
+    """
+    if pages_bytes(reports) <= small:
+        return True
+    last = reports.db.execute("SELECT value FROM meta WHERE key = 'last_snapshot_ns'").get
+    burned: int = reports.db.execute(
+        "SELECT count(*) FROM volumes WHERE burned_ns > ?", (last or 0,)
+    ).get
+    return last is None or burned + 1 >= every
+
+
+def note(db: Database, now_ns: int) -> None:
+    """A disc with a snapshot was burned; in a write transaction."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('last_snapshot_ns', ?)", (now_ns,))
 
 
 def write(
@@ -33,18 +53,7 @@ def write(
     an inode with a smaller number that is not in it had been deleted.
     """
     plain = dest.with_suffix(".plain")
-    plain.unlink(missing_ok=True)
-    copy = apsw.Connection(str(plain))
-    try:
-        with copy.backup("main", reports.db, "main") as backup:
-            while not backup.done:
-                backup.step(_PAGES)
-        copy.pragma("journal_mode", "delete")
-        for key, value in (("snapshot_next_ino", next_ino), ("snapshot_ns", now_ns or None)):
-            if value is not None:
-                copy.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-    finally:
-        copy.close()
+    copy(reports, plain, next_ino=next_ino, now_ns=now_ns)
     try:
         with plain.open("rb") as source, dest.open("wb") as out:
             zstandard.ZstdCompressor(level=level).copy_stream(
@@ -53,6 +62,22 @@ def write(
             return out.tell()
     finally:
         plain.unlink()
+
+
+def copy(reports: Reports, plain: Path, *, next_ino: int | None, now_ns: int) -> None:
+    """Copy the catalog as reports sees it to a plain database; see `write`. Raises OSError."""
+    plain.unlink(missing_ok=True)
+    db = apsw.Connection(str(plain))
+    try:
+        with db.backup("main", reports.db, "main") as backup:
+            while not backup.done:
+                backup.step(_PAGES)
+        db.pragma("journal_mode", "delete")
+        for key, value in (("snapshot_next_ino", next_ino), ("snapshot_ns", now_ns or None)):
+            if value is not None:
+                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+    finally:
+        db.close()
 
 
 def unpack(snapshot: Path, dest: Path) -> None:

@@ -42,6 +42,8 @@ COMMANDS = {
     "adopt": "adopt",
     "trash": "trash",
     "fsck": "fsck",
+    "catalog": "catalog",
+    "rebuild": "rebuild",
     "config": "config",
     "completion": "completion",
     "version": "version",

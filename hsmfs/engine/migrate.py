@@ -13,7 +13,6 @@ from pathlib import Path
 import trio
 
 from .. import clock, crash, logs
-from ..catalog import snapshot as snapshots
 from ..catalog.catalog import Catalog
 from ..catalog.queues import Migration
 from ..catalog.reports import Reports
@@ -25,6 +24,7 @@ from ..pool.pools import Pools
 from ..states import FileState
 from ..types import Attr, InodeNo, VolumeId
 from . import group, plan
+from .backups import Snapshots
 from .batches import at_leisure, in_batches
 from .blanks import Blanks, by_ends
 from .burn import AnotherDisc, Burner
@@ -43,8 +43,6 @@ from .verify import SourceMismatch
 log = logs.get(__name__)
 ATTEMPTS = 3
 """Blank discs that one copy of a batch may spoil before the files are queued again."""
-SNAPSHOT_SHARE = 20
-"""A catalog snapshot goes on a disc if it takes less than 1/20 of it."""
 PAUSE = 0.2
 """Seconds for more requests to come in before the queue is looked at."""
 AGAIN = 15.0
@@ -97,6 +95,7 @@ class Migrator:
         self.sets.closed = self._set_closed
         needs = config.sets.release_needs if config.sets is not None else "copies"
         self._needs_parity = self.finisher.needs_parity = needs == "parity"
+        self._snapshots = Snapshots(catalog, config)
         self._stager = Stager(catalog, pools, files, engine.compression)
         self.recall: Callable[[InodeNo, str], Awaitable[object]] | None = None
         self._active = 0
@@ -335,13 +334,15 @@ class Migrator:
             staged = await self._stager.stage(items, folder)
         try:
             crash.point("migrate.staged")
-            snapshot, size = await self._snapshot(folder)
+            snapshot, size = await self._snapshots.make(folder)
             await clock.blocking(lambda: trim(staged, self._disc, size), clock.HASH)
             for ino, why in staged.skipped.items():
                 if why not in (GONE, NO_ROOM):
                     self._put_off(ino, why)
             if staged.files:
                 await self._burn_copies(batch, volumes, staged, snapshot, together)
+                if snapshot is not None:
+                    await self._snapshots.burned()
         finally:
             self._stager.drop(staged)
 
@@ -406,19 +407,6 @@ class Migrator:
                 log.warning("another disc is taken", copy=number, error=fault.message)
             (volume,) = await self._blanks((number,), without=volume)
             built = _nothing
-
-    async def _snapshot(self, folder: Path) -> tuple[Path | None, int]:
-        """The catalog as it is, if it is small enough for a disc; and its bytes."""
-        dest, most = folder / "catalog.zst", self._disc // SNAPSHOT_SHARE
-
-        def make(reports: Reports) -> int:
-            # Catalogs shrink by far more than three; a larger one is not worth trying.
-            if snapshots.pages_bytes(reports) > 3 * most:
-                return most
-            return snapshots.write(reports, dest)
-
-        size = await self._catalog.read(make)
-        return (dest, size) if size < most else (None, 0)
 
     # Blank discs
 

@@ -25,6 +25,7 @@ from ..types import InodeNo
 from ..watchdog import LoopWatch
 from . import overview
 from .adopt import Adopter
+from .backups import Backups
 from .control import Control
 from .demote import Demoter
 from .events import Events
@@ -94,6 +95,7 @@ class Engine:
         )
         self.housekeeper = Housekeeper(catalog, pools, files, events, config)
         self.adopter = Adopter(catalog, pools, files)
+        self.backups = Backups(catalog, config, events)
         self.jobs = Jobs()
         self.trash = TrashCan(catalog, files)
         self.control = Control(self)
@@ -107,6 +109,7 @@ class Engine:
             Worker("demoter", self.demoter.run),
             Worker("policies", self.policies.run),
             Worker("housekeeper", self.housekeeper.run),
+            Worker("backups", self.backups.run),
         ]
 
         self._wire()

@@ -27,6 +27,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "trash": config.TrashConfig,
     "library": config.LibraryConfig,
     "engine": config.EngineConfig,
+    "catalog": config.CatalogConfig,
     "sets": config.SetsConfig,
 }
 

@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -71,7 +70,8 @@ _EXACT = {
     "volumes": "barcode, uuid, set_id, set_index, used, created_ns, root_hash",
 }
 """What is compared; not: cookies, row numbers and places in the order of changes, which may
-differ, and of discs newer than the snapshot the ledger (verified, written by), which no disc has."""
+differ, and of discs newer than the snapshot state and ledger (verified, written by), which no disc
+has."""
 
 
 class Maker:
@@ -295,7 +295,8 @@ def child(config_path: Path, images: Path) -> None:
     settings = config.load(config_path)
     work = Rebuild(settings, Images(images), lambda progress: None, new_pools=True)
     report = dataclasses.asdict(trio.run(work.run))
-    report["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text()
+    report["peak"] = int(status.split("VmHWM:")[1].split()[0]) / 1024
     print(json.dumps(report))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import care, events, library, names, orders, policy, sets, status
+from . import care, catalog, events, library, names, orders, policy, sets, status
 
 ROUTERS: tuple[APIRouter, ...] = (
     status.router,
@@ -14,5 +14,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     sets.router,
     policy.router,
     care.router,
+    catalog.router,
     events.router,
 )

@@ -16,14 +16,14 @@ READABLE = ", ".join(
     str(int(state)) for state in (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
 )
 _VALID = int(CopyState.VALID)
-_WHOLE = (
+WHOLE = (
     "EXISTS (SELECT 1 FROM copies c JOIN volumes v ON v.id = c.volume WHERE c.ino = inodes.ino"
     f" AND c.version = inodes.version AND c.state = {_VALID} AND v.state IN ({READABLE})"
     " GROUP BY c.copy_no HAVING count(*) = max(c.parts))"
 )
 _ARCHIVED = (
     "(EXISTS (SELECT 1 FROM digests g WHERE g.ino = inodes.ino AND g.version = inodes.version)"
-    f" AND {_WHOLE})"
+    f" AND {WHOLE})"
 )
 _ABSENT = "EXISTS (SELECT 1 FROM absent a WHERE a.ino = inodes.ino)"
 _R, _P, _PART, _M = map(int, FileState)

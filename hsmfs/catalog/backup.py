@@ -1,0 +1,292 @@
+"""Backups of the catalog in a folder, also one of another host that is mounted here.
+
+A backup is a list of pieces of the database file, 1 MiB each, and a piece is a compressed file
+named by the SHA-256 of its bytes. A piece that did not change since is there already, so a further
+backup writes only what changed. The list gets its name last, all it names being durable: a backup
+that was cut off leaves the ones before it. Blocking.
+
+    DEST/hsmfs-catalog-backup       marks the folder as ours
+    DEST/20261124T221500.000Z.json  a backup: format, created_ns, size, sha256 of the whole, pieces
+    DEST/pieces/ab/abcd...zst       a piece, zstd
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import apsw
+import zstandard
+
+from .. import crash
+from ..errors import CatalogDamaged, ConfigError, Conflict, NotFound
+from . import migrate
+from .catalog import FILE, fsync_folder, locked
+from .connection import faults
+from .inodes import NUMBERS
+from .reports import Reports
+from .snapshot import copy
+
+PIECE = 1 << 20
+"""Bytes of the database in one piece."""
+FORMAT = 1
+MARK = "hsmfs-catalog-backup"
+_PIECES = "pieces"
+_LEVEL = 3
+
+Told = Callable[[int, int], None]
+"""(bytes done, bytes in all); what it raises ends the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup as its list describes it; sizes bytes, times UTC ns."""
+
+    name: str
+    created_ns: int
+    size: int
+    sha256: str
+    pieces: tuple[str, ...]
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A backup that was just made: what it wrote, and which it removed."""
+
+    name: str
+    size: int
+    pieces: int
+    new_pieces: int
+    new_bytes: int
+    """As stored."""
+    removed: tuple[str, ...]
+
+
+def make(
+    reports: Reports,
+    dest: Path,
+    scratch: Path,
+    *,
+    keep: int,
+    now_ns: int,
+    next_ino: int,
+    told: Told = lambda done, total: None,
+) -> Made:
+    """Back the catalog up as reports sees it; for use inside `Catalog.read`.
+
+    scratch: a local name for a plain copy meanwhile. keep: how many backups stay, this one among
+    them. Raises Conflict if another backup to dest goes on, ConfigError if dest is something else,
+    OSError.
+    """
+    with _opened(dest):
+        try:
+            copy(reports, scratch, next_ino=next_ino, now_ns=now_ns)
+            crash.point("backup.copied")
+            found, new, stored = _store(scratch, dest, now_ns, told)
+        finally:
+            scratch.unlink(missing_ok=True)
+        _write(dest / f"{found.name}.json", json.dumps(asdict(found)).encode())
+        crash.point("backup.listed")
+        removed = _prune(dest, keep)
+        return Made(found.name, found.size, len(found.pieces), new, stored, removed)
+
+
+def _store(plain: Path, dest: Path, now_ns: int, told: Told) -> tuple[Backup, int, int]:
+    total, whole = plain.stat().st_size, hashlib.sha256()
+    pieces: list[str] = []
+    touched: set[Path] = set()
+    new = stored = 0
+    packer = zstandard.ZstdCompressor(level=_LEVEL)
+    with plain.open("rb") as source:
+        while data := source.read(PIECE):
+            whole.update(data)
+            pieces.append(hashlib.sha256(data).hexdigest())
+            path = _piece(dest, pieces[-1])
+            touched.add(path.parent)
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                packed = packer.compress(data)
+                _write(path, packed)
+                new, stored = new + 1, stored + len(packed)
+                crash.point("backup.piece.written")
+            told(source.tell(), total)
+    for folder in touched:
+        fsync_folder(folder)
+    fsync_folder(dest / _PIECES)
+    moment = datetime.fromtimestamp(now_ns / 1e9, UTC)
+    name = f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
+    return Backup(name, now_ns, total, whole.hexdigest(), tuple(pieces)), new, stored
+
+
+def backups(dest: Path) -> list[Backup]:
+    """The backups in a folder, the newest first. Raises NotFound, CatalogDamaged."""
+    if not (dest / MARK).exists():
+        raise NotFound(f"no backups of a catalog are in {dest}")
+    return [_read(path) for path in sorted(dest.glob("*Z.json"), reverse=True)]
+
+
+def find(dest: Path, name: str | None) -> Backup:
+    """The backup of that name, or the newest. Raises NotFound, CatalogDamaged."""
+    for backup in backups(dest):
+        if name is None or backup.name == name:
+            return backup
+    raise NotFound(f"no backup {name or ''} is in {dest}")
+
+
+def verify(dest: Path, backup: Backup, told: Told = lambda done, total: None) -> list[str]:
+    """Read every piece of a backup and compare its checksum; what is wrong, a line each."""
+    wrong: list[str] = []
+    whole, done = hashlib.sha256(), 0
+    for number, piece in enumerate(backup.pieces):
+        try:
+            data = _load(dest, piece)
+        except CatalogDamaged as fault:
+            wrong.append(f"bytes from {number * PIECE}: {fault.message}")
+            continue
+        whole.update(data)
+        done += len(data)
+        told(done, backup.size)
+    if not wrong and (whole.hexdigest() != backup.sha256 or done != backup.size):
+        wrong.append("the pieces are whole, but put together are not what was backed up")
+    return wrong
+
+
+def restore(
+    dest: Path, backup: Backup, state: Path, told: Told = lambda done, total: None
+) -> None:
+    """Put a backup into a state directory without a catalog, every checksum compared; durable.
+
+    Numbers of inodes that may have been given since are passed over. Raises Conflict if there is a
+    catalog, CatalogDamaged if a piece is missing or wrong, SchemaTooNew, CatalogInUse, OSError.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    with locked(state):
+        if (state / FILE).exists():
+            raise Conflict(
+                f"{state} holds a catalog already",
+                next_step="move it away first if it is not good any more; nothing was changed",
+            )
+        part = state / f"{FILE}.restore"
+        plain_copy(dest, backup, part, told)
+        _pass_numbers(part)
+        part.rename(state / FILE)
+        fsync_folder(state)
+        crash.point("backup.restored")
+
+
+def plain_copy(
+    dest: Path, backup: Backup, path: Path, told: Told = lambda done, total: None
+) -> None:
+    """A backup as a database file. Raises CatalogDamaged, OSError."""
+    whole = hashlib.sha256()
+    with path.open("wb") as out:
+        for piece in backup.pieces:
+            data = _load(dest, piece)
+            whole.update(data)
+            out.write(data)
+            told(out.tell(), backup.size)
+        out.flush()
+        os.fsync(out.fileno())
+    if whole.hexdigest() != backup.sha256:
+        path.unlink()
+        raise CatalogDamaged(f"backup {backup.name} is not what was backed up")
+
+
+def _pass_numbers(path: Path) -> None:
+    db = apsw.Connection(str(path))
+    try:
+        with faults(path):
+            migrate.check(db, str(path))
+            db.pragma("synchronous", "FULL")
+            with db:
+                db.execute(
+                    "UPDATE meta SET value = value + ? WHERE key = 'ino_ceiling'", (NUMBERS,)
+                )
+                db.execute("DELETE FROM meta WHERE key LIKE 'snapshot_%'")
+    finally:
+        db.close()
+
+
+@contextmanager
+def _opened(dest: Path) -> Iterator[None]:
+    """The folder, made or known as ours, and nobody else at it."""
+    mark = dest / MARK
+    if not mark.exists():
+        if dest.exists() and any(dest.iterdir()):
+            raise ConfigError(
+                f"{dest} is not empty and holds no backups of a catalog",
+                next_step="choose an empty folder",
+            )
+        dest.mkdir(parents=True, exist_ok=True)
+        mark.write_text("backups of a catalog of hsmfs: hsmctl catalog restore\n")
+    (dest / _PIECES).mkdir(exist_ok=True)
+    with mark.open("rb+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"another backup to {dest} goes on") from None
+        yield
+
+
+def _piece(dest: Path, sha256: str) -> Path:
+    return dest / _PIECES / sha256[:2] / f"{sha256}.zst"
+
+
+def _load(dest: Path, sha256: str) -> bytes:
+    path = _piece(dest, sha256)
+    try:
+        data = zstandard.ZstdDecompressor().decompress(path.read_bytes(), max_output_size=PIECE)
+    except (OSError, zstandard.ZstdError) as fault:
+        raise CatalogDamaged(
+            f"piece {path}: {fault}", next_step="restore another backup"
+        ) from fault
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CatalogDamaged(
+            f"piece {path} is not what was backed up", next_step="restore another backup"
+        )
+    return data
+
+
+def _read(path: Path) -> Backup:
+    try:
+        found = json.loads(path.read_bytes())
+        if found["format"] > FORMAT:
+            raise CatalogDamaged(f"{path} was written by a newer hsmfs")
+        return Backup(**{**found, "pieces": tuple(found["pieces"])})
+    except (ValueError, TypeError, KeyError) as fault:
+        raise CatalogDamaged(f"{path} is no list of a backup: {fault!r}") from fault
+
+
+def _write(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    part.rename(path)
+    if path.suffix == ".json":
+        fsync_folder(path.parent)
+
+
+def _prune(dest: Path, keep: int) -> tuple[str, ...]:
+    """Remove older backups, then pieces that none names; a name is gone before its pieces."""
+    found = backups(dest)
+    removed = found[max(1, keep) :]
+    for backup in removed:
+        (dest / f"{backup.name}.json").unlink()
+    if removed:
+        fsync_folder(dest)
+        crash.point("backup.pruned")
+    used = {piece for backup in found[: max(1, keep)] for piece in backup.pieces}
+    for path in (dest / _PIECES).glob("*/*"):
+        if path.name.partition(".")[0] not in used or path.suffix == ".part":
+            path.unlink()
+    return tuple(backup.name for backup in removed)

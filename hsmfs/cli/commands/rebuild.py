@@ -1,0 +1,144 @@
+"""hsmctl rebuild: makes the catalog again from discs alone, or rehearses that."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..context import Ctl, json_option
+from ..output import plural, when
+
+
+@click.command(
+    "rebuild",
+    epilog="""\b
+Examples:
+  hsmctl rebuild                            from the library, its catalog being lost
+  hsmctl rebuild --images /mnt/images       from a folder of disc images
+  hsmctl rebuild --new-pools                the disks are lost, too
+  hsmctl rebuild --sample 5                 rehearse with 5 discs; changes nothing
+""",
+)
+@click.option(
+    "--images", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Read images in this folder instead of the library's discs.",
+)  # fmt: skip
+@click.option("--new-pools", is_flag=True, help="Make pools that are not there; begin empty.")
+@click.option(
+    "--sample", metavar="N", type=click.IntRange(min=1),
+    help="Compare N discs with the running catalog; tell how long a rebuild would take.",
+)  # fmt: skip
+@json_option
+def command(ctl: Ctl, images: Path | None, new_pools: bool, sample: int | None) -> int:
+    """Make the catalog again from what discs say, in a state directory without one.
+
+    The daemon must not run. Begins with the newest snapshot that a disc carries, and reads the
+    manifests of newer discs alone. A run that was cut off goes on when it is repeated. Files that
+    pools still have are matched, and none is deleted or overwritten. What does not come back is
+    listed in rebuild.lost.jsonl in the state directory.
+    """
+    from ...errors import NotClean
+
+    if sample is not None:
+        return _sample(ctl, sample)
+    report = _rebuild(ctl, images, new_pools)
+    if ctl.out.as_json:
+        ctl.out.json(report)
+    else:
+        _show(ctl, report)
+    return NotClean.exit_code if report["findings"] or report["unread"] else 0
+
+
+def _rebuild(ctl: Ctl, images: Path | None, new_pools: bool) -> dict[str, Any]:
+    import trio
+
+    from ...engine.rebuild.run import Progress, Rebuild
+    from ...engine.rebuild.sources import Images, Robot
+
+    source = Images(images) if images else Robot(ctl.config.library)
+
+    def told(progress: Progress) -> None:
+        if not ctl.out.as_json:
+            _step(ctl, progress)
+
+    report = asdict(trio.run(Rebuild(ctl.config, source, told, new_pools=new_pools).run))
+    if ctl.out.terminal:
+        click.echo("\r\x1b[K", nl=False, err=True)
+    return report
+
+
+def _step(ctl: Ctl, progress: Any) -> None:
+    from ...units import format_duration
+
+    if not ctl.out.terminal:
+        return
+    text = f"{progress.phase}: {progress.done:,}"
+    if progress.total:
+        text += f" of {progress.total:,}"
+    if progress.disc:
+        text += f", {progress.disc.replace('_', ' ')}"
+    if progress.seconds_left:
+        text += f", {format_duration(float(round(progress.seconds_left)))} left"
+    click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+
+
+def _show(ctl: Ctl, report: dict[str, Any]) -> None:
+    out = ctl.out
+    base = "no snapshot"
+    if report["snapshot"]:
+        base = f"the snapshot of {when(report['snapshot_ns'])} on {report['snapshot']}"
+    out.line(
+        f"{plural(report['files'], 'file')} ({plural(report['inodes'], 'inode')}), from {base} and"
+        f" the manifests of {plural(report['discs'], 'disc')}"
+    )
+    for barcode, why in report["unread"].items():
+        out.warn(f"disc {barcode} was passed over: {why}")
+    for kind, count in report["lost"].items():
+        out.warn(f"{kind}: {count:,}")
+    if report["list"]:
+        out.line(f"what did not come back as it was: {report['list']}")
+    if report["findings"]:
+        out.warn(f"fsck has {plural(report['findings'], 'finding')}: run 'hsmctl fsck'")
+
+
+def _sample(ctl: Ctl, discs: int) -> int:
+    from ...errors import HsmError, NotClean
+
+    last: dict[str, Any] = {}
+    for last in ctl.client.lines("POST", "/rebuild/sample", {"discs": discs}):
+        if not ctl.out.as_json and ctl.out.terminal and last.get("disc"):
+            done = f"{last['disc']}: {last['discs_done']} of {last['discs']}"
+            click.echo(f"\r\x1b[K{done}", nl=False, err=True)
+    if last.pop("kind", "") != "end":
+        raise HsmError("hsmfsd ended the answer early", next_step="see its log")
+    if ctl.out.as_json:
+        ctl.out.json(last)
+    else:
+        _show_sample(ctl, last)
+    return 0 if last["same"] == last["lines"] and not last["unread"] else NotClean.exit_code
+
+
+def _show_sample(ctl: Ctl, found: dict[str, Any]) -> None:
+    from ...units import format_duration
+
+    out = ctl.out
+    if out.terminal:
+        click.echo("\r\x1b[K", nl=False, err=True)
+    out.fields(
+        [
+            ("discs read", ", ".join(found["discs"]) or "none"),
+            ("files compared", f"{found['lines']:,}, {found['same']:,} as in the catalog"),
+            ("newest snapshot", found["snapshot"] or "on none of them"),
+            ("coverage", f"{found['coverage']} %: {found['archived']:,} of {found['files']:,} files"
+             " are on discs whole"),
+            ("a full rebuild", f"{plural(found['full_discs'], 'disc')}, about"
+             f" {format_duration(float(round(found['full_seconds'])))} with one drive"),
+        ]
+    )  # fmt: skip
+    for text in found["different"]:
+        out.warn(text)
+    for barcode, why in found["unread"].items():
+        out.warn(f"disc {barcode} does not read: {why}")

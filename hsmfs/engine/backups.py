@@ -1,0 +1,158 @@
+"""Copies of the catalog that outlive it: snapshots for discs, and backups in a folder by schedule.
+
+All of it reads the catalog through a reader's connection in a thread: the event loop never waits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from .. import clock, crash, logs
+from ..catalog import backup, snapshot
+from ..catalog.catalog import Catalog
+from ..catalog.reports import Reports
+from ..config import CatalogConfig, Config
+from ..errors import HsmError
+from .events import Events
+from .jobs import Job
+
+log = logs.get(__name__)
+SNAPSHOT_SHARE = 20
+"""A snapshot goes on a disc if it takes less than 1/20 of it."""
+SMALL_SHARE = 2000
+"""A catalog of less than 1/2000 of a disc goes on every disc."""
+AGAIN_S = 600.0
+"""Until a backup that failed is tried again."""
+SCRATCH = "backup.plain"
+
+
+class Snapshots:
+    """Decides which disc carries a snapshot, and makes it."""
+
+    def __init__(self, catalog: Catalog, config: Config) -> None:
+        self._catalog = catalog
+        self._disc, self._every = config.library.disc, config.catalog.snapshot_every
+
+    async def make(self, folder: Path) -> tuple[Path | None, int]:
+        """A snapshot in folder for the next disc, and its bytes; None if it is not its turn.
+
+        None as well if it would take too much of the disc, which is logged.
+        """
+        dest, most = folder / "catalog.zst", self._disc // SNAPSHOT_SHARE
+        next_ino, now = self._catalog.inodes.next_ino, clock.now_ns()
+
+        def work(reports: Reports) -> int | None:
+            if not snapshot.due(reports, self._every, self._disc // SMALL_SHARE):
+                return None
+            # Catalogs shrink by far more than three; a larger one is not worth trying.
+            if snapshot.pages_bytes(reports) > 3 * most:
+                return most
+            return snapshot.write(reports, dest, next_ino=next_ino, now_ns=now)
+
+        size = await self._catalog.read(work)
+        if size is None:
+            return None, 0
+        if size >= most:
+            log.warning("catalog too large for a disc", bytes=size, most=most)
+            return None, 0
+        return dest, size
+
+    async def burned(self) -> None:
+        """A disc with a snapshot is full and verified."""
+        async with self._catalog.write():
+            snapshot.note(self._catalog.db, clock.now_ns())
+        crash.point("snapshot.noted")
+
+
+class Backups:
+    """Makes backups of the catalog, by schedule and when asked.
+
+    Attributes:
+        last: what the newest one came to, or None since the start.
+    """
+
+    def __init__(self, catalog: Catalog, config: Config, events: Events) -> None:
+        self._catalog, self._events = catalog, events
+        self._settings: CatalogConfig = config.catalog
+        self._scratch = config.daemon.state / SCRATCH
+        self._one = trio.Lock()
+        self.last: backup.Made | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Back up by schedule for ever; a failure is told and tried again."""
+        task_status.started()
+        dest = self._settings.backup
+        if dest is None:
+            await trio.sleep_forever()
+        assert dest is not None
+        await trio.sleep(await self._first(dest))
+        while True:
+            wait = self._settings.backup_interval
+            try:
+                await self.make(dest)
+            except (HsmError, OSError) as fault:
+                log.warning("catalog not backed up", to=dest, error=str(fault))
+                self._events.emit("catalog_backup_failed", to=str(dest), error=str(fault))
+                wait = min(wait, AGAIN_S)
+            await trio.sleep(wait)
+
+    async def _first(self, dest: Path) -> float:
+        """Seconds until the first is due, by the newest that is there."""
+        try:
+            newest = (await clock.blocking(lambda: backup.backups(dest)))[0]
+        except (HsmError, OSError, IndexError):
+            return 0.0
+        age = (clock.now_ns() - newest.created_ns) / 1e9
+        return max(0.0, self._settings.backup_interval - age)
+
+    async def make(
+        self, dest: Path, keep: int | None = None, job: Job | None = None
+    ) -> backup.Made:
+        """Back the catalog up to dest. Raises Conflict, ConfigError, OSError."""
+
+        def told(done: int, total: int) -> None:
+            trio.from_thread.check_cancelled()
+            if job is not None:
+                job.progress = {"bytes_done": done, "bytes": total}
+
+        async with self._one:
+            next_ino, now = self._catalog.inodes.next_ino, clock.now_ns()
+            made = await self._catalog.read(
+                lambda reports: backup.make(
+                    reports, dest, self._scratch, now_ns=now, next_ino=next_ino, told=told,
+                    keep=self._settings.backup_keep if keep is None else keep,
+                )
+            )
+        self.last = made
+        log.info(
+            "catalog backed up", to=dest, name=made.name, bytes=made.size,
+            written=made.new_bytes, pieces=made.new_pieces,
+        )  # fmt: skip
+        self._events.emit("catalog_backed_up", to=str(dest), name=made.name, bytes=made.size)
+        return made
+
+    def order(self, jobs: Any, dest: Path, keep: int | None) -> Job:
+        """Back up now, as a job. Raises Conflict if one goes on."""
+
+        async def work(job: Job) -> dict[str, Any]:
+            made = await self.make(dest, keep, job)
+            return {
+                "name": made.name, "bytes": made.size, "pieces": made.pieces,
+                "new_pieces": made.new_pieces, "written": made.new_bytes,
+                "removed": list(made.removed),
+            }  # fmt: skip
+
+        job: Job = jobs.start("catalog backup", work)
+        return job
+
+
+async def offline(config: Config, dest: Path, keep: int | None) -> backup.Made:
+    """A backup of a catalog that no daemon holds. Raises CatalogInUse, NotFound, OSError."""
+    catalog = await clock.blocking(lambda: Catalog.open(config.daemon.state))
+    try:
+        return await Backups(catalog, config, Events()).make(dest, keep)
+    finally:
+        catalog.close()

@@ -1,0 +1,159 @@
+"""Rehearses a rebuild on a running system: reads some discs and compares them with the catalog.
+
+Nothing is changed, and the discs are asked for at the lowest urgency. Tells what a rebuild would
+bring back, what it could not, and how long it would take.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ... import clock, logs
+from ...catalog.draft_end import archived_files, compare_disc
+from ...catalog.queues import RecallClass
+from ...catalog.volumes import Volume
+from ...disc import described
+from ...disc.lines import lines
+from ...disc.reader import DiscReader
+from ...errors import HsmError
+from ...states import VolumeState
+from ...types import SECTOR, VolumeId
+from ..jobs import Job
+from ..schedule import Purpose
+
+if TYPE_CHECKING:
+    from ..service import Engine
+
+log = logs.get(__name__)
+_READABLE = (VolumeState.FULL, VolumeState.SUSPECT)
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """What a rehearsal found; counts of files and lines, times in seconds."""
+
+    discs: list[str] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
+    lines: int = 0
+    same: int = 0
+    """Lines that say what the catalog says of that version and where it lies."""
+    different: list[str] = field(default_factory=list)
+    """The first of the others, in words."""
+    snapshot: str | None = None
+    """The newest of these discs that carries a snapshot."""
+    files: int = 0
+    archived: int = 0
+    """Of them, those that lie on discs whole: what discs alone can bring back."""
+    disc_seconds: float = 0.0
+    """Loading and reading what is needed of one disc."""
+    line_seconds: float = 0.0
+    full_discs: int = 0
+    """Discs that a rebuild reads at most: those since the last snapshot, or all."""
+    full_seconds: float = 0.0
+
+    @property
+    def coverage(self) -> float:
+        """Share of the files that discs alone bring back, in percent."""
+        return round(100.0 * self.archived / self.files, 3) if self.files else 100.0
+
+
+def order(engine: Engine, discs: int) -> Job:
+    """Rehearse with so many discs, as a job. Raises Conflict if one goes on."""
+
+    async def work(job: Job) -> dict[str, Any]:
+        found = await _Sample(engine, discs, job).run()
+        return {**asdict(found), "coverage": found.coverage}
+
+    return engine.jobs.start("rehearsal", work)
+
+
+class _Sample:
+    """One rehearsal."""
+
+    def __init__(self, engine: Engine, discs: int, job: Job) -> None:
+        self._engine, self._wanted, self._job = engine, discs, job
+        self._found = Rehearsal()
+        self._snapshot_ns = 0
+
+    async def run(self) -> Rehearsal:
+        found = self._found
+        volumes = [v for v in self._engine.catalog.volumes.all() if self._can_be_read(v)]
+        volumes.sort(key=lambda v: v.burned_ns or 0, reverse=True)
+        others = volumes[1:]
+        chosen = volumes[:1] + random.sample(others, min(len(others), self._wanted - 1))
+        for number, volume in enumerate(chosen):
+            self._job.progress = {
+                "disc": volume.barcode, "discs_done": number, "discs": len(chosen)
+            }
+            try:
+                await self._one(volume)
+                found.discs.append(volume.barcode)
+            except HsmError as fault:
+                found.unread[volume.barcode] = fault.message
+        found.files, found.archived = await self._engine.catalog.read(
+            lambda reports: archived_files(reports.db)
+        )
+        self._estimate(volumes)
+        return found
+
+    def _can_be_read(self, volume: Volume) -> bool:
+        return volume.state in _READABLE and volume.element is not None
+
+    async def _one(self, volume: Volume) -> None:
+        started = time.monotonic()
+        with TemporaryDirectory(prefix="rehearsal-", dir=self._engine.config.daemon.state) as name:
+            manifest = Path(name, "manifest.jsonl")
+            places = await self._fetch(volume, manifest)
+            self._found.disc_seconds += time.monotonic() - started
+            started = time.monotonic()
+            done, same, odd = await self._engine.catalog.read(
+                lambda reports: compare_disc(reports.db, volume.id, lines(manifest), places)
+            )
+        self._found.line_seconds += time.monotonic() - started
+        self._found.lines += done
+        self._found.same += same
+        self._found.different += [f"{volume.barcode}: {text}" for text in odd]
+        del self._found.different[100:]
+
+    async def _fetch(self, volume: Volume, manifest: Path) -> dict[bytes, int]:
+        async with self._engine.mounts.use(
+            VolumeId(volume.id), Purpose.READ, bytes=volume.used // 1000,
+            who="rehearsal of a rebuild", urgency=RecallClass.BULK,
+        ) as session:  # fmt: skip
+
+            def read_at(sector: int, count: int) -> bytes:
+                return trio.from_thread.run(session.read, sector, count)
+
+            def take() -> tuple[dict[bytes, int], bool, int]:
+                reader = DiscReader(read_at, session.medium.written_bytes // SECTOR)
+                described.copy_manifest(reader, manifest)
+                places = {path: sector for path, sector, _ in described.places(reader.iso)}
+                return places, described.has_snapshot(reader), reader.label.created_ns
+
+            places, snapshot, created_ns = await clock.blocking(take, clock.MEDIA)
+        if snapshot and created_ns > self._snapshot_ns:
+            self._found.snapshot, self._snapshot_ns = volume.barcode, created_ns
+        return places
+
+    def _estimate(self, volumes: list[Volume]) -> None:
+        """What a rebuild would take with one drive: visits, and lines at the pace seen here."""
+        found = self._found
+        read = len(found.discs)
+        if not read:
+            return
+        found.disc_seconds = round(found.disc_seconds / read, 3)
+        newer = [v for v in volumes if (v.burned_ns or 0) >= self._snapshot_ns]
+        found.full_discs = len(newer)
+        per_line = found.line_seconds / max(1, found.lines)
+        lines_each = found.lines / read
+        found.line_seconds = round(found.line_seconds, 3)
+        found.full_seconds = round(
+            found.full_discs * (found.disc_seconds + lines_each * per_line), 1
+        )
