@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         settings = config.load(options.config)
-        logs.setup(settings.daemon.log_level, settings.daemon.log_format)
+        logs.setup(settings.daemon.log_level, settings.daemon.log_format, aside=True)
         _tune()
         watch = LoopWatch(on_stall=log_stall, sample=options.sample_stalls)
         trio.run(run, settings, watch, restrict_keyboard_interrupt_to_checkpoints=True)
@@ -151,7 +151,7 @@ async def _while_stopping(signals: AsyncIterator[int]) -> None:
                 dump_tasks(sys.stderr)
                 continue
             log.warning("stopped at once; a disc being burned is lost, no file is")
-            sys.stderr.flush()
+            logs.flush()
             os._exit(HsmError.exit_code)
 
 

@@ -7,6 +7,7 @@ any bytes are safe: what is not text is escaped, and no value can break a line.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -18,6 +19,10 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any, Literal, TextIO
 
+from . import clock
+
+LINES_WAITING = 10_000
+"""Lines that may wait for a thread to write them."""
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _CONTROLS |= {ord("\n"): "\\n", ord("\t"): "\\t", 0x2028: "\\u2028", 0x2029: "\\u2029"}
@@ -71,13 +76,15 @@ def setup(
     stream: TextIO | None = None,
     *,
     journal: bool | None = None,
+    aside: bool = False,
 ) -> None:
     """Send all records of this process to stream (standard error), once; a second call replaces.
 
     journal: whether the journal reads the stream; None finds out as systemd.exec(5) says.
+    aside: a thread writes, since a disk or a journal that is busy may make it wait; `flush` waits.
     """
     stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
+    handler = _Aside(stream) if aside else logging.StreamHandler(stream)
     handler.setFormatter(Formatter(style, is_journal(stream) if journal is None else journal))
     handler.addFilter(RepeatLimit())
     root = logging.getLogger()
@@ -85,6 +92,44 @@ def setup(
     root.addHandler(handler)
     root.setLevel(level.upper())
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, root.level))
+
+
+def flush() -> None:
+    """Return when all that was logged is written."""
+    for handler in logging.getLogger().handlers:
+        handler.acquire()
+        try:
+            handler.flush()
+        finally:
+            handler.release()
+
+
+class _Aside(logging.StreamHandler[TextIO]):
+    """Makes the line at once and writes it in a thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._writer = clock.Beside("log")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record) + self.terminator
+            if self._writer.waiting < LINES_WAITING:
+                self._writer.do(lambda: self._write(line))
+            else:
+                self.flush()  # whoever logs faster than it can be written has to wait
+                self._write(line)
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        self._writer.end()
+        super().flush()
+
+    def _write(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # there is nowhere left to tell it
+            self.stream.write(line)
+            self.stream.flush()
 
 
 def is_journal(stream: TextIO) -> bool:

@@ -6,11 +6,12 @@ FUSE. Every handler is a coroutine: nothing here may block the loop.
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from .. import __version__
 from ..engine.service import Engine
 from . import errors
+from .deps import settled
 from .routes import ROUTERS
 
 PREFIX = "/v1"
@@ -30,7 +31,7 @@ def create_app(engine: Engine) -> FastAPI:
     app.state.engine = engine
     errors.install(app)
     for router in ROUTERS:
-        app.include_router(router, prefix=PREFIX)
+        app.include_router(router, prefix=PREFIX, dependencies=[Depends(settled)])
 
     @app.get("/", include_in_schema=False)
     async def root() -> dict[str, str]:

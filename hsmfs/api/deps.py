@@ -14,10 +14,15 @@ from ..errors import NotFound
 from ..types import Attr
 
 
-def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> Engine:
     engine = request.app.state.engine
     assert isinstance(engine, Engine)
     return engine
+
+
+async def settled(request: Request) -> None:
+    """The handler begins when no thread commits: its queries do not hold the loop up then."""
+    await (await _engine(request)).catalog.settled()
 
 
 EngineDep = Annotated[Engine, Depends(_engine)]

@@ -11,9 +11,10 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from .. import logs
+from .. import clock, logs
 from ..errors import HsmError
 from .errors import body_of
 
@@ -26,6 +27,21 @@ def line(item: Any) -> bytes:
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
         item = dataclasses.asdict(item)
     return json.dumps(item, separators=(",", ":")).encode() + b"\n"
+
+
+async def whole(view: Any) -> Response:
+    """A list of views, or a view with long lists, as JSON made in a thread row by row: all at once
+    it would keep Python's lock, and so the loop, for as long as it takes.
+    """
+    return Response(await clock.blocking(lambda: _rows(view)), media_type="application/json")
+
+
+def _rows(view: Any) -> bytes:
+    if isinstance(view, list):
+        return b"[" + b",".join([line(item)[:-1] for item in view]) + b"]"
+    fields = {field.name: getattr(view, field.name) for field in dataclasses.fields(view)}
+    pairs = (json.dumps(name).encode() + b":" + _rows(rows) for name, rows in fields.items())
+    return b"{" + b",".join(pairs) + b"}"
 
 
 def lines(blocks: AsyncIterator[bytes]) -> StreamingResponse:

@@ -44,14 +44,18 @@ async def in_batches(
         await trio.lowlevel.checkpoint()
 
 
-async def at_leisure(items: Iterable[T], f: Callable[[T], R]) -> list[R]:
-    """f of each item; others get their turn about every BATCH_SECONDS / 2. f must not await."""
+async def at_leisure(catalog: Catalog, items: Iterable[T], f: Callable[[T], R]) -> list[R]:
+    """f of each item, which may ask the catalog; others get their turn about every
+    BATCH_SECONDS / 2. f must not await.
+    """
     found: list[R] = []
+    await catalog.settled()
     until = time.monotonic() + BATCH_SECONDS / 2
     for item in items:
         found.append(f(item))
         if time.monotonic() > until:
             await trio.lowlevel.checkpoint()
+            await catalog.settled()
             until = time.monotonic() + BATCH_SECONDS / 2
     return found
 

@@ -125,7 +125,7 @@ async def trash(engine: Engine, after: int, limit: int) -> list[TrashView]:
     """What was deleted and can be had back, by inode number greater than after."""
     found: list[TrashView] = []
     while len(found) < limit:
-        page = engine.trash.entries(after, min(limit - len(found), _TRASH_PAGE))
+        page = await engine.trash.entries(after, min(limit - len(found), _TRASH_PAGE))
         found += map(_trash_view, page)
         if not page:
             break

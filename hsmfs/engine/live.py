@@ -56,6 +56,14 @@ class Live:
     def idle(self) -> bool:
         return not (self.opens or self.holds or self.unflushed or self.unsaved_ranges)
 
+    @property
+    def ready(self) -> bool:
+        """True if its attributes may go to the catalog and the mark that it is dirty with them.
+
+        Whoever holds the lock may rely on the mark: a truncate waits before it cuts.
+        """
+        return self.unflushed and not self.writers and not self.lock.locked()
+
     def wake(self) -> None:
         """Tell all who wait that ranges came in or a recall ended."""
         self.arrived.set()

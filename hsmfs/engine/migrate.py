@@ -121,7 +121,7 @@ class Migrator:
         copies and grouping: None takes what the policies say of each file. who names the rule or
         the person. release: release each as soon as it has its copies.
         """
-        found = await at_leisure(inos, self._files_attr)
+        found = await at_leisure(self._catalog, inos, self._files_attr)
         attrs = [attr for attr in found if attr is not None and attr.is_file]
         keys = await self._keys(attrs, copies, grouping)
         now = clock.now_ns()
@@ -328,7 +328,9 @@ class Migrator:
     async def _stage_and_burn(
         self, batch: Batch, volumes: list[VolumeId], folder: Path, together: bool
     ) -> None:
-        items = [i for i in batch.items if self._catalog.queues.migration(i.ino) is not None]
+        queued = self._catalog.queues.migration
+        wanted = await at_leisure(self._catalog, batch.items, lambda item: queued(item.ino))
+        items = [item for item, row in zip(batch.items, wanted, strict=True) if row is not None]
         async with self._staging:
             # One at a time, with all threads: the first disc burns while the second is staged.
             staged = await self._stager.stage(items, folder)

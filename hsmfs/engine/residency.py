@@ -130,13 +130,11 @@ class Residency:
 
     async def flush_closed(self, limit: int = 500) -> int:
         """Write attributes of inodes that nobody writes any more to the catalog; how many."""
-        ready = [live for live in self._live.values() if live.unflushed and not live.writers]
-        ready = ready[:limit]
+        ready = [live for live in self._live.values() if live.ready][:limit]
         if ready:
             async with self.catalog.write(aside=True):
                 for live in ready:
-                    # It may have changed while others wrote; a truncate relies on its dirty mark.
-                    if live.unflushed and not live.writers and not live.lock.locked():
+                    if live.ready:  # still: this may have waited for another transaction
                         self._flush(live)
             crash.point("files.flush.committed")
             for live in ready:

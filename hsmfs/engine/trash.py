@@ -15,6 +15,7 @@ from ..catalog.trash import Trashed
 from ..errors import Conflict, NotFound, PosixError
 from ..logs import printable
 from ..types import ROOT, Attr, InodeNo
+from .batches import at_leisure
 from .files import Files
 
 _DEPTH = 4096
@@ -42,16 +43,17 @@ class TrashCan:
         self._catalog = catalog
         self._files = files
 
-    def entries(self, after: int = 0, limit: int = 1000) -> list[Entry]:
+    async def entries(self, after: int = 0, limit: int = 1000) -> list[Entry]:
         """What is kept, in the order of inode numbers greater than after."""
-        return [
-            Entry(self._files.overlay(t.attr), self._path(t), t.deleted_ns, t.purge_ns)
-            for t in self._catalog.trash.kept(after, limit)
-        ]
+        await self._catalog.settled()
+        kept = self._catalog.trash.kept(after, limit)
+        return await at_leisure(self._catalog, kept, self._entry)
 
     def get(self, ino: InodeNo) -> Entry:
         """One of it. Raises NotFound."""
-        t = self._must(ino)
+        return self._entry(self._must(ino))
+
+    def _entry(self, t: Trashed) -> Entry:
         return Entry(self._files.overlay(t.attr), self._path(t), t.deleted_ns, t.purge_ns)
 
     async def restore(

@@ -70,7 +70,7 @@ async def world(tmp_path):
 async def test_a_file_comes_back_as_it_was(world):
     before = world.catalog.inodes.get_raw(world.f)
     await world.delete(world.e, b"f")
-    (entry,) = world.trash.entries()
+    (entry,) = await world.trash.entries()
     assert (entry.path, entry.attr.ino) == (b"d/e/f", world.f)
     assert await world.trash.restore(world.f) == b"d/e/f"
     after = world.catalog.inodes.get_raw(world.f)
@@ -80,7 +80,7 @@ async def test_a_file_comes_back_as_it_was(world):
     live = world.files.open(world.f, write=False)
     assert await world.files.read(live, 0, 9, Requester()) == b"bytes"
     world.files.close(live, write=False)
-    assert world.trash.entries() == []
+    assert await world.trash.entries() == []
 
 
 async def test_removed_folders_come_back_above_it(world):
@@ -88,13 +88,13 @@ async def test_removed_folders_come_back_above_it(world):
     assert world.trash.get(world.f).path == b"d/e/f"
     assert await world.trash.restore(world.f) == b"d/e/f"
     assert world.catalog.inodes.get_raw(world.e).uid == 7
-    assert [entry.path for entry in world.trash.entries()] == [b"d/e/l"]
+    assert [entry.path for entry in await world.trash.entries()] == [b"d/e/l"]
 
 
 async def test_a_folder_with_all_that_was_in_it(world):
     await world.delete_all()
     assert await world.trash.restore(world.d, recursive=True) == b"d"
-    assert world.trash.entries() == []
+    assert await world.trash.entries() == []
     assert world.catalog.inodes.target(world.catalog.names.resolve(b"d/e/l").ino) == b"\xff f"
 
 
@@ -141,4 +141,4 @@ async def test_only_the_newest_of_a_name_comes_back_with_its_folder(world):
     await world.delete(world.d, b"e")
     await world.trash.restore(world.e, recursive=True)
     assert world.catalog.names.resolve(b"d/e/l").ino == newer
-    assert [entry.attr.ino for entry in world.trash.entries()] == [world.link]
+    assert [entry.attr.ino for entry in await world.trash.entries()] == [world.link]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
 from ...engine import care
@@ -14,7 +14,7 @@ from ...engine.views import Acted, TrashView, b64, text
 from ...types import InodeNo
 from ..deps import EngineDep
 from ..models import AdoptOrder, FailOrder, FsckOrder, RestoreOrder
-from ..stream import line, lines
+from ..stream import line, lines, whole
 
 router = APIRouter(tags=["care"])
 
@@ -48,10 +48,10 @@ async def adopt(engine: EngineDep, order: AdoptOrder) -> StreamingResponse:
     )
 
 
-@router.get("/trash")
-async def trash(engine: EngineDep, after: int = 0, limit: int = 1000) -> list[TrashView]:
+@router.get("/trash", response_model=list[TrashView])
+async def trash(engine: EngineDep, after: int = 0, limit: int = 1000) -> Response:
     """What was deleted and can be had back, in the order of inode numbers after `after`."""
-    return await care.trash(engine, after, max(1, min(limit, 1000)))
+    return await whole(await care.trash(engine, after, max(1, min(limit, 1000))))
 
 
 @router.post("/trash/restore")
@@ -72,10 +72,10 @@ async def purge(engine: EngineDep, ino: int | None = None) -> Acted:
     return Acted(detail={"purged": done, "kept": kept})
 
 
-@router.get("/waiters")
-async def waiters(engine: EngineDep) -> list[dict[str, Any]]:
+@router.get("/waiters", response_model=list[dict[str, Any]])
+async def waiters(engine: EngineDep) -> Response:
     """Readers that wait for a disc, the oldest first."""
-    return care.waiters(engine)
+    return await whole(care.waiters(engine))
 
 
 @router.post("/waiters/fail")

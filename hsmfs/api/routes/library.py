@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from ...engine import overview
+from ...engine.batches import at_leisure
 from ...engine.views import Acted, DriveView, ElementView, VolumeView
 from ...types import Barcode, ElementAddress
 from ..deps import EngineDep
 from ..models import DriveOrder, MoveOrder
+from ..stream import whole
 
 router = APIRouter(tags=["library"])
 
 
-@router.get("/library")
-async def elements(engine: EngineDep) -> list[ElementView]:
+@router.get("/library", response_model=list[ElementView])
+async def elements(engine: EngineDep) -> Response:
     """Every place in the library and what was last known to be in it."""
-    return overview.elements(engine)
+    return await whole(overview.elements(engine))
 
 
 @router.post("/library/inventory")
@@ -37,12 +39,14 @@ async def move(engine: EngineDep, order: MoveOrder) -> Acted:
     return Acted(detail={"barcode": order.barcode, "address": order.address})
 
 
-@router.get("/volumes")
-async def volumes(engine: EngineDep, state: str | None = None) -> list[VolumeView]:
+@router.get("/volumes", response_model=list[VolumeView])
+async def volumes(engine: EngineDep, state: str | None = None) -> Response:
     """Discs by barcode, all or those in one state."""
     found = await engine.catalog.read(lambda reports: reports.volumes.all())
-    shown = [overview.volume_view(engine, volume) for volume in found]
-    return [view for view in shown if state is None or view.state == state]
+    shown = await at_leisure(
+        engine.catalog, found, lambda volume: overview.volume_view(engine, volume)
+    )
+    return await whole([view for view in shown if state is None or view.state == state])
 
 
 @router.get("/volumes/{barcode}")

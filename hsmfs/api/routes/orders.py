@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
 from ...catalog.queues import RecallClass
@@ -15,7 +15,7 @@ from ...engine.views import Outcome, Progress, Queue
 from ...types import Attr
 from ..deps import EngineDep, Who
 from ..models import ArchiveOrder, PathsOrder, PinOrder, RecallOrder, ReleaseOrder
-from ..stream import line, lines
+from ..stream import line, lines, whole
 
 router = APIRouter(tags=["orders"])
 
@@ -77,7 +77,7 @@ async def cancel(engine: EngineDep, order: PathsOrder) -> Outcome:
     return await acts.cancel(engine, roots(engine, order))
 
 
-@router.get("/queue")
-async def queue(engine: EngineDep, limit: int = 1000) -> Queue:
+@router.get("/queue", response_model=Queue)
+async def queue(engine: EngineDep, limit: int = 1000) -> Response:
     """What waits for a disc, in either direction."""
-    return await overview.queue(engine, limit)
+    return await whole(await overview.queue(engine, limit))
