@@ -11,6 +11,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,18 +29,16 @@ Told = Callable[[int], None]
 """Called with the bytes read of a file so far; what it raises ends the work."""
 
 
-def image(path: Path) -> DiscReader:
-    """The disc in an image file; it stays open as long as the reader lives.
+@contextmanager
+def image(path: Path) -> Iterator[DiscReader]:
+    """The disc in an image file, open as long as the block runs. Raises ForeignDisc, OSError."""
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
 
-    Raises ForeignDisc, OSError.
-    """
-    file = path.open("rb", buffering=0)
-    size = os.fstat(file.fileno()).st_size
+        def read_at(sector: int, count: int) -> bytes:
+            return os.pread(file.fileno(), count * SECTOR, sector * SECTOR)
 
-    def read_at(sector: int, count: int) -> bytes:
-        return os.pread(file.fileno(), count * SECTOR, sector * SECTOR)
-
-    return DiscReader(read_at, size // SECTOR)
+        yield DiscReader(read_at, size // SECTOR)
 
 
 def copy_manifest(reader: DiscReader, dest: Path, told: Told = lambda done: None) -> None:

@@ -363,9 +363,9 @@ def without_snapshot(images: Path) -> Path:
     from hsmfs.disc import described
 
     for image in images.glob("*.iso"):
-        reader = described.image(image)
-        if described.has_snapshot(reader):
-            entry = reader.iso.find(b"CATALOG.sqlite.zst")
+        with described.image(image) as reader:
+            entry = reader.snapshot()
+        if entry is not None:
             data = image.read_bytes()
             image.unlink()
             with image.open("wb") as out:

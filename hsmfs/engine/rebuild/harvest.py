@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -60,6 +61,7 @@ class Harvest:
         self.blank: dict[str, int] = {}
         self.unread: dict[str, tuple[int, str]] = {}
         self._seen: dict[str, Record] = {}
+        self._one = threading.Lock()
         self._load()
 
     def _load(self) -> None:
@@ -133,6 +135,10 @@ class Harvest:
 
         One that cannot be read is passed over: an older one and manifests do as well.
         """
+        with self._one:
+            return self._take_snapshot(reader)
+
+    def _take_snapshot(self, reader: DiscReader) -> bool:
         label = reader.label
         older = self.snapshot is not None and self.snapshot.created_ns >= label.created_ns
         if older or self.draft_begun or not described.has_snapshot(reader):

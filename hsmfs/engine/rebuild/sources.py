@@ -53,12 +53,11 @@ class Images:
         labels: list[tuple[int, str, Path]] = []
         for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
             try:
-                reader = described.image(path)
+                with described.image(path) as reader:
+                    labels.append((reader.label.created_ns, reader.label.barcode, path))
             except MediaError as fault:
                 if path.suffix == ".iso":
                     harvest.note_unread(path.name, 0, fault)
-                continue
-            labels.append((reader.label.created_ns, reader.label.barcode, path))
         if not labels:
             raise NotFound(
                 f"no image of a disc of hsmfs is in {self.folder}",
@@ -66,14 +65,15 @@ class Images:
             )
         labels.sort(reverse=True)
         for _, _, path in labels:
-            with suppress(MediaError):
-                if harvest.take_snapshot(described.image(path)) or harvest.snapshot:
+            with suppress(MediaError), described.image(path) as reader:
+                if harvest.take_snapshot(reader) or harvest.snapshot:
                     break
         labels.reverse()
         for number, (_, barcode, path) in enumerate(labels, 1):
             if harvest.needs(barcode):
                 try:
-                    harvest.take(described.image(path), barcode, path.stat().st_size)
+                    with described.image(path) as reader:
+                        harvest.take(reader, barcode, path.stat().st_size)
                 except HsmError as fault:
                     harvest.note_unread(barcode, path.stat().st_size, fault)
             told(barcode, number, len(labels))
