@@ -1,0 +1,99 @@
+"""Backups: only what changed is written, every byte is checked, an old one survives a cut-off."""
+
+from __future__ import annotations
+
+import pytest
+
+from hsmfs.catalog import backup
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.errors import CatalogDamaged, CatalogInUse, ConfigError, NotFound
+from hsmfs.types import ROOT
+
+DAY = 86_400 * 10**9
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    found = Catalog.create(tmp_path / "state")
+    yield found
+    found.close()
+
+
+async def grow(catalog, prefix, count=3000):
+    async with catalog.write():
+        for n in range(count):
+            catalog.names.create(ROOT, b"%s %06d" % (prefix, n), 0o100644, 0, 0, 1)
+
+
+async def make(catalog, tmp_path, day, keep=9):
+    return await catalog.read(
+        lambda reports: backup.make(
+            reports, tmp_path / "dest", tmp_path / "scratch", keep=keep, now_ns=day * DAY,
+            next_ino=catalog.inodes.next_ino,
+        )
+    )  # fmt: skip
+
+
+def restored(tmp_path, name=None):
+    dest = tmp_path / "dest"
+    backup.restore(dest, backup.find(dest, name), tmp_path / "new")
+    return Catalog.open(tmp_path / "new")
+
+
+async def test_what_is_restored_is_what_was_backed_up(catalog, tmp_path):
+    await grow(catalog, b"one")
+    made = await make(catalog, tmp_path, 1)
+    await grow(catalog, b"later")
+    assert made.new_pieces == made.pieces > 0
+    again = restored(tmp_path)
+    try:
+        assert len(again.names.entries(ROOT, 0, 10**6)) == 3000
+        assert again.inodes.next_ino > catalog.inodes.next_ino
+    finally:
+        again.close()
+    assert not (tmp_path / "scratch").exists()
+
+
+async def test_only_what_changed_is_written_and_old_ones_go(catalog, tmp_path, monkeypatch):
+    monkeypatch.setattr(backup, "PIECE", 1 << 16)
+    await grow(catalog, b"one", 40_000)
+    await make(catalog, tmp_path, 1)
+    await grow(catalog, b"two", 10)
+    second = await make(catalog, tmp_path, 2)
+    assert 0 < second.new_pieces < second.pieces / 2
+    third = await make(catalog, tmp_path, 3, keep=2)
+    assert third.removed == ("19700102T000000.000Z",)
+    dest = tmp_path / "dest"
+    left = backup.backups(dest)
+    assert [b.created_ns // DAY for b in left] == [3, 2]
+    used = {piece for b in left for piece in b.pieces}
+    assert {p.name.removesuffix(".zst") for p in (dest / "pieces").glob("*/*")} == used
+    assert [backup.verify(dest, b) for b in left] == [[], []]
+
+
+async def test_a_damaged_piece_is_found_and_never_restored(catalog, tmp_path):
+    await grow(catalog, b"one")
+    await make(catalog, tmp_path, 1)
+    piece = max((tmp_path / "dest/pieces").glob("*/*"), key=lambda p: p.stat().st_size)
+    data = bytearray(piece.read_bytes())
+    data[len(data) // 2] ^= 1
+    piece.write_bytes(data)
+    dest = tmp_path / "dest"
+    assert backup.verify(dest, backup.find(dest, None))
+    with pytest.raises(CatalogDamaged):
+        restored(tmp_path)
+    assert not (tmp_path / "new/catalog.db").exists()
+
+
+async def test_refuses_what_is_not_ours(catalog, tmp_path):
+    (tmp_path / "dest").mkdir()
+    (tmp_path / "dest/something").touch()
+    with pytest.raises(ConfigError):
+        await make(catalog, tmp_path, 1)
+    with pytest.raises(NotFound):
+        backup.backups(tmp_path / "dest")
+    (tmp_path / "dest/something").unlink()
+    await make(catalog, tmp_path, 1)
+    found = backup.find(tmp_path / "dest", None)
+    with pytest.raises(CatalogInUse):
+        backup.restore(tmp_path / "dest", found, tmp_path / "state")
