@@ -41,7 +41,8 @@ class Shelf:
         self.count += 1
         n = self.count
         disc = Disc(
-            f"uuid-{n}", f"D{n}", f"D{n}", 1000 * n, "hash", 10**6, 10**6, copy_no, None, "", 1, 1, 0
+            f"uuid-{n}", f"D{n}", f"D{n}", 1000 * n, "hash", 10**6, 10**6, copy_no, None, "",
+            1, 1, 0,
         )
         places = self.path / f"places-{n}"
         write_places(places, [(x.stored_path, 40 + i, x.stored) for i, x in enumerate(lines)])
