@@ -1,8 +1,9 @@
 """Named points at which a test may kill the process, as a power cut or `kill -9` would.
 
 `HSMFS_CRASH=name` or `name:n` kills at the n-th time the point is passed (the first by default).
-`HSMFS_CRASH_LIST=file` appends each point's name to the file when it is first passed, so that a
-proof can tell which points a workload reaches. Without either a point costs one comparison.
+`HSMFS_CRASH_LIST=file` appends each point's name to the file whenever it is passed, so that a
+proof can tell which points a workload reaches and how often. Without either a point costs one
+comparison.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ _target, _, _count = os.environ.get("HSMFS_CRASH", "").partition(":")
 _left = int(_count or 1)
 _list = os.environ.get("HSMFS_CRASH_LIST", "")
 _active = bool(_target or _list)
-_seen: set[str] = set()
 
 
 def point(name: str) -> None:
@@ -25,8 +25,7 @@ def point(name: str) -> None:
 
 def _passed(name: str) -> None:
     global _left
-    if _list and name not in _seen:
-        _seen.add(name)
+    if _list:
         with open(_list, "a", encoding="ascii") as out:
             out.write(name + "\n")
     if name == _target:

@@ -157,6 +157,19 @@ async def test_a_second_file_is_set_aside(world):
     assert world.file(world.plain).stat().st_size == SIZE
 
 
+async def test_a_second_file_is_set_aside_while_the_first_is_in_use(world):
+    target = world.file(world.plain, world.q)
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"old")
+    live = world.files.open(world.plain, write=True)
+    try:
+        await world.mends("pool_files_are_in_one_pool", files=world.files)
+        assert os.pread(world.files.file(live), 3, 0) == b"xxx"
+    finally:
+        world.files.close(live, write=True)
+    assert not target.exists()
+
+
 async def test_strangers_are_set_aside_and_never_deleted(world):
     for name in ("one", "two"):
         (world.p.path / "data" / name).write_text(name)

@@ -62,7 +62,7 @@ def points(folder: Path, seed: int) -> list[str]:
         faults = lab.compare()
         if faults:
             raise AssertionError(f"without a crash: {faults[0]}")
-    return listed.read_text().splitlines()
+    return list(dict.fromkeys(listed.read_text().splitlines()))
 
 
 def die_at(point: str, folder: Path, seed: int) -> list[str]:

@@ -200,7 +200,7 @@ class _Look:
 
     async def mend(self, problems: list[Problem]) -> int:
         """Carry out what can be; how many."""
-        todo = [problem for problem in problems if not self._in_use(problem.finding)]
+        todo = [one for one in problems if one.locks or not self._in_use(one.finding)]
         done = await check.repair(self._catalog, [problem.finding for problem in todo])
         for problem in todo:
             if problem.mend is not None:

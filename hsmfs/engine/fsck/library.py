@@ -13,6 +13,7 @@ from ...catalog.check import Finding, Severity
 from ...library.ports import Element
 from ...states import VolumeState
 from ..spool import IMAGE_SUFFIX
+from ..spooled import needed
 from .pools import Problem
 
 Kept = Callable[[str], bool]
@@ -79,12 +80,12 @@ async def spool(catalog: Catalog, folder: Path, kept: Kept, running: bool) -> li
 async def _strangers(catalog: Catalog, folder: Path, kept: Kept) -> set[str]:
     """Names there that nobody knows; those of an image's staging folder are the image's."""
     found = await clock.blocking(lambda: set(os.listdir(folder)) if folder.is_dir() else set())
-    images = {burn.image for burn in catalog.queues.burns() if burn.image}
+    images = {burn.image for burn in catalog.queues.burns() if burn.image} | needed(catalog)
     return {
         name
         for name in found
         for image in [str(Path(name).with_suffix(IMAGE_SUFFIX))]
-        if image not in images and not kept(name) and not kept(image)
+        if not images & {name, image} and not kept(name) and not kept(image)
     }
 
 

@@ -18,7 +18,7 @@ from ...catalog.check.finding import inode_finding
 from ...catalog.copies import Copy
 from ...catalog.reports import Reports
 from ...disc.digest import digest_file
-from ...errors import Conflict
+from ...errors import Conflict, PosixError
 from ...pool import examine
 from ...pool.pools import Pools
 from ...pool.store import BLOCK, Pool
@@ -41,10 +41,14 @@ Mend = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A finding with a repair that is more than rows."""
+    """A finding with a repair that is more than rows.
+
+    locks: its repair holds the inode's lock, so that it may be in use meanwhile.
+    """
 
     finding: Finding
     mend: Mend | None
+    locks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +259,7 @@ class PoolCheck:
         while page := await clock.blocking(lambda: list(islice(inos, PAGE))):
             odd = await self._odd(pool, page)
             if odd and self._files is not None:
-                odd = [ino for ino in await self._odd(pool, odd) if self._files.live(ino) is None]
+                odd = [ino for ino in odd if await self._still_odd(pool, ino)]
             problems += [await self._stranger(pool, ino, ceiling) for ino in odd]
         for path in await clock.blocking(lambda: list(pool.strangers())):
             problems.append(Problem(
@@ -273,6 +277,21 @@ class PoolCheck:
         return await clock.blocking(
             lambda: [ino for ino in strange if Path(pool.path_of(ino)).exists()]
         )
+
+    async def _still_odd(self, pool: Pool, ino: InodeNo) -> bool:
+        """Looked at again; of an inode in use only its pool is sure, and that under its lock."""
+        assert self._files is not None
+        if self._files.live(ino) is None:
+            return bool(await self._odd(pool, [ino]))
+        try:
+            live = self._files.hold(ino)
+        except PosixError:
+            return False  # it is being purged
+        try:
+            async with live.lock:
+                return live.attr.pool not in (None, pool.id) and bool(await self._odd(pool, [ino]))
+        finally:
+            self._files.drop(live)
 
     async def _stranger(self, pool: Pool, ino: InodeNo, ceiling: int) -> Problem:
         attr = self._catalog.inodes.get_raw(ino)
@@ -303,10 +322,24 @@ class PoolCheck:
                 f"has a file in pool {pool.name} too, which is not its own",
                 "move it to that pool's lost+found",
             ),
-            _aside(pool, path),
+            lambda: self._second_aside(pool, ino),
+            locks=True,
         )  # fmt: skip
 
     # Repairs
+
+    async def _second_aside(self, pool: Pool, ino: InodeNo) -> None:
+        """A demotion that was cut off left it; no other may be under way."""
+        if self._files is None:
+            await _aside(pool, Path(pool.path_of(ino)))()
+            return
+        live = self._files.hold(ino)
+        try:
+            async with live.lock:
+                if live.attr.pool != pool.id and await self._odd(pool, [ino]):
+                    await _aside(pool, Path(pool.path_of(ino)))()
+        finally:
+            self._files.drop(live)
 
     async def _punch(self, attr: Attr, absent: Sequence[Range], pool: Pool) -> None:
         blocks = await clock.blocking(lambda: examine.punch(pool, attr.ino, absent))

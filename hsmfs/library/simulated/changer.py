@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from hsmfs import crash
 from hsmfs.clock import MEDIA, blocking
 from hsmfs.errors import ChangerError, DoorOpen, VolumeMissing
 from hsmfs.library.ports import Drive, Element, ElementKind
@@ -121,6 +122,7 @@ class SimulatedChanger:
                 note_source(disc, src)
             if src != TRANSPORT:
                 os.rename(disc, element_path(self._root, TRANSPORT) / disc.name)
+                crash.point("robot.lifted")
         if jam is not None:
             raise ChangerError(f"the robot jammed moving disc {disc.name} to {end.place}")
 
@@ -129,6 +131,7 @@ class SimulatedChanger:
         if disc is None:
             raise VolumeMissing(f"the disc for {self._element(dst).place} left the robot's gripper")
         os.rename(disc, element_path(self._root, dst) / disc.name)
+        crash.point("robot.put")
         for address in (dst, src):
             sync_directory(element_path(self._root, address))
 

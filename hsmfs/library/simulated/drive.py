@@ -14,6 +14,7 @@ from pathlib import Path
 
 import trio
 
+from hsmfs import crash
 from hsmfs.clock import MEDIA, blocking
 from hsmfs.errors import DriveError, MediaError, UnreadableSector, VolumeMissing
 from hsmfs.library.ports import MediumInfo, Progress
@@ -69,6 +70,7 @@ class SimulatedDrive:
                 return self._loaded
             started = trio.current_time()
             medium, info, fd = await blocking(self._open, MEDIA)
+            crash.point("drive.loaded")
             self._medium, self._loaded, self._fd, self._position = medium, info, fd, 0
             try:
                 await pass_until(started, self._timing.load_s)
@@ -100,6 +102,7 @@ class SimulatedDrive:
             target: int | None = None
             try:
                 target = await blocking(partial(self._begin, medium, size), MEDIA)
+                crash.point("drive.burn.begun")
                 await self._copy(medium, source, target, size, on_progress)
                 await self._close(medium, target)
             finally:
@@ -112,6 +115,7 @@ class SimulatedDrive:
         """Close the image; the robot may take the disc."""
         async with self._one_call:
             self._forget()
+            crash.point("drive.ejected")
 
     def close(self) -> None:
         """Let go of the image without a word to anyone, at the end of the process."""
@@ -165,6 +169,7 @@ class SimulatedDrive:
         done = 0
         while done < size:
             await blocking(partial(self._burn_block, medium, source, target, done, size), MEDIA)
+            crash.point("drive.burn.written")
             done = min(done + BLOCK, size)
             await pass_until(started, self._timing.writing(done))
             on_progress(done)
@@ -191,6 +196,7 @@ class SimulatedDrive:
     async def _close(self, medium: Medium, target: int) -> None:
         with trio.CancelScope(shield=True):
             await blocking(partial(self._end, medium, target), MEDIA)
+            crash.point("drive.burn.closed")
 
     def _begin(self, medium: Medium, size: int) -> int:
         with self._failing("burning", medium):
