@@ -102,8 +102,8 @@ class Draft:
         return self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).get
 
     def applied(self) -> Mapping[str, int]:
-        """Lines laid on of each disc by uuid; -1 if all of them are."""
-        return dict(self.db.execute("SELECT uuid, lines FROM rebuild_discs").fetchall())
+        """Lines laid on of each disc by barcode; -1 if all of them are."""
+        return dict(self.db.execute("SELECT barcode, lines FROM rebuild_discs").fetchall())
 
     # Discs
 
@@ -115,7 +115,7 @@ class Draft:
         folders: lines of its folders; lines: all of them; both as `disc.lines.Line`; places: a
         database made by `write_places`. Raises CatalogDamaged.
         """
-        done = self.applied().get(disc.uuid, 0)
+        done = self.applied().get(disc.barcode, 0)
         if done < 0:
             return
         with faults(self.path):
@@ -129,15 +129,15 @@ class Draft:
                     done += len(batch)
                     with self.db:
                         self._lay_on(batch, volume, disc)
-                        self._note(disc.uuid, done)
+                        self._note(disc.barcode, done)
                     yield done
             finally:
                 self.db.execute("DETACH disc")
             with self.db:
-                self._note(disc.uuid, -1)
+                self._note(disc.barcode, -1)
 
-    def _note(self, uuid: str, lines: int) -> None:
-        self.db.execute("INSERT OR REPLACE INTO rebuild_discs VALUES (?, ?)", (uuid, lines))
+    def _note(self, barcode: str, lines: int) -> None:
+        self.db.execute("INSERT OR REPLACE INTO rebuild_discs VALUES (?, ?)", (barcode, lines))
 
     def add_unread(self, barcode: str, capacity: int, reason: str, now_ns: int) -> None:
         """A disc that does not say what it is: it must never be taken for blank."""

@@ -7,18 +7,18 @@ may be done again after a crash. What does not come back is written to `rebuild_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apsw
 
 from .. import clock
-from ..states import CopyState, FileState, VolumeState
+from ..states import CopyState, FileState, SetState, VolumeState
 from ..types import ROOT, Attr, DataVersion, InodeNo, PoolId, Range
 from . import migrate
-from .check.ranges import READABLE, WHOLE
-from .connection import Database, faults
+from .check.ranges import READABLE
+from .connection import faults
 from .copies import Copies
 from .draft import DIRECTORY_SIZE, Draft
 from .inodes import NUMBERS, Inodes
@@ -63,6 +63,7 @@ class Ending:
         with faults(self.draft.path), self.db:
             self._indexes()
             self._queues()
+            self._sets()
             self._copy_numbers()
             self._numbers()
             self._nameless()
@@ -93,6 +94,19 @@ class Ending:
         )
         run("UPDATE moves SET finished_ns = ?, ok = 0 WHERE finished_ns IS NULL", (clock.now_ns(),))
         run("DELETE FROM trash WHERE ino IN (SELECT ino FROM dentries)")
+
+    def _sets(self) -> None:
+        """A set whose parity discs are all there is closed."""
+        self.db.execute(
+            "UPDATE volume_sets SET state = ?, closed_ns = (SELECT max(burned_ns) FROM volumes v"
+            " WHERE v.set_id = volume_sets.id) WHERE m > 0 AND state != ?1 AND m = (SELECT count(*)"
+            " FROM volumes v WHERE v.set_id = volume_sets.id AND v.set_index >= k)",
+            (int(SetState.CLOSED),),
+        )
+        self.db.execute(
+            "DELETE FROM set_parity WHERE set_id IN (SELECT id FROM volume_sets WHERE state = ?)",
+            (int(SetState.CLOSED),),
+        )
 
     def _copy_numbers(self) -> None:
         """A burn that was done again left two parts of one copy: each counts as its own."""
@@ -417,38 +431,3 @@ def flatten(path: Path) -> None:
     db.pragma("synchronous", "FULL")
     db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     db.close()
-
-
-def archived_files(db: Database) -> tuple[int, int]:
-    """Files with a name, and those of which discs have a whole copy of the present version."""
-    row: tuple[int, int] = db.execute(
-        f"SELECT count(*), coalesce(sum(size = 0 OR {WHOLE}), 0)"
-        " FROM inodes WHERE state IS NOT NULL AND nlink > 0"
-    ).fetchall()[0]
-    return row
-
-
-def compare_disc(
-    db: Database, volume: int, lines: Iterable[Any], places: Mapping[bytes, int]
-) -> tuple[int, int, list[str]]:
-    """Compare a disc's manifest with a catalog: lines of files, those that agree, the others.
-
-    lines: as `disc.lines.Line`; places: first sector by stored path.
-    """
-    done, same, odd = 0, 0, list[str]()
-    wanted = (
-        "SELECT c.sector, c.stored, d.sha256 FROM copies c LEFT JOIN digests d ON d.ino = c.ino"
-        " AND d.version = c.version WHERE c.ino = ? AND c.version = ? AND c.part = ?"
-        " AND c.volume = ?"
-    )
-    for line in lines:
-        if line.sha256 is None:
-            continue
-        done += 1
-        rows = db.execute(wanted, (line.ino, line.version, line.part, volume)).fetchall()
-        if (places.get(line.stored_path), line.stored, line.sha256) in rows:
-            same += 1
-        elif len(odd) < 20:
-            what = "other bytes or another place" if rows else "not in the catalog"
-            odd.append(f"inode {line.ino} version {line.version}: {what}")
-    return done, same, odd

@@ -10,7 +10,7 @@ DEFERRED = ("inodes_by_change", "inodes_by_state", "inodes_unlinked", "copies_by
 """Indexes that a rebuild without a snapshot does without until its end."""
 
 TABLES = """
-CREATE TABLE rebuild_discs (uuid TEXT PRIMARY KEY, lines INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE rebuild_discs (barcode TEXT PRIMARY KEY, lines INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE rebuild_displaced (
     ino INTEGER NOT NULL, parent INTEGER NOT NULL, name BLOB NOT NULL, at_ns INTEGER NOT NULL
 );

@@ -99,8 +99,11 @@ class Harvest:
         return barcode in self._seen or barcode in set(self.covered.values())
 
     def records(self) -> list[Record]:
-        """Discs to be laid on the draft, the oldest first."""
-        wanted = [r for r in self._seen.values() if r.disc.uuid not in self.covered]
+        """Discs to be laid on the draft, the oldest first.
+
+        A disc that was made anew from parity bears the uuid of the lost one, not its barcode.
+        """
+        wanted = [r for r in self._seen.values() if self.covered.get(r.disc.uuid) != r.disc.barcode]
         return sorted(wanted, key=lambda r: (r.disc.created_ns, r.disc.uuid))
 
     def manifest(self, disc: Disc) -> Path:
@@ -119,7 +122,7 @@ class Harvest:
         Raises MediaError and what the drive raises.
         """
         self.take_snapshot(reader)
-        if reader.label.uuid in self.covered:
+        if self.covered.get(reader.label.uuid) == barcode:
             return
         disc = _disc(reader, barcode, capacity)
         described.copy_manifest(reader, self.manifest(disc))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ... import clock, logs
-from ...catalog.draft_end import archived_files, compare_disc
 from ...catalog.queues import RecallClass
+from ...catalog.rehearse import archived_files, compare_disc
 from ...catalog.volumes import Volume
 from ...disc import described
 from ...disc.lines import lines

@@ -1,0 +1,44 @@
+"""Compares what a disc says with a catalog in use: for the rehearsal of a rebuild."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .check.ranges import WHOLE
+from .connection import Database
+
+
+def archived_files(db: Database) -> tuple[int, int]:
+    """Files with a name, and those of which discs have a whole copy of the present version."""
+    row: tuple[int, int] = db.execute(
+        f"SELECT count(*), coalesce(sum(size = 0 OR {WHOLE}), 0)"
+        " FROM inodes WHERE state IS NOT NULL AND nlink > 0"
+    ).fetchall()[0]
+    return row
+
+
+def compare_disc(
+    db: Database, volume: int, lines: Iterable[Any], places: Mapping[bytes, int]
+) -> tuple[int, int, list[str]]:
+    """Compare a disc's manifest with a catalog: lines of files, those that agree, the others.
+
+    lines: as `disc.lines.Line`; places: first sector by stored path.
+    """
+    done, same, odd = 0, 0, list[str]()
+    wanted = (
+        "SELECT c.sector, c.stored, d.sha256 FROM copies c LEFT JOIN digests d ON d.ino = c.ino"
+        " AND d.version = c.version WHERE c.ino = ? AND c.version = ? AND c.part = ?"
+        " AND c.volume = ?"
+    )
+    for line in lines:
+        if line.sha256 is None:
+            continue
+        done += 1
+        rows = db.execute(wanted, (line.ino, line.version, line.part, volume)).fetchall()
+        if (places.get(line.stored_path), line.stored, line.sha256) in rows:
+            same += 1
+        elif len(odd) < 20:
+            what = "other bytes or another place" if rows else "not in the catalog"
+            odd.append(f"inode {line.ino} version {line.version}: {what}")
+    return done, same, odd
