@@ -3,8 +3,9 @@
     tools/prove scsi-life
 
 Everything happens in a real kernel (User Mode Linux) with a SCSI media changer and two write-once
-burners: archive, release, recall, a disc pulled out with the robot, recall without it. After each
-step every file is compared with what was written.
+burners, sets of three data discs and one of parity: archive, release, recall; a disc pulled out
+with the robot, recall through parity, the disc made anew; the catalog lost and made again from the
+discs. After each step every file is compared with what was written.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-TOOLS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TOOLS), str(TOOLS.parent), str(TOOLS / "proofs")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _verdict import Proof, proof
 from lib.demo import dicom
@@ -29,13 +31,15 @@ from lib.tempfs import TempFs
 
 from tests.lab.tgt import MAIL, Tgt
 
-CLAIM = "real files live on a SCSI library, and outlive the loss of a disc"
+CLAIM = "real files live on a SCSI library, and outlive the loss of a disc and of the catalog"
 LIMIT_S = 300
 STEP_S = 120.0
 MEMORY = "3072M"
 FILES = 500
 DRIVES, DISCS = 2, 8
-DISC = "32 MiB"
+DISC = "64 MiB"
+DATA, PARITY = 3, 1
+POLL_S = 0.5
 
 
 class Life:
@@ -88,15 +92,41 @@ class Life:
         """All of it, disc by disc."""
         self.fs.control("recall", "--wait", self.archive, timeout_s=STEP_S)
 
+    def close_sets(self) -> None:
+        """Parity is burned for the discs that the sets have, and verified."""
+        for found in self.fs.ask("volume", "set", "ls"):
+            self.fs.control("volume", "close", found["set"])
+        deadline = time.monotonic() + STEP_S
+        while any(s["state"] != "closed" for s in self.fs.ask("volume", "set", "ls")):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"parity: {self.fs.ask('volume', 'set', 'ls')}")
+            time.sleep(POLL_S)
+
+    def lose_catalog(self) -> None:
+        """The state directory is gone; it is made again from the discs alone."""
+        self.fs.stop()
+        state = self.fs.folder / "state"
+        state.rename(self.fs.folder / "lost")
+        state.mkdir()
+        self.p.say(self.fs.control("rebuild", timeout_s=STEP_S, check=False).strip())
+        self.fs.start()
+
     def volumes(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.fs.ask("volume", "list")
         return found
 
-    def pull(self, barcode: str) -> None:
-        """The robot puts a disc into the mail slot and somebody takes it away."""
-        self.fs.control("library", "move", barcode, str(MAIL), timeout_s=120)
+    def pull_data(self) -> str:
+        """The robot puts a data disc into the mail slot and somebody takes it away."""
+        [found, *_] = self.fs.ask("volume", "set", "ls")
+        discs = self.fs.ask("volume", "set", "info", found["set"])["discs"]
+        barcode = next(
+            d["disc"] for d in discs if d["role"] == "data" and not d["place"].startswith("drive")
+        )
+        self.fs.control("library", "move", barcode, str(MAIL))
         self.tgt.take(MAIL)
         self.fs.control("library", "inventory")
+        self.p.say(f"disc {barcode} is gone")
+        return str(barcode)
 
     def _files(self) -> list[Path]:
         return sorted(p for p in self.archive.rglob("*") if p.is_file())
@@ -125,9 +155,11 @@ def live(p: Proof) -> None:
     barcodes = [f"S0001D{number:02}" for number in range(1, DISCS + 1)]
     tgt = Tgt.build(Path("/run/lab"), barcodes, drives=DRIVES)
     tables = {
+        "daemon": {"log_level": "warning"},
         "library": {"drives": DRIVES, "disc": DISC, "slots_per_magazine": 4},
         "engine": {"spool_limit": "1 GiB", "burn_wait": "0 s", "min_residence": "0 s"},
         "fs": {"head": 0},
+        "sets": {"parity": "raid5", "discs": DATA + PARITY},
     }
     with scsi_fs(tables, Path("/run/hsmfs")) as fs, telling(p, fs):
         life = Life(p, fs, tgt)
@@ -135,13 +167,29 @@ def live(p: Proof) -> None:
             life.write()
         with life.step("archived: burned, read back and compared"):
             fs.control("archive", "--now", "--wait", life.archive, timeout_s=STEP_S)
+        with life.step("sets closed: parity burned and read back"):
+            life.close_sets()
         full = [v for v in life.volumes() if v["state"] == "full"]
-        p.figure("discs burned", len(full), at_least=2)
+        p.figure("discs burned, parity among them", len(full), at_least=DATA + PARITY)
         with life.step("released: nothing is left on disk"):
             life.release()
         with life.step("recalled and compared"):
             life.recall()
             life.compare("after the recall")
+        life.release()
+        with life.step("a disc pulled out with the robot"):
+            pulled = life.pull_data()
+        with life.step("recalled through parity and compared"):
+            life.recall()
+            life.compare("after the recall through parity")
+        with life.step("the disc made anew on a blank"):
+            fs.control("volume", "rebuild", pulled, "--wait", timeout_s=STEP_S)
+        life.release()
+        with life.step("the catalog lost, and made again from the discs"):
+            life.lose_catalog()
+        with life.step("recalled and compared"):
+            life.recall()
+            life.compare("after the rebuild of the catalog")
     p.figure("seconds in all", time.monotonic() - began, "s", at_most=LIMIT_S)
 
 

@@ -1,0 +1,90 @@
+"""The daemon on a SCSI library: archive, release, recall, a drive that fails, a disc mounted."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.tgt import Tgt
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
+
+from lib.lab import scsi_fs
+from lib.tempfs import TempFs
+
+SIZE = 3_000_000
+
+
+@pytest.fixture
+def fs(scsi) -> Iterator[TempFs]:
+    tables = {
+        "library": {"drives": 2, "disc": "32 MiB"},
+        "engine": {"burn_wait": "0 s", "min_residence": "0 s", "spool_limit": "1 GiB"},
+        "fs": {"head": 0},
+    }
+    with scsi_fs(tables, Path("/run/hsmfs")) as fs:
+        yield fs
+
+
+def written(fs: TempFs) -> dict[Path, bytes]:
+    """Some files, archived on two discs and released."""
+    folder = fs.mountpoint / "scans"
+    folder.mkdir()
+    meant = {folder / f"{n}.dcm": random.Random(n).randbytes(SIZE + n) for n in range(3)}
+    for path, content in meant.items():
+        path.write_bytes(content)
+    fs.control("archive", "--now", "--wait", "--copies", "2", folder)
+    fs.control("release", folder)
+    return meant
+
+
+def vanish(serial: str) -> Path:
+    """The drive is cut off from this host; what scans for it again."""
+    for folder in Path("/sys/class/scsi_generic").iterdir():
+        page = folder / "device/vpd_pg80"
+        if page.exists() and page.read_bytes().strip().endswith(serial.encode()):
+            host = folder.resolve().parts
+            name = next(part for part in host if part.startswith("host"))
+            (folder / "device/delete").write_text("1")
+            return Path("/sys/class/scsi_host", name, "scan")
+    raise AssertionError(f"no device has the serial number {serial}")
+
+
+def test_archive_release_recall_with_a_drive_that_fails(fs: TempFs) -> None:
+    meant = written(fs)
+    for path in meant:
+        assert os.getxattr(path, "user.hsm.state") == b"migrated"
+    assert {path: path.read_bytes() for path in meant} == meant
+    fs.control("release", fs.mountpoint / "scans")
+    scan = vanish("DRIVE001")
+    assert {path: path.read_bytes() for path in meant} == meant
+    scan.write_text("- - -")
+    fs.control("drive", "up", "d1")
+
+
+def test_burned_disc_is_mounted_and_checked_by_stock_tools(fs: TempFs, tgt: Tgt) -> None:
+    meant = written(fs)
+    [disc, *_] = [v for v in fs.ask("volume", "list") if v["state"] == "full"]
+    mountpoint = Path("/run/disc")
+    mountpoint.mkdir()
+    subprocess.run(
+        ["mount", "-t", "iso9660", "-o", "ro,loop", tgt.discs / disc["barcode"], mountpoint],
+        check=True,
+    )
+    try:
+        checked = subprocess.run(
+            ["sha256sum", "--check", "--strict", "SHA256SUMS"],
+            cwd=mountpoint, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        for path, content in meant.items():
+            assert (mountpoint / "files/scans" / path.name).read_bytes() == content
+    finally:
+        subprocess.run(["umount", mountpoint], check=True)
+        mountpoint.rmdir()
