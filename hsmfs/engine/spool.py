@@ -47,7 +47,7 @@ class Spool:
 
     def image(self, volume: VolumeId) -> str:
         """The name of a volume's image."""
-        return f"volume-{volume}{IMAGE_SUFFIX}"
+        return image_name(volume)
 
     def parity(self, set_id: SetId, row: int, folded: int) -> str:
         """The name of a set's parity row with the discs whose bits are in folded."""
@@ -166,6 +166,11 @@ class Spool:
             ours = item.name.startswith(("volume-", _BATCH, _OLD, _PARITY))
             if ours and item.name not in keep:
                 _remove(item)
+
+
+def image_name(volume: VolumeId) -> str:
+    """The name of a volume's image in the spool."""
+    return f"volume-{volume}{IMAGE_SUFFIX}"
 
 
 def is_old(name: str) -> bool:
