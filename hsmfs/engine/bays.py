@@ -92,6 +92,17 @@ class Bays:
         """Move a disc that is in no drive, as an operator asks. Raises as `Robot.move`."""
         await self.robot_care.move(lambda: self._robot.move(barcode, dst))
 
+    async def take_out(self, barcode: Barcode) -> bool:
+        """Put the disc away if it lies in an idle drive; True if it lies in no drive after that."""
+        for bay in self._bays.values():
+            if self._robot.in_drive(bay.drive) == barcode:
+                if bay.busy:
+                    return False
+                bay.emptying = True
+                await self._empty(bay)
+                return self._robot.in_drive(bay.drive) != barcode
+        return True
+
     def drive_with(self, volume: VolumeId) -> str | None:
         """The name of the drive that the disc is in."""
         found = self._catalog.volumes.get(volume)
@@ -177,6 +188,7 @@ class Bays:
 
     async def _prepare(self, bay: Bay, claim: Claim) -> Session:
         drive = bay.drive
+        await self._catalog.settled()
         volume = self._catalog.volumes.get(claim.volume)
         assert volume is not None
         try:

@@ -99,6 +99,7 @@ class Burner:
 
         Raises AnotherDisc if this one cannot be had or was spoiled, else what ails the files.
         """
+        await self._catalog.settled()
         found = self._catalog.volumes.get(volume)
         assert found is not None
         image = self._spool.image(volume)
@@ -109,6 +110,7 @@ class Burner:
                 self._sets.join(volume, copy_no)
             crash.point("burn.planned")
             await self._spool.reuse(image)
+            await self._catalog.settled()
             label, result = await self._build(self._volume(volume), staged, snapshot)
             built()
             await self._write_down(found, staged, copy_no, result)
@@ -273,6 +275,7 @@ class Burner:
         blame: drive and disc answer for what is wrong.
         Raises ChecksumMismatch, UnreadableSector, DriveError.
         """
+        await self._catalog.settled()
         burn = self._catalog.queues.burn(volume)
         assert burn is not None
         show = self.progress[volume]

@@ -87,6 +87,7 @@ class Housekeeper:
 
     async def _purge_due(self) -> int:
         """Delete for good what was long enough in the trash; how many."""
+        await self._catalog.settled()
         due = self._catalog.trash.due(clock.now_ns(), PURGES)
         purged: list[InodeNo] = []
         for trashed in due:

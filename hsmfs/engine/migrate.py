@@ -224,6 +224,7 @@ class Migrator:
             self._busy.subtract(inos)
         self._busy = +self._busy
         self._ended.clear()
+        await self._catalog.settled()
         now = trio.current_time()
         self._later = {ino: until for ino, until in self._later.items() if until > now}
         terms = Terms(

@@ -187,6 +187,7 @@ class Mounts(Bays):
                 self._take_states()
                 task_status.started()
                 while True:
+                    await self._catalog.settled()
                     changed = self._changed
                     self._decide(nursery)
                     await changed.wait()

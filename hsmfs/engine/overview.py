@@ -103,19 +103,23 @@ async def status(engine: Engine) -> views.Status:
     """The daemon at a glance; answers in milliseconds however many files there are."""
     waiting, size, oldest = await engine.catalog.read(lambda r: r.queues.migrations_waiting())
     recalls = await engine.catalog.read(lambda r: r.queues.recalls_waiting())
+    in_pools = await pools(engine)
+    await engine.catalog.settled()
     return views.Status(
         version=engine.version,
         pid=engine.pid,
         mountpoint=str(engine.config.daemon.mountpoint),
         started_ns=engine.started_ns,
         stopping=engine.stopping,
-        pools=await pools(engine),
+        pools=in_pools,
         drives=drives(engine),
         move=move(engine),
         workers=engine.workers(),
         burns=burns(engine),
         recalls_waiting=recalls,
         readers_waiting=len(engine.waiters()),
+        requests=len(engine.catalog.vault.wanted()),
+        leaving=len(engine.catalog.vault.leaving()),
         migrations_waiting=waiting,
         migration_bytes=size,
         oldest_migration_ns=oldest,

@@ -162,6 +162,7 @@ class DiscReading:
     async def _pick_up(self, work: Work, queue: VolumeQueue) -> None:
         """Begin with a file: hold it, see what is missing and reserve the room for it."""
         job = work.job
+        await self._catalog.settled()
         try:
             live = self._files.hold(job.ino)
         except PosixError:

@@ -75,6 +75,7 @@ class Releaser:
         Somebody asks, so the minimum residence does not count; the rest does. An open file is
         refused unless even_open.
         """
+        await self._catalog.settled()
         attr = self._attr(ino)
         path = self._path(ino)
         self._refuse(attr, path)

@@ -124,6 +124,7 @@ class Stager:
     ) -> list[StagedFile]:
         works: list[_Work] = []
         for some in _by(items, STEP):
+            await self._catalog.settled()
             taken = (self._take(item, folder, result) for item in some)
             works += [work for work in taken if work is not None]
             await trio.lowlevel.checkpoint()
@@ -168,7 +169,7 @@ class Stager:
 
     async def _seal(self, works: Sequence[_Work], result: Staged) -> list[_Work]:
         good = []
-        async with self._catalog.write():
+        async with self._catalog.write(aside=True):
             for work in works:
                 live = work.live
                 if work.problem == _LENGTH and self._files.begin_hash(live) == work.gen:

@@ -6,11 +6,7 @@ The daemon's own watch (hsmfs/watchdog.py) times each step of the loop while tho
 files and some large ones are written, archived, released and recalled by many readers at once,
 with a storm of metadata, orders and questions beside it. Time that the loop's thread stood in the
 run queue because other programs had the processors is told apart: the daemon can't help it.
-
-The catalog lies in memory (tmpfs), --on-disk leaves it where all else is. A commit writes to the
-page cache on the loop; on a disk that others keep busy, that write itself may wait for the
-filesystem's journal (seen here: 57 ms with three other loads on the disk), which says something of
-the disk and nothing of this program. docs/durability.md tells why commits are made on the loop.
+Everything, the catalog too, is on the disk of the temporary folder, busy or not with other work.
 """
 
 from __future__ import annotations
@@ -19,7 +15,6 @@ import argparse
 import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -49,12 +44,10 @@ def main(p: Proof) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=FILES)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--on-disk", action="store_true", help="the catalog, too")
     given = parser.parse_args()
     tables = {"library": {"drives": 3, "disc": "64 MiB", "magazines": 8}}
     with (
         tempfile.TemporaryDirectory(prefix="hsmfs-loop-") as name,
-        catalog_in_memory(Path(name), really=not given.on_disk),
         TempFs(tables, folder=Path(name), daemon_options=("--sample-stalls",)) as fs,
     ):
         load = Load(fs, given.files)
@@ -63,21 +56,6 @@ def main(p: Proof) -> None:
                 load.round(p, number)
         seen = Client(fs.socket).get("/loop")
     report(p, seen, load)
-
-
-@contextmanager
-def catalog_in_memory(folder: Path, *, really: bool) -> Iterator[None]:
-    """A tmpfs where the catalog will be made."""
-    if not really:
-        yield
-        return
-    state = folder / "state"
-    state.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "hsmfs-state", state], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", state], check=True)
 
 
 class Load:
