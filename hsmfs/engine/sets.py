@@ -42,6 +42,7 @@ from .fold import Folded, RowJob, Source, WrongImages, fold
 from .mounts import Mounts
 from .schedule import Purpose
 from .spool import Spool
+from .spooled import data_discs, needed, pending
 
 log = logs.get(__name__)
 AGAIN = 120.0
@@ -177,10 +178,7 @@ class VolumeSets:
 
     def spooled(self) -> set[str]:
         """Names in the spool that a restart must not delete."""
-        names = self._catalog.sets.spooled() | self._writing
-        for group in self._catalog.sets.unfinished():
-            names |= {self._spool.image(volume.id) for volume in self._pending(group)}
-        return names
+        return needed(self._catalog) | self._writing
 
     # Orders
 
@@ -213,12 +211,13 @@ class VolumeSets:
             self._spool.let_go(size)
         self._kept.clear()
         for group in self._catalog.sets.unfinished():
-            for volume in self._pending(group):
+            for volume in pending(self._catalog, group):
                 self._kept[volume.id] = volume.used
                 self._spool.hold(volume.used)
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
+                await self._catalog.settled()
                 self._wake = trio.Event()
                 due = float("inf")
                 for group in self._catalog.sets.unfinished():
@@ -230,13 +229,13 @@ class VolumeSets:
 
     def _look(self, group: VolumeSet, nursery: trio.Nursery) -> float:
         """Start what the set needs; seconds until it is to be looked at again."""
-        discs = self._data(group)
+        discs = data_discs(self._catalog, group)
         wait = self._settings.close_wait if self._settings is not None else 0.0
         age = (clock.now_ns() - group.created_ns) / 1e9
         burning = any(self._catalog.queues.burn(volume.id) is not None for volume in discs)
         full = len(discs) >= group.k and not burning
         closing = group.state is SetState.CLOSING or full or age >= wait
-        size = sum(volume.used for volume in self._pending(group))
+        size = sum(volume.used for volume in pending(self._catalog, group))
         fold_now = size > 0 and group.m > 0 and (self._pressed or size >= self._most)
         if fold_now or (closing and not burning) or (closing and group.state is SetState.OPEN):
             self._working.add(group.id)
@@ -266,51 +265,26 @@ class VolumeSets:
         self._working.discard(group.id)
         self._poke()
 
-    # What the set has
-
-    def _data(self, group: VolumeSet) -> list[Volume]:
-        return [
-            volume
-            for volume in self._catalog.sets.discs(group.id)
-            if volume.set_index is not None and volume.set_index < group.k
-        ]
-
-    def _pending(self, group: VolumeSet) -> list[Volume]:
-        """Verified data discs that are not in all rows yet."""
-        if group.m == 0:
-            return []
-        rows = self._catalog.sets.parity(group.id)
-        folded = ~0
-        for row in range(group.m):
-            folded &= rows[row].folded if row in rows else 0
-        return [
-            volume
-            for volume in self._data(group)
-            if volume.image_sha256 is not None
-            and volume.set_index is not None
-            and not folded >> volume.set_index & 1
-        ]
-
     # Folding
 
     async def _fold(self, group: VolumeSet) -> None:
         """Bring all verified discs into the rows, and let their images go."""
         async with self._folding:
-            while pending := self._pending(group):
+            while fresh := pending(self._catalog, group):
                 try:
-                    await self._fold_once(group, pending)
+                    await self._fold_once(group, fresh)
                 except WrongImages as fault:
                     await self._mend(group, fault)
 
-    async def _fold_once(self, group: VolumeSet, pending: list[Volume]) -> None:
+    async def _fold_once(self, group: VolumeSet, fresh: list[Volume]) -> None:
         rows = self._catalog.sets.parity(group.id)
         if not any(row.file for row in rows.values()):
-            await self._make_rows(group, pending, list(range(group.m)), rows)
+            await self._make_rows(group, fresh, list(range(group.m)), rows)
         else:
             # One row after the other: there is room for one more row than there are.
             for row in range(group.m):
-                await self._make_rows(group, pending, [row], rows)
-        for volume in pending:
+                await self._make_rows(group, fresh, [row], rows)
+        for volume in fresh:
             size = self._kept.pop(volume.id, None)
             if size is not None:
                 self._spool.let_go(size)
@@ -320,13 +294,13 @@ class VolumeSets:
     async def _make_rows(
         self,
         group: VolumeSet,
-        pending: list[Volume],
+        discs: list[Volume],
         numbers: list[int],
         rows: dict[int, SpooledRow],
     ) -> None:
         old = {number: rows.get(number, SpooledRow(number, "", 0, "", 0)) for number in numbers}
         before = old[numbers[0]].folded
-        fresh = [v for v in pending if v.set_index is not None and not before >> v.set_index & 1]
+        fresh = [v for v in discs if v.set_index is not None and not before >> v.set_index & 1]
         if not fresh:
             return
         images = [
@@ -362,7 +336,7 @@ class VolumeSets:
     async def _mend(self, group: VolumeSet, fault: WrongImages) -> None:
         """The spool lost something: rows are begun anew, images are read from their discs."""
         log.warning("spool does not hold what it should", set=group.name, error=fault.message)
-        by_index = {volume.set_index: volume for volume in self._data(group)}
+        by_index = {volume.set_index: volume for volume in data_discs(self._catalog, group)}
         if None in fault.wrong:
             await self._forget_rows(group)
             return
@@ -409,7 +383,7 @@ class VolumeSets:
 
     async def _finish(self, group: VolumeSet) -> None:
         """All data discs are in the rows: burn those that are not on discs, then close the set."""
-        data = self._data(group)
+        data = data_discs(self._catalog, group)
         if data and group.m:
             facts = self._facts(group, data)
             have = {v.set_index for v in self._catalog.sets.discs(group.id)

@@ -133,7 +133,7 @@ async def test_two_copies_are_in_two_sets(five) -> None:
     async with at_work(five):
         await five.archive(ino, copies=2)
     one, two = five.catalog.sets.all()
-    assert (one.copy_no, two.copy_no) == (1, 2)
+    assert {one.copy_no, two.copy_no} == {1, 2}
 
 
 @pytest.mark.expect_log("failed|burn given up|another disc")
