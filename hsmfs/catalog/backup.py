@@ -31,8 +31,6 @@ from . import migrate
 from .catalog import FILE, fsync_folder, locked
 from .connection import faults
 from .inodes import NUMBERS
-from .reports import Reports
-from .snapshot import copy
 
 PIECE = 1 << 20
 """Bytes of the database in one piece."""
@@ -70,33 +68,23 @@ class Made:
     removed: tuple[str, ...]
 
 
-def make(
-    reports: Reports,
-    dest: Path,
-    scratch: Path,
-    *,
-    keep: int,
-    now_ns: int,
-    next_ino: int,
-    told: Told = lambda done, total: None,
+def store(
+    plain: Path, dest: Path, *, keep: int, now_ns: int, told: Told = lambda done, total: None
 ) -> Made:
-    """Back the catalog up as reports sees it; for use inside `Catalog.read`.
+    """Back up a plain copy of the catalog (`snapshot.copy`), which goes in any case.
 
-    scratch: a local name for a plain copy meanwhile. keep: how many backups stay, this one among
-    them. Raises Conflict if another backup to dest goes on, ConfigError if dest is something else,
-    OSError.
+    keep: how many backups stay, this one among them. Raises Conflict if another backup to dest goes
+    on, ConfigError if dest is something else, OSError.
     """
-    with _opened(dest):
-        try:
-            copy(reports, scratch, next_ino=next_ino, now_ns=now_ns)
-            crash.point("backup.copied")
-            found, new, stored = _store(scratch, dest, now_ns, told)
-        finally:
-            scratch.unlink(missing_ok=True)
-        _write(dest / f"{found.name}.json", json.dumps(asdict(found)).encode())
-        crash.point("backup.listed")
-        removed = _prune(dest, keep)
-        return Made(found.name, found.size, len(found.pieces), new, stored, removed)
+    try:
+        with _opened(dest):
+            found, new, stored = _store(plain, dest, now_ns, told)
+            _write(dest / f"{found.name}.json", json.dumps(asdict(found)).encode())
+            crash.point("backup.listed")
+            removed = _prune(dest, keep)
+            return Made(found.name, found.size, len(found.pieces), new, stored, removed)
+    finally:
+        plain.unlink(missing_ok=True)
 
 
 def _store(plain: Path, dest: Path, now_ns: int, told: Told) -> tuple[Backup, int, int]:

@@ -54,6 +54,11 @@ def write(
     """
     plain = dest.with_suffix(".plain")
     copy(reports, plain, next_ino=next_ino, now_ns=now_ns)
+    return pack(plain, dest, level=level)
+
+
+def pack(plain: Path, dest: Path, *, level: int = 3) -> int:
+    """Compress a plain copy, which goes; bytes of dest. Raises OSError."""
     try:
         with plain.open("rb") as source, dest.open("wb") as out:
             zstandard.ZstdCompressor(level=level).copy_stream(

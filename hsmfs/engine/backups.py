@@ -42,19 +42,24 @@ class Snapshots:
         None as well if it would take too much of the disc, which is logged.
         """
         dest, most = folder / "catalog.zst", self._disc // SNAPSHOT_SHARE
+        plain = folder / "catalog.plain"
         next_ino, now = self._catalog.inodes.next_ino, clock.now_ns()
 
-        def work(reports: Reports) -> int | None:
+        def work(reports: Reports) -> bool | None:
             if not snapshot.due(reports, self._every, self._disc // SMALL_SHARE):
                 return None
             # Catalogs shrink by far more than three; a larger one is not worth trying.
             if snapshot.pages_bytes(reports) > 3 * most:
-                return most
-            return snapshot.write(reports, dest, next_ino=next_ino, now_ns=now)
+                return False
+            snapshot.copy(reports, plain, next_ino=next_ino, now_ns=now)
+            return True
 
-        size = await self._catalog.read(work)
-        if size is None:
+        copied = await self._catalog.read(work)
+        if copied is None:
             return None, 0
+        size = most
+        if copied:
+            size = await clock.blocking(lambda: snapshot.pack(plain, dest), clock.HASH)
         if size >= most:
             log.warning("catalog too large for a disc", bytes=size, most=most)
             return None, 0
@@ -120,9 +125,16 @@ class Backups:
 
         async with self._one:
             next_ino, now = self._catalog.inodes.next_ino, clock.now_ns()
-            made = await self._catalog.read(
-                lambda reports: backup.make(
-                    reports, dest, self._scratch, now_ns=now, next_ino=next_ino, told=told,
+            await self._catalog.read(
+                lambda reports: snapshot.copy(
+                    reports, self._scratch, next_ino=next_ino, now_ns=now
+                )
+            )
+            crash.point("backup.copied")
+            # Outside the read, which would keep the WAL from starting anew.
+            made = await clock.blocking(
+                lambda: backup.store(
+                    self._scratch, dest, now_ns=now, told=told,
                     keep=self._settings.backup_keep if keep is None else keep,
                 )
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hsmfs.catalog import backup
+from hsmfs.catalog import backup, snapshot
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.errors import CatalogDamaged, CatalogInUse, ConfigError, NotFound
 from hsmfs.types import ROOT
@@ -26,12 +26,9 @@ async def grow(catalog, prefix, count=3000):
 
 
 async def make(catalog, tmp_path, day, keep=9):
-    return await catalog.read(
-        lambda reports: backup.make(
-            reports, tmp_path / "dest", tmp_path / "scratch", keep=keep, now_ns=day * DAY,
-            next_ino=catalog.inodes.next_ino,
-        )
-    )  # fmt: skip
+    plain, now = tmp_path / "scratch", day * DAY
+    await catalog.read(lambda reports: snapshot.copy(reports, plain, next_ino=9, now_ns=now))
+    return backup.store(plain, tmp_path / "dest", keep=keep, now_ns=now)
 
 
 def restored(tmp_path, name=None):

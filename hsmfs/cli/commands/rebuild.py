@@ -18,6 +18,7 @@ from ..output import plural, when
 Examples:
   hsmctl rebuild                            from the library, its catalog being lost
   hsmctl rebuild --images /mnt/images       from a folder of disc images
+  hsmctl rebuild --backup /mnt/backups      from a backup and the discs burned since
   hsmctl rebuild --new-pools                the disks are lost, too
   hsmctl rebuild --sample 5                 rehearse with 5 discs; changes nothing
 """,
@@ -26,13 +27,19 @@ Examples:
     "--images", type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Read images in this folder instead of the library's discs.",
 )  # fmt: skip
+@click.option(
+    "--backup", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Begin with the newest backup in this folder if it is newer than the snapshot.",
+)  # fmt: skip
 @click.option("--new-pools", is_flag=True, help="Make pools that are not there; begin empty.")
 @click.option(
     "--sample", metavar="N", type=click.IntRange(min=1),
     help="Compare N discs with the running catalog; tell how long a rebuild would take.",
 )  # fmt: skip
 @json_option
-def command(ctl: Ctl, images: Path | None, new_pools: bool, sample: int | None) -> int:
+def command(
+    ctl: Ctl, images: Path | None, backup: Path | None, new_pools: bool, sample: int | None
+) -> int:
     """Make the catalog again from what discs say, in a state directory without one.
 
     The daemon must not run. Begins with the newest snapshot that a disc carries, and reads the
@@ -44,7 +51,7 @@ def command(ctl: Ctl, images: Path | None, new_pools: bool, sample: int | None) 
 
     if sample is not None:
         return _sample(ctl, sample)
-    report = _rebuild(ctl, images, new_pools)
+    report = _rebuild(ctl, images, backup, new_pools)
     if ctl.out.as_json:
         ctl.out.json(report)
     else:
@@ -52,7 +59,9 @@ def command(ctl: Ctl, images: Path | None, new_pools: bool, sample: int | None) 
     return NotClean.exit_code if report["findings"] or report["unread"] else 0
 
 
-def _rebuild(ctl: Ctl, images: Path | None, new_pools: bool) -> dict[str, Any]:
+def _rebuild(
+    ctl: Ctl, images: Path | None, backup: Path | None, new_pools: bool
+) -> dict[str, Any]:
     import trio
 
     from ...engine.rebuild.run import Progress, Rebuild
@@ -64,7 +73,8 @@ def _rebuild(ctl: Ctl, images: Path | None, new_pools: bool) -> dict[str, Any]:
         if not ctl.out.as_json:
             _step(ctl, progress)
 
-    report = asdict(trio.run(Rebuild(ctl.config, source, told, new_pools=new_pools).run))
+    work = Rebuild(ctl.config, source, told, new_pools=new_pools, backup=backup)
+    report = asdict(trio.run(work.run))
     if ctl.out.terminal:
         click.echo("\r\x1b[K", nl=False, err=True)
     return report

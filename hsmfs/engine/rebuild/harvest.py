@@ -14,7 +14,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ... import crash, logs
+from ...catalog import backup
 from ...catalog.draft import Disc, covered_in, write_places
+from ...catalog.snapshot import pack
 from ...disc import described
 from ...disc.reader import DiscReader
 from ...errors import HsmError, MediaError
@@ -39,7 +41,7 @@ class Snapshot:
     """The newest snapshot that was found."""
 
     uuid: str
-    """Of the disc that it lies on."""
+    """Of the disc that it lies on; empty for a backup."""
     barcode: str
     created_ns: int
 
@@ -147,21 +149,35 @@ class Harvest:
         if older or self.draft_begun or not described.has_snapshot(reader):
             return False
         new = self.folder / "new.zst"
-        found = Snapshot(label.uuid, label.barcode, label.created_ns)
         try:
             described.copy_snapshot(reader, new)
-            covered = covered_in(new, self.folder / "new.db")
+            self._install(Snapshot(label.uuid, label.barcode, label.created_ns))
         except HsmError as fault:
             new.unlink(missing_ok=True)
             log.warning("snapshot passed over", volume=label.barcode, error=fault.message)
             return False
+        return True
+
+    def take_backup(self, dest: Path) -> None:
+        """Take the newest backup in a folder as the snapshot. Raises NotFound, CatalogDamaged."""
+        found = backup.find(dest, None)
+        older = self.snapshot is not None and self.snapshot.created_ns >= found.created_ns
+        if older or self.draft_begun:
+            return
+        plain = self.folder / "new.db"
+        backup.plain_copy(dest, found, plain)
+        pack(plain, self.folder / "new.zst", level=1)
+        self._install(Snapshot("", f"backup {found.name}", found.created_ns))
+
+    def _install(self, found: Snapshot) -> None:
+        """What lies in new.zst is the snapshot. Raises CatalogDamaged, SchemaTooNew."""
+        covered = covered_in(self.folder / "new.zst", self.folder / "new.db")
         # The record first: a record without its snapshot would be worse than none.
         (self.folder / _SNAPSHOT_RECORD).unlink(missing_ok=True)
-        new.rename(self.folder / _SNAPSHOT)
+        (self.folder / "new.zst").rename(self.folder / _SNAPSHOT)
         self._write(_SNAPSHOT_RECORD, asdict(found))
         self.snapshot, self.covered = found, covered
         crash.point("rebuild.snapshot.taken")
-        return True
 
     def _use(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ... import clock, crash, logs
 from ...catalog import check
@@ -51,7 +52,7 @@ class Report:
     files: int = 0
     inodes: int = 0
     snapshot: str | None = None
-    """Barcode of the disc that the snapshot was on."""
+    """Barcode of the disc that the snapshot was on, or the backup."""
     snapshot_ns: int | None = None
     discs: int = 0
     """Whose manifests were laid on the snapshot."""
@@ -77,9 +78,17 @@ Told = Callable[[Progress], None]
 class Rebuild:
     """One rebuild into the state directory of a configuration."""
 
-    def __init__(self, config: Config, source: Source, told: Told, *, new_pools: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        told: Told,
+        *,
+        new_pools: bool,
+        backup: Path | None = None,
+    ) -> None:
         self._config, self._source, self._told = config, source, told
-        self._new_pools = new_pools
+        self._new_pools, self._backup = new_pools, backup
         self._state = config.daemon.state
         self._work = self._state / FOLDER
         self._report = Report()
@@ -98,6 +107,8 @@ class Rebuild:
             opened = await clock.blocking(self._pools)
             harvest = await clock.blocking(lambda: Harvest(self._work))
             started = time.monotonic()
+            if (dest := self._backup) is not None:
+                await clock.blocking(lambda: harvest.take_backup(dest))
             places = await self._visit(harvest)
             self._report.visit_seconds = time.monotonic() - started
             await clock.blocking(lambda: self._build(harvest, opened, places))

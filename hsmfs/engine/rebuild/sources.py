@@ -103,9 +103,11 @@ class _Tour:
         self._robot = trio.Lock()
         self._claimed: set[str] = set()
         self._visited = 0
+        self._barcodes: list[str] = []
 
     async def run(self) -> dict[str, int]:
         elements = await self._library.changer.inventory()
+        self._barcodes = [e.barcode for e in elements if e.barcode is not None]
         async with trio.open_nursery() as nursery:
             for drive in self._library.drives:
                 nursery.start_soon(self._work, drive, elements)
@@ -166,7 +168,8 @@ class _Tour:
         self._told(barcode, self._visited, self._visited + self._left())
 
     def _left(self) -> int:
-        return len(self._claimed) - self._visited
+        """Discs that still need a visit, by what is known now."""
+        return sum(self._harvest.needs(barcode) for barcode in self._barcodes)
 
     async def _take(self, drive: Drive, barcode: str, sectors: int, capacity: int) -> None:
         def read_at(sector: int, count: int) -> bytes:

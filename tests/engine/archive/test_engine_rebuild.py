@@ -12,6 +12,7 @@ import trio
 
 from hsmfs import clock
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine.backups import Backups
 from hsmfs.engine.fsck import fsck
 from hsmfs.engine.rebuild.run import FOLDER, LOST, Rebuild
 from hsmfs.engine.rebuild.sources import Images, Robot
@@ -70,10 +71,10 @@ class Archive:
         self.close()
         shutil.rmtree(self.site.root / "state")
 
-    async def rebuild(self, source=None, *, new_pools=False):
+    async def rebuild(self, source=None, *, new_pools=False, backup=None):
         work = Rebuild(
             self.site.config, source or Robot(self.site.config.library), lambda p: None,
-            new_pools=new_pools,
+            new_pools=new_pools, backup=backup,
         )  # fmt: skip
         report = await work.run()
         self.site.catalog = Catalog.open(self.site.root / "state")
@@ -150,6 +151,20 @@ async def test_from_images(archive, tmp_path):
     report = await archive.rebuild(Images(media))
     assert rows(site.catalog, "copies") == archive.old["copies"]
     assert report.known == len(site.volumes(VolumeState.FULL) + site.volumes(VolumeState.SUSPECT))
+
+
+async def test_a_backup_that_is_newer_than_the_snapshot_is_the_base(archive, tmp_path):
+    site = archive.site
+    await Backups(site.catalog, site.config, site.events).make(tmp_path / "backups")
+    await site.library.close()
+    archive.lose()
+    report = await archive.rebuild(backup=tmp_path / "backups")
+    assert report.snapshot.startswith("backup ")
+    assert (report.discs, report.lost) == (0, {})
+    for table in TABLES:
+        assert rows(site.catalog, table) == archive.old[table], table
+    assert len(site.volumes(VolumeState.SUSPECT)) == 0
+    await archive.clean()
 
 
 async def test_bytes_changed_on_disk_since_are_a_new_version(archive):
