@@ -23,10 +23,18 @@ def tgt() -> Tgt:
 
 
 @pytest.fixture
-def scsi(tgt: Tgt) -> Iterator[ScsiLibrary]:
-    """The library with six blank discs in its first slots and empty drives."""
+def tidy(tgt: Tgt) -> Tgt:
+    """Six blank discs in the first slots, empty drives, and nobody who uses them."""
     library = ScsiLibrary(ScsiConfig(disc_bytes=DISC_BYTES))
     trio.run(_tidy, library, tgt)
+    trio.run(library.close)
+    return tgt
+
+
+@pytest.fixture
+def scsi(tidy: Tgt) -> Iterator[ScsiLibrary]:
+    """The library, put in order."""
+    library = ScsiLibrary(ScsiConfig(disc_bytes=DISC_BYTES))
     yield library
     trio.run(library.close)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from hsmfs.errors import ConfigError
 from hsmfs.library.scsi.config import Burner
 from hsmfs.types import SECTOR
 
@@ -30,6 +32,20 @@ KILL_WAIT_S = 60.0
 
 class BurnFailed(Exception):
     """The program failed; the text is its last word."""
+
+
+PACKAGES: dict[Burner, str] = {"growisofs": "dvd+rw-tools", "xorriso": "xorriso"}
+"""Where the programs are, in Debian's words."""
+
+
+def check(burner: Burner) -> None:
+    """See that the program is there before a disc is spoiled for want of it. Raises ConfigError."""
+    for program, package in ((burner, PACKAGES[burner]), ("setpriv", "util-linux")):
+        if shutil.which(program) is None:
+            raise ConfigError(
+                f"library: burning needs the program {program}",
+                next_step=f"install the package {package}",
+            )
 
 
 def command(burner: Burner, device: Path, size: int) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hsmfs.clock import MEDIA, blocking
 from hsmfs.errors import ConfigError
 from hsmfs.library.ports import ElementKind
-from hsmfs.library.scsi import discovery
+from hsmfs.library.scsi import burner, discovery
 from hsmfs.library.scsi.changer import ScsiChanger
 from hsmfs.library.scsi.config import ScsiConfig
 from hsmfs.library.scsi.discovery import Found, Place
@@ -29,8 +29,8 @@ class ScsiLibrary:
     def __init__(self, config: ScsiConfig, opener: Opener = Generic) -> None:
         """Find the devices; blocking, a second or so.
 
-        Raises ConfigError if there is no changer, a kind of element is missing, or it has another
-        number of drives than the configuration says.
+        Raises ConfigError if there is no changer, a kind of element is missing, it has another
+        number of drives than the configuration says, or the program that burns is not installed.
         """
         found = discovery.survey(config, opener)
         for kind in (ElementKind.STORAGE, ElementKind.DRIVE):
@@ -42,6 +42,7 @@ class ScsiLibrary:
                 f"not {config.drives}",
                 next_step="set [library] drives to the number that it has",
             )
+        burner.check(config.burner)
         self.disc_bytes = config.disc_bytes
         self.found = found
         self.drives = tuple(self._drive(place, config, opener) for place in found.places)

@@ -22,14 +22,15 @@ SIZE = 3_000_000
 
 
 @pytest.fixture
-def fs(scsi) -> Iterator[TempFs]:
+def fs(tidy, tmp_path: Path) -> Iterator[TempFs]:
     tables = {
         "library": {"drives": 2, "disc": "32 MiB"},
         "engine": {"burn_wait": "0 s", "min_residence": "0 s", "spool_limit": "1 GiB"},
         "fs": {"head": 0},
     }
-    with scsi_fs(tables, Path("/run/hsmfs")) as fs:
+    with scsi_fs(tables, tmp_path / "hsmfs") as fs:
         yield fs
+        print(fs.log_tail(100))
 
 
 def written(fs: TempFs) -> dict[Path, bytes]:
@@ -39,7 +40,7 @@ def written(fs: TempFs) -> dict[Path, bytes]:
     meant = {folder / f"{n}.dcm": random.Random(n).randbytes(SIZE + n) for n in range(3)}
     for path, content in meant.items():
         path.write_bytes(content)
-    fs.control("archive", "--now", "--wait", "--copies", "2", folder)
+    fs.control("archive", "--now", "--wait", "--copies", "2", folder, timeout_s=60)
     fs.control("release", folder)
     return meant
 
