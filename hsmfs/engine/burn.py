@@ -140,17 +140,17 @@ class Burner:
         try:
             async with self._catalog.write(aside=True):
                 self._catalog.queues.add_burn(volume, 0, image, clock.now_ns())
-            crash.point("burn.planned")
+            crash.point("burn.whole.planned")
             await self._spool.reuse(image)
             dest = self._spool.path / image
             result = await clock.blocking(lambda: build(dest, on_progress), clock.HASH)
-            crash.point("burn.image.built")
+            crash.point("burn.whole.image.built")
             if result.size > found.capacity:
                 raise _too_large(result.size, found.barcode, found.capacity)
             show.size = result.size
             async with self._catalog.write(aside=True):
                 self._catalog.queues.stage_burn(volume, result.size, result.root_hash.hex())
-            crash.point("burn.staged")
+            crash.point("burn.whole.staged")
             await self._burn_and_verify(found, label)
             await self._finisher.finish(volume)
         except Exception as fault:
