@@ -159,14 +159,20 @@ class Draft:
                 (barcode, int(VolumeState.BLANK), capacity, now_ns, int(VolumeState.BURNING)),
             )
 
-    def see(self, places: Mapping[str, int]) -> None:
-        """Where the robot has each disc, by barcode; those not named are outside."""
+    def see(self, places: Mapping[str, int]) -> list[str]:
+        """Where the robot has each disc, by barcode; those that should be there and are not."""
         with faults(self.path), self.db:
             self.db.execute("UPDATE volumes SET element = NULL")
             self.db.executemany(
                 "UPDATE volumes SET element = ? WHERE barcode = ?",
                 [(element, barcode) for barcode, element in places.items()],
             )
+            rows = self.db.execute(
+                "SELECT barcode FROM volumes WHERE element IS NULL AND state IN (?, ?)"
+                " AND location = 'library' ORDER BY barcode",
+                (int(VolumeState.FULL), int(VolumeState.SUSPECT)),
+            ).fetchall()
+        return [barcode for (barcode,) in rows]
 
     def _volume(self, disc: Disc, *, fresh: bool) -> int:
         """The disc's row; at first what the snapshot had of its burn goes."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+import apsw
 
 from .check.ranges import WHOLE
 from .connection import Database
@@ -19,12 +22,22 @@ def archived_files(db: Database) -> tuple[int, int]:
 
 
 def compare_disc(
-    db: Database, volume: int, lines: Iterable[Any], places: Mapping[bytes, int]
+    db: Database, volume: int, lines: Iterable[Any], places: Path
 ) -> tuple[int, int, list[str]]:
     """Compare a disc's manifest with a catalog: lines of files, those that agree, the others.
 
-    lines: as `disc.lines.Line`; places: first sector by stored path.
+    lines: as `disc.lines.Line`; places: a database made by `draft.write_places`.
     """
+    disc: Database = apsw.Connection(str(places), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return _compare(db, volume, lines, disc)
+    finally:
+        disc.close()
+
+
+def _compare(
+    db: Database, volume: int, lines: Iterable[Any], disc: Database
+) -> tuple[int, int, list[str]]:
     done, same, odd = 0, 0, list[str]()
     wanted = (
         "SELECT c.sector, c.stored, d.sha256 FROM copies c LEFT JOIN digests d ON d.ino = c.ino"
@@ -36,7 +49,8 @@ def compare_disc(
             continue
         done += 1
         rows = db.execute(wanted, (line.ino, line.version, line.part, volume)).fetchall()
-        if (places.get(line.stored_path), line.stored, line.sha256) in rows:
+        sector = disc.execute("SELECT sector FROM places WHERE path = ?", (line.stored_path,)).get
+        if (sector, line.stored, line.sha256) in rows:
             same += 1
         elif len(odd) < 20:
             what = "other bytes or another place" if rows else "not in the catalog"

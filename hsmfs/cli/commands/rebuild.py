@@ -104,6 +104,8 @@ def _show(ctl: Ctl, report: dict[str, Any]) -> None:
         f"{plural(report['files'], 'file')} ({plural(report['inodes'], 'inode')}), from {base} and"
         f" the manifests of {plural(report['discs'], 'disc')}"
     )
+    if report["missing"]:
+        out.warn(f"not in the library: {', '.join(report['missing'])}")
     for barcode, why in report["unread"].items():
         out.warn(f"disc {barcode} was passed over: {why}")
     for kind, count in report["lost"].items():

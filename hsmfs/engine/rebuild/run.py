@@ -59,6 +59,8 @@ class Report:
     lines: int = 0
     known: int = 0
     """Discs in the catalog that hold something."""
+    missing: list[str] = field(default_factory=list)
+    """Barcodes of discs that hold something and are not in the library."""
     unread: dict[str, str] = field(default_factory=dict)
     kept_in_pools: int = 0
     lost: dict[str, int] = field(default_factory=dict)
@@ -112,8 +114,8 @@ class Rebuild:
             places = await self._visit(harvest)
             self._report.visit_seconds = time.monotonic() - started
             await clock.blocking(lambda: self._build(harvest, opened, places))
-        await self._check()
-        await clock.blocking(self._into_place)
+            await self._check()
+            await clock.blocking(self._into_place)
         self._report.build_seconds = time.monotonic() - started - self._report.visit_seconds
         return self._report
 
@@ -162,7 +164,7 @@ class Rebuild:
             if places is not None:
                 draft.add_unread(barcode, capacity, reason, clock.now_ns())
         if places is not None:
-            draft.see(places)
+            self._report.missing = draft.see(places)
         self._end(Ending(draft), harvest, opened)
         os.rename(self._work / DRAFT, self._work / FILE)
         fsync_folder(self._work)

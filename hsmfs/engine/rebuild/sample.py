@@ -7,15 +7,16 @@ bring back, what it could not, and how long it would take.
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ... import clock, logs
+from ...catalog.draft import write_places
 from ...catalog.queues import RecallClass
 from ...catalog.rehearse import archived_files, compare_disc
 from ...catalog.volumes import Volume
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..service import Engine
 
 log = logs.get(__name__)
+FOLDER = "rehearsal"
 _READABLE = (VolumeState.FULL, VolumeState.SUSPECT)
 
 
@@ -68,17 +70,28 @@ def order(engine: Engine, discs: int) -> Job:
     """Rehearse with so many discs, as a job. Raises Conflict if one goes on."""
 
     async def work(job: Job) -> dict[str, Any]:
-        found = await _Sample(engine, discs, job).run()
+        folder = engine.config.daemon.state / FOLDER
+        await clock.blocking(lambda: _empty(folder))
+        try:
+            found = await _Sample(engine, discs, job, folder).run()
+        finally:
+            with trio.CancelScope(shield=True):
+                await clock.blocking(lambda: shutil.rmtree(folder))
         return {**asdict(found), "coverage": found.coverage}
 
     return engine.jobs.start("rehearsal", work)
 
 
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+
 class _Sample:
     """One rehearsal."""
 
-    def __init__(self, engine: Engine, discs: int, job: Job) -> None:
-        self._engine, self._wanted, self._job = engine, discs, job
+    def __init__(self, engine: Engine, discs: int, job: Job, folder: Path) -> None:
+        self._engine, self._wanted, self._job, self._folder = engine, discs, job, folder
         self._found = Rehearsal()
         self._snapshot_ns = 0
 
@@ -108,21 +121,20 @@ class _Sample:
 
     async def _one(self, volume: Volume) -> None:
         started = time.monotonic()
-        with TemporaryDirectory(prefix="rehearsal-", dir=self._engine.config.daemon.state) as name:
-            manifest = Path(name, "manifest.jsonl")
-            places = await self._fetch(volume, manifest)
-            self._found.disc_seconds += time.monotonic() - started
-            started = time.monotonic()
-            done, same, odd = await self._engine.catalog.read(
-                lambda reports: compare_disc(reports.db, volume.id, lines(manifest), places)
-            )
+        manifest, places = self._folder / "manifest.jsonl", self._folder / "places"
+        await self._fetch(volume, manifest, places)
+        self._found.disc_seconds += time.monotonic() - started
+        started = time.monotonic()
+        done, same, odd = await self._engine.catalog.read(
+            lambda reports: compare_disc(reports.db, volume.id, lines(manifest), places)
+        )
         self._found.line_seconds += time.monotonic() - started
         self._found.lines += done
         self._found.same += same
         self._found.different += [f"{volume.barcode}: {text}" for text in odd]
         del self._found.different[100:]
 
-    async def _fetch(self, volume: Volume, manifest: Path) -> dict[bytes, int]:
+    async def _fetch(self, volume: Volume, manifest: Path, places: Path) -> None:
         async with self._engine.mounts.use(
             VolumeId(volume.id), Purpose.READ, bytes=volume.used // 1000,
             who="rehearsal of a rebuild", urgency=RecallClass.BULK,
@@ -131,16 +143,15 @@ class _Sample:
             def read_at(sector: int, count: int) -> bytes:
                 return trio.from_thread.run(session.read, sector, count)
 
-            def take() -> tuple[dict[bytes, int], bool, int]:
+            def take() -> tuple[bool, int]:
                 reader = DiscReader(read_at, session.medium.written_bytes // SECTOR)
                 described.copy_manifest(reader, manifest)
-                places = {path: sector for path, sector, _ in described.places(reader.iso)}
-                return places, described.has_snapshot(reader), reader.label.created_ns
+                write_places(places, described.places(reader.iso))
+                return described.has_snapshot(reader), reader.label.created_ns
 
-            places, snapshot, created_ns = await clock.blocking(take, clock.MEDIA)
+            snapshot, created_ns = await clock.blocking(take, clock.MEDIA)
         if snapshot and created_ns > self._snapshot_ns:
             self._found.snapshot, self._snapshot_ns = volume.barcode, created_ns
-        return places
 
     def _estimate(self, volumes: list[Volume]) -> None:
         """What a rebuild would take with one drive: visits, and lines at the pace seen here."""

@@ -95,6 +95,11 @@ class Robot:
                 await library.close()
 
 
+def _first(group: BaseExceptionGroup[HsmError]) -> HsmError:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
 class _Tour:
     """One visit of all discs of a library that need one."""
 
@@ -108,9 +113,13 @@ class _Tour:
     async def run(self) -> dict[str, int]:
         elements = await self._library.changer.inventory()
         self._barcodes = [e.barcode for e in elements if e.barcode is not None]
-        async with trio.open_nursery() as nursery:
-            for drive in self._library.drives:
-                nursery.start_soon(self._work, drive, elements)
+        try:
+            async with trio.open_nursery() as nursery:
+                for drive in self._library.drives:
+                    nursery.start_soon(self._work, drive, elements)
+        except* HsmError as group:
+            # One robot fails for all drives alike: what it says first is enough.
+            raise _first(group) from group
         elements = await self._library.changer.inventory()
         return {e.barcode: e.address for e in elements if e.barcode is not None}
 
