@@ -142,7 +142,7 @@ class Sets:
             "UPDATE volume_sets SET closed_ns = ?, root_hash = ? WHERE id = ?",
             (now_ns, root_hash, set_id),
         )
-        self._db.execute("DELETE FROM set_parity WHERE set_id = ?", (set_id,))
+        self._db.execute("UPDATE set_parity SET file = '' WHERE set_id = ?", (set_id,))
 
     def remove(self, set_id: SetId) -> None:
         """Forget a set that has no disc."""
@@ -199,6 +199,20 @@ class Sets:
              two.read_errors, two.write_errors, two.element, two.burned_ns, two.verified_ns,
              two.written_by, inside if inside != two.barcode else None, old),
         )  # fmt: skip
+
+    def replace_parity(self, old: VolumeId, new: VolumeId, reason: str) -> None:
+        """The burned disc `new` is the set's parity disc in the place of `old`."""
+        gone = self._volumes.get(old)
+        assert gone is not None and gone.set_id is not None and gone.set_index is not None
+        self.leave(old)
+        self.join(new, gone.set_id, gone.set_index)
+        if gone.state is VolumeState.LOST:
+            self._db.execute(
+                "UPDATE volumes SET former = ?, reason = ? WHERE id = ?",
+                (int(VolumeState.RETIRED), reason, old),
+            )
+        else:
+            self._volumes.set_state(old, VolumeState.RETIRED, reason)
 
     def heal(self, volume: VolumeId, limit: int) -> int:
         """Damaged parts on a disc that was made anew are valid again; how many of at most limit."""

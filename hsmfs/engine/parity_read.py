@@ -15,7 +15,7 @@ import trio
 from .. import clock, logs
 from ..catalog.catalog import Catalog
 from ..catalog.queues import RecallClass
-from ..catalog.sets import VolumeSet
+from ..catalog.sets import SpooledRow, VolumeSet
 from ..catalog.volumes import Volume
 from ..disc.iso9660 import Iso
 from ..disc.parity_image import parity_place
@@ -67,6 +67,35 @@ class ParityReader:
         closed = group.state is SetState.CLOSED and group.m > 0
         return group if closed and found.set_index < group.k else None
 
+    def parity_row(self, volume: VolumeId) -> tuple[VolumeSet, SpooledRow] | None:
+        """The set and the row that a parity disc of a closed set holds; None for other discs."""
+        group, found = self._catalog.sets.of(volume), self._catalog.volumes.get(volume)
+        if group is None or found is None or found.set_index is None:
+            return None
+        row = self._catalog.sets.parity(group.id).get(found.set_index - group.k)
+        return (group, row) if group.state is SetState.CLOSED and row is not None else None
+
+    async def row_sums(
+        self,
+        volume: Volume,
+        row: int,
+        runs: Sequence[Run],
+        progress: Callable[[int], None],
+        make: Callable[[int], Sums],
+    ) -> Syndromes:
+        """A parity row from all data discs of its set. Raises RecallFailed if one is missing."""
+        group = self._catalog.sets.of(volume.id)
+        assert group is not None
+        sums = Syndromes(None, [row], runs, make)
+        faults = await self._add_data(group, volume, sums, RecallClass.BULK, progress)
+        if not sums.complete:
+            raise RecallFailed(
+                f"parity disc {volume.barcode} needs every data disc of set {group.name}:"
+                f" {'; '.join(faults) or 'some have sectors that do not read'}",
+                next_step="rebuild those first: 'hsmctl volume rebuild'",
+            )
+        return sums
+
     async def own(
         self, volume: Volume, runs: Sequence[Run], urgency: RecallClass
     ) -> list[Salvaged] | None:
@@ -102,8 +131,28 @@ class ParityReader:
         group = self._catalog.sets.of(volume.id)
         assert group is not None and volume.set_index is not None
         sums = Syndromes(volume.set_index, range(group.m), runs, make)
-        discs = [disc for disc in self._catalog.sets.discs(group.id) if disc.id != volume.id]
-        data = [disc for disc in discs if (disc.set_index or 0) < group.k]
+        faults = await self._add_data(group, volume, sums, urgency, progress)
+        for row in range(group.m):
+            if sums.short(len(sums.rows_read)):
+                await self.add_row(group, volume, sums, row, urgency, faults)
+        if len(sums.rows_read) < len(sums.lost):
+            raise self._hopeless(group, volume, faults)
+        return sums
+
+    async def _add_data(
+        self,
+        group: VolumeSet,
+        volume: Volume,
+        sums: Syndromes,
+        urgency: RecallClass,
+        progress: Callable[[int], None],
+    ) -> list[str]:
+        """Read all data discs but the one that is wanted; what was wrong with those that fail."""
+        data = [
+            disc
+            for disc in self._catalog.sets.discs(group.id)
+            if disc.id != volume.id and (disc.set_index or 0) < group.k
+        ]
         faults: list[str] = []
         for disc in sorted(data, key=lambda disc: self._mounts.drive_with(disc.id) is None):
             index = disc.set_index or 0
@@ -116,17 +165,13 @@ class ParityReader:
                 )
                 progress(len(got))
 
-            error = await self._read_member(disc, runs, disc.used // SECTOR, urgency, take)
+            sectors = disc.used // SECTOR
+            error = await self._read_member(disc, sums.runs, sectors, urgency, take)
             if error is not None:
                 sums.lost.add(index)
                 faults.append(f"disc {disc.barcode}: {error.message}")
                 self._refuse_if_hopeless(group, volume, sums, faults)
-        for row in range(group.m):
-            if sums.short(len(sums.rows_read)):
-                await self.add_row(group, volume, sums, row, urgency, faults)
-        if len(sums.rows_read) < len(sums.lost):
-            raise self._hopeless(group, volume, faults)
-        return sums
+        return faults
 
     async def add_row(
         self,

@@ -1,4 +1,4 @@
-"""Discs made anew: the image of a lost or bad data disc, from the others of its set, onto a blank.
+"""Discs made anew: the image of a lost or bad disc, from the others of its set, onto a blank.
 
 Each order is a row of the catalog, and what is computed so far a file in the spool, so a restart
 goes on. The image is burned only when its SHA-256 is that of the disc it replaces. The new disc
@@ -11,6 +11,7 @@ import hashlib
 import mmap
 import os
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from ..catalog.sets import Rebuild, VolumeSet
 from ..catalog.volumes import Volume
 from ..disc.image import ImageResult
 from ..disc.image import Progress as ImageProgress
+from ..disc.layout import VolumeLabel
+from ..disc.parity_image import build_parity_image
 from ..disc.reader import DiscReader
 from ..errors import ChecksumMismatch, Conflict, HsmError, NotFound, RecallFailed
 from ..states import VolumeState
@@ -33,6 +36,7 @@ from .blanks import Blanks
 from .burn import Burner
 from .events import Events
 from .parity_read import ParityReader
+from .sets import facts_of, parity_sector
 from .spool import Spool
 from .syndromes import Run, Syndromes
 
@@ -87,10 +91,10 @@ class Renewer:
 
     async def ask(self, volume: Volume) -> None:
         """Have the disc made anew; asked twice it is made once. Raises Conflict with the reason."""
-        group = self._reader.covered(volume.id)
-        if group is None or volume.image_sha256 is None:
+        data = self._reader.covered(volume.id) is not None and volume.image_sha256 is not None
+        if not data and self._reader.parity_row(volume.id) is None:
             raise Conflict(
-                f"disc {volume.barcode} is no data disc of a closed set with parity",
+                f"disc {volume.barcode} is in no closed set with parity",
                 next_step="see 'hsmctl volume set ls'",
             )
         if volume.state in (VolumeState.RETIRED, VolumeState.EXPORTED):
@@ -162,7 +166,7 @@ class Renewer:
             async with self._spool.room(volume.used):
                 image = await self._image(order, volume)
                 await self._burn(volume, image)
-        await self._heal(volume.id)
+        await self._heal(volume)
 
     # The image
 
@@ -171,16 +175,20 @@ class Renewer:
         path = self._spool.path / _name(volume.id)
         async with self._catalog.write():
             self._catalog.sets.put_rebuild(replace(order, blank=None, image=path.name, error=""))
+        parity = self._reader.parity_row(volume.id)
+        size, right = volume.used, volume.image_sha256
+        if parity is not None:
+            size, right = parity[1].size, parity[1].sha256
         show = self.progress[volume.id]
-        show.phase, show.size = "reading", volume.used
+        show.phase, show.size = "reading", size
         have = await clock.blocking(lambda: _whole_sectors(path))
         window = max(WINDOW, self._spool.limit // 4) // SECTOR
-        for first in range(have // SECTOR, volume.used // SECTOR, window):
-            await self._window(volume, path, (first, min(window, volume.used // SECTOR - first)))
+        for first in range(have // SECTOR, size // SECTOR, window):
+            await self._window(volume, path, (first, min(window, size // SECTOR - first)))
             crash.point("renew.window.written")
         show.phase, show.done = "checking", 0
         sha = await clock.blocking(lambda: _sha256(path), clock.HASH)
-        if sha != volume.image_sha256:
+        if sha != right:
             await self._spool.remove(path.name)
             raise ChecksumMismatch(
                 f"what the set gives for disc {volume.barcode} is not what was written on it: one"
@@ -195,8 +203,16 @@ class Renewer:
         def on_progress(count: int) -> None:
             show.done = min(show.size, show.done + count // max(1, self._others(volume)))
 
+        make = _in_file(self._spool.path)
+        parity = self._reader.parity_row(volume.id)
+        if parity is not None:
+            row = parity[1].row
+            sums = await self._reader.row_sums(volume, row, [run], on_progress, make)
+            await clock.blocking(lambda: _store(sums, row, run, path), clock.HASH)
+            await clock.blocking(lambda: _sync(path))
+            return
         sums = await self._reader.syndromes(
-            volume, [run], RecallClass.BULK, on_progress, _in_file(self._spool.path)
+            volume, [run], RecallClass.BULK, on_progress, make
         )
         gaps = await clock.blocking(lambda: _solve(sums, run, path), clock.HASH)
         if gaps:
@@ -247,10 +263,14 @@ class Renewer:
             order = self._catalog.sets.rebuild(volume.id)
             assert order is not None
             self._catalog.sets.put_rebuild(replace(order, blank=blank))
-            self._catalog.volumes.set_inside(blank, volume.inside or volume.barcode)
+            if self._reader.covered(volume.id) is not None:
+                self._catalog.volumes.set_inside(blank, volume.inside or volume.barcode)
         crash.point("renew.blank.chosen")
         show = self.progress[volume.id]
         show.phase = "burning"
+        if self._reader.covered(volume.id) is None:
+            await self._burn_parity(blank, volume, image, group)
+            return
         label = await clock.blocking(lambda: _reader(image).label)
         assert label.set_uuid == group.uuid
         root = bytes.fromhex(volume.root_hash or "")
@@ -262,6 +282,32 @@ class Renewer:
             return ImageResult(volume.used, {}, root, ())
 
         await self._burner.make_image(blank, label, build)
+
+    async def _burn_parity(
+        self, blank: VolumeId, volume: Volume, image: Path, group: VolumeSet
+    ) -> None:
+        """A parity disc like the old one, under its own barcode and a new uuid."""
+        found = self._catalog.volumes.get(blank)
+        assert found is not None and volume.set_index is not None
+        label = VolumeLabel(
+            uuid=str(uuid.uuid4()), barcode=found.barcode, set_name=group.name,
+            set_uuid=group.uuid, index=volume.set_index + 1, k=group.k, m=group.m,
+            created_ns=clock.now_ns(), previous_root=self._catalog.sets.last_root(),
+        )  # fmt: skip
+        facts = facts_of(self._catalog, group)(volume.set_index - group.k)
+        places: list[int] = []
+
+        def build(dest: Path, progress: ImageProgress) -> ImageResult:
+            made = build_parity_image(
+                image, facts, label, dest, staging=dest.with_suffix(".staging"),
+                progress=progress,
+            )  # fmt: skip
+            places.append(parity_sector(dest))
+            return made
+
+        await self._burner.make_image(blank, label, build)
+        async with self._catalog.write():
+            self._catalog.volumes.set_parity_sector(blank, places[-1])
 
     async def _forget_blank(self, blank: VolumeId) -> None:
         """A disc that was not touched is an ordinary blank one again."""
@@ -276,30 +322,30 @@ class Renewer:
             if order.blank == volume and order.image != DONE:
                 new = self._catalog.volumes.get(volume)
                 assert new is not None
-                self._catalog.sets.replace_disc(
-                    order.volume, volume, f"made anew on disc {new.barcode}"
-                )
+                reason = f"made anew on disc {new.barcode}"
+                if self._reader.covered(order.volume) is not None:
+                    self._catalog.sets.replace_disc(order.volume, volume, reason)
+                else:
+                    self._catalog.sets.replace_parity(order.volume, volume, reason)
                 self._catalog.sets.put_rebuild(replace(order, blank=None, image=DONE, error=""))
 
-    async def _heal(self, volume: VolumeId) -> None:
+    async def _heal(self, old: Volume) -> None:
         """Copies that did not read are as good as new; then the order is done."""
         crash.point("renew.replaced")
         while True:
             async with self._catalog.write():
-                healed = self._catalog.sets.heal(volume, HEAL)
+                healed = self._catalog.sets.heal(old.id, HEAL)
                 if not healed:
-                    self._catalog.sets.end_rebuild(volume)
+                    self._catalog.sets.end_rebuild(old.id)
                     break
             await trio.lowlevel.checkpoint()
         await self._catalog.sync()
         crash.point("renew.done")
-        await self._spool.remove(_name(volume))
-        found = self._catalog.volumes.get(volume)
+        await self._spool.remove(_name(old.id))
+        found = self._catalog.volumes.get(old.id)
         assert found is not None
-        log.info("disc made anew", volume=found.barcode, was=found.inside or found.barcode)
-        self._events.emit(
-            "disc_rebuilt", volume=found.barcode, was=found.inside or found.barcode
-        )
+        log.info("disc made anew", volume=found.barcode, was=found.inside, reason=found.reason)
+        self._events.emit("disc_rebuilt", volume=found.barcode, was=found.inside or found.barcode)
 
 
 def _name(volume: VolumeId) -> str:
@@ -324,6 +370,14 @@ def _in_file(folder: Path) -> Callable[[int], mmap.mmap]:
             return mmap.mmap(file.fileno(), size)
 
     return make
+
+
+def _store(sums: Syndromes, row: int, run: Run, path: Path) -> None:
+    """Append the run of a parity row to its file."""
+    first, many = run
+    with path.open("ab") as out:
+        for sector in range(first, first + many, PIECE):
+            out.write(sums.plain(row, sector, min(PIECE, first + many - sector)))
 
 
 def _solve(sums: Syndromes, run: Run, path: Path) -> list[Run]:

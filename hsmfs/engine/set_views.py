@@ -122,6 +122,10 @@ async def until_rebuilt(engine: Engine, volume: Volume) -> AsyncIterator[dict[st
         yield {"kind": "progress"} | (asdict(now) if now else {"phase": "waiting"})
         await trio.sleep(LOOK_EVERY_S)
     made = engine.catalog.volumes.get(volume.id)
+    if made is not None and made.barcode == volume.barcode and volume.set_id is not None:
+        # A parity disc: another row of the catalog took its place in the set.
+        discs = engine.catalog.sets.discs(volume.set_id)
+        made = next((disc for disc in discs if disc.set_index == volume.set_index), None)
     if made is None or made.barcode == volume.barcode:
         raise HsmError(f"disc {volume.barcode} was not rebuilt", next_step="see the log of hsmfsd")
     yield {"kind": "end", "disc": made.barcode, "was": volume.barcode}

@@ -385,7 +385,7 @@ class VolumeSets:
         """All data discs are in the rows: burn those that are not on discs, then close the set."""
         data = data_discs(self._catalog, group)
         if data and group.m:
-            facts = self._facts(group, data)
+            facts = facts_of(self._catalog, group)
             have = {v.set_index for v in self._catalog.sets.discs(group.id)
                     if v.state is VolumeState.FULL}  # fmt: skip
             async with trio.open_nursery() as nursery:
@@ -411,16 +411,6 @@ class VolumeSets:
             self._events.emit("set_closed", set=group.name, data=len(data), parity=group.m)
             if self.closed is not None:
                 await self.closed(group)
-
-    def _facts(self, group: VolumeSet, data: list[Volume]) -> Callable[[int], ParityFacts]:
-        rows = self._catalog.sets.parity(group.id)
-        kept = tuple(ParityRow(n, rows[n].size, rows[n].sha256) for n in range(group.m))
-        members = tuple(
-            Member(v.set_index or 0, v.uuid or "", v.inside or v.barcode, v.used,
-                   v.image_sha256 or "", v.root_hash or "")
-            for v in data
-        )  # fmt: skip
-        return lambda row: ParityFacts(row, kept, members)
 
     async def _burn_row(
         self, group: VolumeSet, row: int, facts: Callable[[int], ParityFacts]
@@ -464,7 +454,7 @@ class VolumeSets:
                 source, facts, label, dest, staging=dest.with_suffix(".staging"),
                 progress=progress,
             )  # fmt: skip
-            places.append(_parity_sector(dest))
+            places.append(parity_sector(dest))
             return made
 
         await self.burn(blank, label, build)
@@ -473,11 +463,23 @@ class VolumeSets:
             self._catalog.volumes.set_parity_sector(blank, places[-1])
 
 
+def facts_of(catalog: Catalog, group: VolumeSet) -> Callable[[int], ParityFacts]:
+    """What the parity disc of a row tells of the set, whose rows are all computed."""
+    rows = catalog.sets.parity(group.id)
+    kept = tuple(ParityRow(n, rows[n].size, rows[n].sha256) for n in range(group.m))
+    members = tuple(
+        Member(v.set_index or 0, v.uuid or "", v.inside or v.barcode, v.used,
+               v.image_sha256 or "", v.root_hash or "")
+        for v in data_discs(catalog, group)
+    )  # fmt: skip
+    return lambda row: ParityFacts(row, kept, members)
+
+
 def _old(folder: Path, row: SpooledRow) -> Source | None:
     return Source(folder / row.file, row.size, row.sha256, None) if row.file else None
 
 
-def _parity_sector(image: Path) -> int:
+def parity_sector(image: Path) -> int:
     with image.open("rb") as file:
 
         def read_at(sector: int, count: int) -> bytes:

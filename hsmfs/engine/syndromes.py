@@ -22,7 +22,7 @@ class Syndromes:
     """Sums of what was read so far, for runs of sectors of one disc.
 
     Attributes:
-        target: index of the disc that is wanted.
+        target: index of the disc that is wanted; None: a parity row itself is.
         lost: data discs of which nothing could be read, the target among them.
         rows_read: parity rows that were added.
 
@@ -31,13 +31,13 @@ class Syndromes:
 
     def __init__(
         self,
-        target: int,
+        target: int | None,
         rows: Sequence[int],
         runs: Sequence[Run],
         make: Callable[[int], Sums] = bytearray,
     ) -> None:
         self.target, self.runs = target, list(runs)
-        self.lost: set[int] = {target}
+        self.lost: set[int] = set() if target is None else {target}
         self.rows_read: set[int] = set()
         self._starts = [sector for sector, _ in self.runs]
         self._offsets: list[int] = []
@@ -80,6 +80,16 @@ class Syndromes:
             for place in places
         )
 
+    def plain(self, row: int, sector: int, count: int) -> bytes:
+        """The sum itself: the row, if no data disc is lost or has holes and no row was added."""
+        at = self._at(sector)
+        return bytes(memoryview(self._sums[row])[at : at + count * SECTOR])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every data disc gave every sector."""
+        return not self.lost and not self._holes
+
     def solve(
         self, sector: int, count: int, *, liar: int | None = None, without: int | None = None
     ) -> bytes | None:
@@ -87,6 +97,7 @@ class Syndromes:
 
         liar: a data disc that reads, but wrong. without: a parity row that is not to be trusted.
         """
+        assert self.target is not None
         pieces: list[bytes | bytearray] = []
         for first, many, unknown, rows in self._alike(sector, count, liar, without):
             at = self._at(first)

@@ -181,8 +181,23 @@ async def test_damaged_copies_heal_with_the_disc(working) -> None:
 
 
 async def test_not_everything_can_be_made_anew(working) -> None:
-    with pytest.raises(Conflict, match="no data disc"):
-        await working.renewer.ask(working.discs[3])
+    (alone, *_) = [v for v in working.site.catalog.volumes.all() if v.set_id is None]
+    with pytest.raises(Conflict, match="no closed set"):
+        await working.renewer.ask(alone)
+
+
+@pytest.mark.expect_log(EXPECTED)
+async def test_parity_disc_is_made_anew(working) -> None:
+    """And then it makes up for another one."""
+    await working.lose(3)
+    await working.renewer.ask(working.discs[3])
+    await working.site.until(lambda: "disc_rebuilt" in working.site.kinds(), 60)
+    *_, third, _ = working.site.catalog.sets.discs(working.group.id)
+    assert third.barcode != working.discs[3].barcode and third.set_index == 3
+    working.site.sound()
+    await working.lose(0, 4)
+    await working.recall()
+    assert "recalled_by_parity" in working.site.kinds()
 
 
 POINTS = sorted(
