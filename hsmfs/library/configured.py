@@ -43,7 +43,13 @@ def open_library(config: LibraryConfig) -> Library:
 
 def scsi(config: LibraryConfig) -> ScsiConfig:
     """The part of the configuration that a SCSI library has."""
+    labels = None
+    if not config.barcodes:
+        if config.path is None:
+            raise ConfigError("library: a changer without barcodes needs [library] path")
+        labels = config.path / "labels.json"
     return ScsiConfig(
+        labels=labels,
         changer=config.changer,
         drive_devices=config.drive_devices,
         drives=config.drives,
