@@ -430,8 +430,8 @@ class VolumeSets:
                 async with self._spool.room(size):
                     await self._burn_on(blank, group, row, facts(row), source)
                 return
-            except HsmError as fault:
-                log.warning("parity disc failed", set=group.name, row=row, error=fault.message)
+            except (HsmError, OSError) as fault:
+                log.warning("parity disc failed", set=group.name, row=row, error=str(fault))
                 without = blank
             finally:
                 self._blanks.free([blank])
