@@ -20,8 +20,10 @@ BLANK, BURNING, FULL, SUSPECT, DAMAGED, EXPORTED, LOST, RETIRED = range(8)
 """Column volumes.state."""
 VALID = 1
 """Column copies.state."""
-MAIL, DRIVES, STORAGE = range(16, 256), range(256, 1024), range(1024, 1 << 16)
-"""Element addresses of a simulated library."""
+CLOSED = 2
+"""Column volume_sets.state."""
+MAIL, STORAGE = range(16, 256), 1024
+"""Element addresses of a simulated library: of mail slots, and the first of its slots."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ def disagreements(folder: Path, *, settled: bool) -> list[str]:
         ]
         if settled:
             faults += [f"volume {volume} is still on the list of burns" for volume in burns]
-            faults += [f"the spool holds {name}" for name in _left(folder / "spool")]
+            rebuilds = catalog.execute("SELECT volume FROM rebuilds")
+            faults += [f"volume {volume} is still being made anew" for (volume,) in rebuilds]
+            left = set(os.listdir(folder / "spool")) - _open_sets(catalog)
+            faults += [f"the spool holds {name}" for name in left if not name.startswith("old-")]
         for volume in catalog.execute("SELECT * FROM volumes ORDER BY barcode"):
             found = there.pop(volume["barcode"], None)
             if found is None:
@@ -82,9 +87,14 @@ def disagreements(folder: Path, *, settled: bool) -> list[str]:
         catalog.close()
 
 
-def _left(spool: Path) -> list[str]:
-    """What a stopped hsmfs without burns keeps there: only images to be written over."""
-    return [name for name in os.listdir(spool) if not name.startswith("old-")]
+def _open_sets(catalog: sqlite3.Connection) -> set[str]:
+    """Names in the spool that sets without their parity discs need."""
+    images = catalog.execute(
+        "SELECT v.id FROM volumes v JOIN volume_sets s ON v.set_id = s.id WHERE s.state != ?",
+        (CLOSED,),
+    )
+    rows = catalog.execute("SELECT file FROM set_parity")
+    return {f"volume-{id}.iso" for (id,) in images} | {file for (file,) in rows}
 
 
 def _place(volume: sqlite3.Row, disc: Disc) -> list[str]:

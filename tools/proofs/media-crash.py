@@ -20,6 +20,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _verdict import Proof, proof
-from lib.agreement import disagreements, discs
+from lib.agreement import STORAGE, disagreements, discs
 from lib.crashlab import Died, Lab
 from lib.tempfs import TempFs, TempFsError
 
@@ -37,8 +38,9 @@ STATE = ("pool", "state", "library", "spool")
 """Folders of an hsmfs that outlive its daemon."""
 USERS = re.compile(r"(files|housekeeping|purge|pin|trash|control|demote|pools|init)\.")
 """Points that have nothing to do with media; tools/prove crash has them."""
-TWICE = re.compile(r"robot|drive\.burn|burn\.(started|ended|verified|committed)")
-"""Points whose second pass ends a life too: one copy is burned, one disc is moved already."""
+OFTEN = re.compile(r"robot|drive\.burn|burn\.(started|ended|verified|committed)")
+"""Points that end a life in each act that passes them, and at their second pass too: one copy is
+burned, one disc is moved already. The others do so in the first act that passes them."""
 GOES_ON = "robot.lifted"
 """Here the robot, which is a machine of its own, may end the move though the daemon is dead."""
 
@@ -49,6 +51,7 @@ def new_fs(folder: Path) -> TempFs:
         {
             "library": {"drives": 2, "disc": "16 MiB", "magazines": 2},
             "trash": {"keep": "0 s"},
+            "sets": {"parity": "raid5", "discs": 3, "release_needs": "copies"},
         },
         folder=folder,
     )
@@ -75,14 +78,44 @@ def recall(lab: Lab) -> None:
 
 
 def move(lab: Lab) -> None:
-    """A disc from its slot to the mail slot and back to another one."""
-    inventory = lab.fs.ask("library", "inventory")["elements"]
-    slots = [e for e in inventory if e["kind"] == "storage"]
-    mail = [e for e in inventory if e["kind"] == "import_export"]
-    barcode = sorted(discs(lab.fs.folder / "library"))[-1]
-    if not any(e["barcode"] == barcode for e in mail):
+    """A disc from its slot to the mail slot and back to a slot."""
+    elements = lab.fs.ask("library", "inventory")["elements"]
+    slots = [e for e in elements if e["kind"] == "storage"]
+    mail = [e for e in elements if e["kind"] == "import_export"]
+    brought = [e["barcode"] for e in mail if e["barcode"]]
+    barcode = brought[0] if brought else [e["barcode"] for e in slots if e["barcode"]][-1]
+    if not brought:
         lab.control("library", "move", barcode, str(mail[0]["address"]))
-    lab.control("library", "move", barcode, str(slots[-1]["address"]))
+    empty = [e for e in slots if e["barcode"] in (None, barcode)]
+    lab.control("library", "move", barcode, str(empty[-1]["address"]))
+
+
+def close(lab: Lab) -> None:
+    """Parity for the sets that are not full."""
+    for group in lab.fs.ask("volume", "set", "ls"):
+        if group["state"] == "open":
+            lab.control("volume", "close", group["set"])
+    with lab.step({}):
+        while any(s["state"] != "closed" for s in lab.fs.ask("volume", "set", "ls")):
+            time.sleep(0.1)
+
+
+def rebuild(lab: Lab) -> None:
+    """A disc of a set is taken away by hand, and made anew from the others."""
+    shelf = lab.fs.folder / "library/shelf"
+    with lab.step({}):
+        members = lab.fs.ask("volume", "set", "info", "SET00001")["discs"]
+        if not shelf.exists():
+            there = discs(lab.fs.folder / "library")
+            gone = next(
+                d for m in members for d in there[m["disc"]] if d.address and d.address >= STORAGE
+            )
+            shelf.mkdir()
+            os.rename(gone.folder, shelf / gone.folder.name)
+        lab.fs.control("library", "inventory")
+        (barcode,) = os.listdir(shelf)
+        if any(m["disc"] == barcode for m in members):
+            lab.fs.control("volume", "rebuild", barcode, "--wait")
 
 
 def archive_more(lab: Lab) -> None:
@@ -96,6 +129,8 @@ ACTS: dict[str, Callable[[Lab], None]] = {
     "burn on": archive_more,
     "recall": recall,
     "move": move,
+    "close": close,
+    "rebuild": rebuild,
 }
 
 
@@ -206,12 +241,14 @@ def overlooked(folder: Path) -> list[str]:
 
 
 def deaths(found: dict[str, Stage]) -> list[Death]:
-    """Every point's first pass, the second of some, and what the robot may do."""
-    every = []
+    """Every point's first pass, more of those in OFTEN, and what the robot may do."""
+    every: list[Death] = []
     for act, stage in found.items():
         for point, passes in stage.points.items():
-            times = (1, 2) if passes > 1 and TWICE.match(point) else (1,)
-            every += [Death(act, point, n) for n in times]
+            if OFTEN.match(point):
+                every += [Death(act, point, n) for n in (1, 2) if n <= passes]
+            elif not any(death.point == point for death in every):
+                every.append(Death(act, point))
     return every + [replace(death, goes_on=True) for death in every if death.point == GOES_ON]
 
 
