@@ -297,6 +297,7 @@ def child(config_path: Path, images: Path) -> None:
     report = dataclasses.asdict(trio.run(work.run))
     status = Path("/proc/self/status").read_text()
     report["peak"] = int(status.split("VmHWM:")[1].split()[0]) / 1024
+    report["processor"] = time.process_time()
     print(json.dumps(report))
 
 
@@ -321,6 +322,7 @@ def check(p: Proof, name: str, folder: Path, images: Path, files: int, *, root: 
     rate = report["files"] / report["seconds"]
     p.figure(f"{name}: files", report["files"], at_least=files)
     p.figure(f"{name}: seconds in all, fsck too", report["seconds"], "s")
+    p.figure(f"{name}: processor time of it", report["processor"], "s")
     p.figure(f"{name}: files a second", rate, at_least=RATE)
     p.figure(f"{name}: peak memory", report["peak"], "MiB", at_most=MEMORY)
     p.figure(f"{name}: discs laid on, of {len(list(images.glob('*.iso')))}", report["discs"])
