@@ -104,7 +104,8 @@ class Ending:
             (int(SetState.CLOSED),),
         )
         self.db.execute(
-            "DELETE FROM set_parity WHERE set_id IN (SELECT id FROM volume_sets WHERE state = ?)",
+            "UPDATE set_parity SET file = '' WHERE set_id IN"
+            " (SELECT id FROM volume_sets WHERE state = ?)",
             (int(SetState.CLOSED),),
         )
 

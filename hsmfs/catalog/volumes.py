@@ -189,6 +189,13 @@ class Volumes:
         """The disc was read back without a fault."""
         self._db.execute("UPDATE volumes SET verified_ns = ? WHERE id = ?", (now_ns, volume))
 
+    def set_image(self, volume: VolumeId, used: int, sha256: str, root_hash: str) -> None:
+        """What a parity disc of its set tells of the disc's image."""
+        self._db.execute(
+            "UPDATE volumes SET used = ?, image_sha256 = ?, root_hash = ? WHERE id = ?",
+            (used, sha256, root_hash, volume),
+        )
+
     def set_parity_sector(self, volume: VolumeId, sector: int) -> None:
         """Where the parity begins on a parity disc."""
         self._db.execute("UPDATE volumes SET parity_sector = ? WHERE id = ?", (sector, volume))

@@ -18,7 +18,8 @@ from ..catalog.queues import RecallClass
 from ..catalog.sets import SpooledRow, VolumeSet
 from ..catalog.volumes import Volume
 from ..disc.iso9660 import Iso
-from ..disc.parity_image import parity_place
+from ..disc.parity_image import ParityFacts, parity_place, read_facts
+from ..disc.reader import DiscReader
 from ..errors import (
     ChangerError,
     Conflict,
@@ -74,6 +75,28 @@ class ParityReader:
             return None
         row = self._catalog.sets.parity(group.id).get(found.set_index - group.k)
         return (group, row) if group.state is SetState.CLOSED and row is not None else None
+
+    async def facts(self, group: VolumeSet) -> ParityFacts:
+        """What the set's parity discs tell of it. Raises RecallFailed if none of them reads."""
+        faults: list[str] = []
+        for disc in self._catalog.sets.discs(group.id):
+            if (disc.set_index or 0) < group.k:
+                continue
+            try:
+                async with self._mounts.use(
+                    disc.id, Purpose.READ, urgency=RecallClass.BULK, who="what is in a set"
+                ) as session:
+                    found = await _facts(session)
+                if found is not None:
+                    return found
+            except (ChangerError, Conflict):
+                raise
+            except HsmError as error:
+                faults.append(f"disc {disc.barcode}: {error.message}")
+        raise RecallFailed(
+            f"no parity disc of set {group.name} can be read: {'; '.join(faults)}",
+            next_step="bring one back, then run 'hsmctl library inventory'",
+        )
 
     async def row_sums(
         self,
@@ -289,6 +312,13 @@ class ParityReader:
                 lambda: parity_place(Iso(read_at)), clock.MEDIA
             )
         return self._places[key]
+
+
+async def _facts(session: Session) -> ParityFacts | None:
+    def read_at(sector: int, count: int) -> bytes:
+        return trio.from_thread.run(session.read, sector, count)
+
+    return await clock.blocking(lambda: read_facts(DiscReader(read_at).volume), clock.MEDIA)
 
 
 def _pieces(at: int, count: int) -> list[Run]:

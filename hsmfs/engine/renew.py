@@ -22,7 +22,7 @@ import trio
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.queues import RecallClass
-from ..catalog.sets import Rebuild, VolumeSet
+from ..catalog.sets import Rebuild, SpooledRow, VolumeSet
 from ..catalog.volumes import Volume
 from ..disc.image import ImageResult
 from ..disc.image import Progress as ImageProgress
@@ -30,7 +30,7 @@ from ..disc.layout import VolumeLabel
 from ..disc.parity_image import build_parity_image
 from ..disc.reader import DiscReader
 from ..errors import ChecksumMismatch, Conflict, HsmError, NotFound, RecallFailed
-from ..states import VolumeState
+from ..states import SetState, VolumeState
 from ..types import SECTOR, VolumeId
 from .blanks import Blanks
 from .burn import Burner
@@ -91,8 +91,8 @@ class Renewer:
 
     async def ask(self, volume: Volume) -> None:
         """Have the disc made anew; asked twice it is made once. Raises Conflict with the reason."""
-        data = self._reader.covered(volume.id) is not None and volume.image_sha256 is not None
-        if not data and self._reader.parity_row(volume.id) is None:
+        group = self._catalog.sets.of(volume.id)
+        if group is None or group.m == 0 or group.state is not SetState.CLOSED:
             raise Conflict(
                 f"disc {volume.barcode} is in no closed set with parity",
                 next_step="see 'hsmctl volume set ls'",
@@ -161,12 +161,37 @@ class Renewer:
             await trio.sleep(LOOK)
         order = self._catalog.sets.rebuild(volume.id) or order
         if order.image != DONE:
+            volume = await self._learn(volume)
             if order.blank is not None:
                 await self._forget_blank(order.blank)
             async with self._spool.room(volume.used):
                 image = await self._image(order, volume)
                 await self._burn(volume, image)
         await self._heal(volume)
+
+    async def _learn(self, volume: Volume) -> Volume:
+        """The disc with its size and checksum; a catalog made from discs has them not."""
+        group = self._catalog.sets.of(volume.id)
+        assert group is not None
+        known = volume.image_sha256 if self._reader.covered(volume.id) else (
+            self._reader.parity_row(volume.id)
+        )  # fmt: skip
+        if known is not None:
+            return volume
+        facts = await self._reader.facts(group)
+        discs = {disc.set_index: disc for disc in self._catalog.sets.discs(group.id)}
+        async with self._catalog.write():
+            for member in facts.members:
+                disc = discs.get(member.index)
+                if disc is not None:
+                    self._catalog.volumes.set_image(
+                        disc.id, member.size, member.sha256, member.root_hash
+                    )
+            for row in facts.rows:
+                self._catalog.sets.set_parity(
+                    group.id, SpooledRow(row.row, "", row.size, row.sha256, 0)
+                )
+        return self._catalog.volumes.get(volume.id) or volume
 
     # The image
 

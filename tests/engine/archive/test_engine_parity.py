@@ -187,6 +187,21 @@ async def test_not_everything_can_be_made_anew(working) -> None:
 
 
 @pytest.mark.expect_log(EXPECTED)
+@pytest.mark.parametrize("index", [1, 4])
+async def test_catalog_from_discs_knows_no_checksums(working, index) -> None:
+    """What the parity discs tell does as well."""
+    db = working.site.catalog.db
+    async with working.site.catalog.write():
+        db.execute("UPDATE volumes SET image_sha256 = NULL, parity_sector = NULL")
+        db.execute("DELETE FROM set_parity")
+    await working.lose(index)
+    await working.renewer.ask(working.site.catalog.volumes.get(working.discs[index].id))
+    await working.site.until(lambda: "disc_rebuilt" in working.site.kinds(), 60)
+    await working.recall()
+    assert "recalled_by_parity" not in working.site.kinds()
+
+
+@pytest.mark.expect_log(EXPECTED)
 async def test_parity_disc_is_made_anew(working) -> None:
     """And then it makes up for another one."""
     await working.lose(3)
