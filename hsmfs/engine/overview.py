@@ -118,8 +118,6 @@ async def status(engine: Engine) -> views.Status:
         burns=burns(engine),
         recalls_waiting=recalls,
         readers_waiting=len(engine.waiters()),
-        requests=len(engine.catalog.vault.wanted()),
-        leaving=len(engine.catalog.vault.leaving()),
         migrations_waiting=waiting,
         migration_bytes=size,
         oldest_migration_ns=oldest,
