@@ -83,6 +83,13 @@ class FsConfig(_Table):
     sync_interval: Annotated[Duration, Field(ge=0.1, le=60)] = 1.0
 
 
+class RecallConfig(_Table):
+    """Recalls of what is not in the library."""
+
+    shelf_wait: Annotated[Duration, Field(ge=0)] = 60.0
+    """So long a reader waits for a disc that an operator must bring; then it gets an error."""
+
+
 class TrashConfig(_Table):
     """How long a deleted file can be had back."""
 
@@ -170,6 +177,7 @@ class Config(_Table):
     pool: Annotated[tuple[PoolConfig, ...], Field(max_length=limits.POOLS)]
     fs: FsConfig = FsConfig()
     trash: TrashConfig = TrashConfig()
+    recall: RecallConfig = RecallConfig()
     library: LibraryConfig
     engine: EngineConfig = EngineConfig()
     catalog: CatalogConfig = CatalogConfig()

@@ -174,6 +174,12 @@ class VolumeMissing(HsmError):
     default_next = "put the disc into the library and run 'hsmctl library inventory'"
 
 
+class OnShelf(VolumeMissing):
+    """The disc lies outside the library, and an operator was asked to bring it."""
+
+    default_next = "read the file again when the disc is back; see 'hsmctl request ls'"
+
+
 class RecallFailed(HsmError):
     """No copy of the bytes could be read."""
 

@@ -39,6 +39,7 @@ from .queues import Queues
 from .reports import Reports
 from .sets import Sets
 from .trash import Trash
+from .vault import Vault
 from .volumes import Volumes
 from .xattrs import Xattrs
 
@@ -96,6 +97,7 @@ class Catalog:
         self.queues = Queues(self.db)
         self.trash = Trash(self.db, self.inodes)
         self.adoptions = Adoptions(self.db)
+        self.vault = Vault(self.db)
 
     @classmethod
     def create(cls, state: Path, *, uid: int = 0, gid: int = 0) -> Catalog:

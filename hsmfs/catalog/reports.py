@@ -14,6 +14,7 @@ from .inodes import PREFIXED, Inodes
 from .namespace import Namespace
 from .queues import Queues
 from .sets import Sets
+from .vault import Vault
 from .volumes import Volumes
 from .xattrs import Xattrs
 
@@ -57,6 +58,7 @@ class Reports:
         self.copies = Copies(db)
         self.queues = Queues(db)
         self.volumes = Volumes(db)
+        self.vault = Vault(db)
         self.sets = Sets(db)
         self.xattrs = Xattrs(db)
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "policy": "policy",
     "library": "library",
     "volume": "volume",
+    "request": "request",
     "drive": "drive",
     "events": "events",
     "adopt": "adopt",

@@ -6,7 +6,7 @@ reason and come back as what they were, discs moved by hand are noted. Runs at s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -18,7 +18,7 @@ from ..library.ports import Element, ElementKind, Library
 from ..library.robot import Robot
 from ..limits import BATCH_ROWS
 from ..states import VolumeState
-from ..types import Barcode, ElementAddress
+from ..types import Barcode, ElementAddress, VolumeId
 from .events import Events
 from .journal import CatalogJournal, OpenMove
 
@@ -38,6 +38,7 @@ class Inventory:
 
     Attributes:
         quiet: held by whoever moves discs or compares, so that no move runs during a comparison.
+        came_back: called with a disc that is in the library again; set by who wires the engine.
     """
 
     def __init__(self, catalog: Catalog, library: Library, robot: Robot, events: Events) -> None:
@@ -46,7 +47,9 @@ class Inventory:
         self._robot = robot
         self._events = events
         self._journal = CatalogJournal(catalog)
+        self._back: list[VolumeId] = []
         self.quiet = trio.Lock()
+        self.came_back: Callable[[VolumeId], None] = lambda volume: None
 
     async def sync(self, *, rescan: bool = False) -> list[Difference]:
         """Compare and take over; returns what was not as the catalog had it.
@@ -54,7 +57,11 @@ class Inventory:
         Raises DoorOpen, ChangerError if the robot does not answer; nothing is changed then.
         """
         async with self.quiet:
-            return await self._sync(rescan)
+            found = await self._sync(rescan)
+        back, self._back = self._back, []
+        for volume in back:
+            self.came_back(volume)
+        return found
 
     async def _sync(self, rescan: bool) -> list[Difference]:
         elements = await self._robot.inventory(rescan=rescan)
@@ -113,13 +120,17 @@ class Inventory:
             return
         table.set_element(volume.id, difference.found)
         if difference.found is None:
+            self._catalog.vault.left(volume.id)
             if volume.state in _MAY_GET_LOST:
                 table.go_away(volume.id, VolumeState.LOST, difference.meaning)
         elif volume.state is VolumeState.LOST or (
-            volume.state is VolumeState.EXPORTED and _kind(elements, difference.found) in _SLOTS
+            volume.state is VolumeState.EXPORTED
+            and _kind(elements, difference.found) in _SLOTS
+            and not self._catalog.vault.is_leaving(volume.id)
         ):
             # A disc in a mail slot was exported there, or waits to be imported.
             table.come_back(volume.id)
+            self._back.append(volume.id)
 
     def _report(self, differences: list[Difference], elements: Sequence[Element]) -> None:
         new = [d for d in differences if d.kind is DifferenceKind.UNKNOWN]
@@ -130,7 +141,9 @@ class Inventory:
             held = d.found is not None and _kind(elements, d.found) is ElementKind.TRANSPORT
             if d.kind is DifferenceKind.UNKNOWN or held:
                 continue  # a disc left in the gripper is told when it is put back
-            quiet = d.kind in (DifferenceKind.HALF_DONE, DifferenceKind.RETURNED)
+            volume = self._catalog.volumes.by_barcode(d.barcode) if d.barcode else None
+            awaited = volume is not None and volume.state is VolumeState.EXPORTED
+            quiet = awaited or d.kind in (DifferenceKind.HALF_DONE, DifferenceKind.RETURNED)
             (log.info if quiet else log.warning)(
                 "inventory differs", kind=d.kind.value, barcode=d.barcode, meaning=d.meaning
             )

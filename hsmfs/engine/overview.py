@@ -118,6 +118,8 @@ async def status(engine: Engine) -> views.Status:
         burns=burns(engine),
         recalls_waiting=recalls,
         readers_waiting=len(engine.waiters()),
+        requests=len(engine.catalog.vault.wanted()),
+        leaving=len(engine.catalog.vault.leaving()),
         migrations_waiting=waiting,
         migration_bytes=size,
         oldest_migration_ns=oldest,
@@ -283,6 +285,11 @@ def _answer(attr: Attr, recall: dict[str, Any] | None) -> str:
             return f"the last recall failed: {recall['error']}; {recall['next_step']}"
         case "reading":
             doing = f"disc {recall['volume']} is being read in drive {recall['drive']}"
+        case "on the shelf":
+            return (
+                f"disc {recall['volume']} lies in {recall['shelf']}: an operator was asked for it,"
+                " see 'hsmctl request ls'"
+            )
         case "mounting":
             doing = f"disc {recall['volume']} is being brought to a drive"
         case _:

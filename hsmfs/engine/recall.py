@@ -8,6 +8,7 @@ one is tried, until none is left. Relies on Mounts for discs and on Files for th
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ from .parity_recall import ParityRecall
 from .ranges import overlap
 from .reading import DiscReading
 from .recall_queue import Job, VolumeQueue, Work
+from .shelf import Shelf
 from .waiters import Waiter, Waiters, WaiterView
 from .why import Why
 
@@ -80,6 +82,7 @@ class Recaller:
         self._parity = ParityRecall(
             catalog, files, self.parity_reader, events, place=self._place, end=self._end
         )
+        self._shelf = Shelf(catalog, events, config)
         self._rewritten: set[InodeNo] = set()
         self._some_rewritten = trio.Event()
         self._why = Why(catalog, mounts, self._queues, config)
@@ -98,6 +101,7 @@ class Recaller:
                 await trio.sleep_forever()
         finally:
             self._nursery = self._reading.nursery = self._parity.nursery = None
+            self._shelf.clear()
             for queue in self._queues.values():
                 for work in queue.works():
                     self._reading.put_down(work)
@@ -151,6 +155,7 @@ class Recaller:
 
     async def _wait(self, waiter: Waiter) -> None:
         live, job = waiter.live, None
+        waiter_limit = trio.current_time() + self._config.recall.shelf_wait
         while True:
             arrived = live.arrived
             if not overlap(live.absent, waiter.range):
@@ -165,7 +170,13 @@ class Recaller:
                     waiter.ino, RecallClass.INTERACTIVE, str(waiter.who), Range(0, size), waiter
                 )
                 continue
-            await arrived.wait()
+            limit = waiter_limit if self._shelf.holds(job) else math.inf
+            with trio.move_on_at(limit) as scope:
+                await arrived.wait()
+            if scope.cancelled_caught and self._shelf.holds(job):
+                error = self._shelf.too_late(job)
+                self._note_failure(waiter.ino, str(waiter.who), error)
+                raise error
 
     def _too_late(self, waiter: Waiter) -> RecallTimeout:
         """Names the disc and what it waits for; `why` tells it until the file is wanted again."""
@@ -297,12 +308,16 @@ class Recaller:
                 await self._end(job, None)
                 return
             copy = self._choose(job, live, wanted)
-            if copy is None:
+            outside = copy if copy is not None and self._is_outside(copy) else None
+            if copy is None or outside is not None:
                 copy = self._parity.choose(job, live, wanted.start)
-                if copy is None:
-                    await self._end(job, self._no_copy_left(job, live))
-                else:
+                if copy is not None:
                     self._parity.add(Work(job, copy))
+                elif outside is not None:
+                    await self._shelf.park(job, outside.where.volume)
+                    live.wake()
+                else:
+                    await self._end(job, self._no_copy_left(job, live))
                 return
         finally:
             self._files.drop(live)
@@ -338,6 +353,31 @@ class Recaller:
             return found[0] if found else None
         return min(found, key=self._preference)
 
+    def _is_outside(self, copy: Copy) -> bool:
+        volume = self._catalog.volumes.get(copy.where.volume)
+        return volume is not None and volume.state is VolumeState.EXPORTED
+
+    async def volume_back(self, volume: VolumeId) -> None:
+        """A disc is in the library again: whoever waits for it is served."""
+        for job in await self._shelf.unpark(volume):
+            await self._place(job)
+
+    async def refuse(self, volume: VolumeId, reason: str) -> int:
+        """The operator will not bring the disc: its readers are told; how many recalls end."""
+        error = self._shelf.refusal(volume, reason)
+        jobs = await self._shelf.unpark(volume)
+        for job in jobs:
+            await self._end(job, error)
+        return len(jobs)
+
+    def wants(self, volume: VolumeId) -> bool:
+        """Recalls are queued for the disc."""
+        return volume in self._queues
+
+    def shelved(self, volume: VolumeId) -> list[Job]:
+        """Recalls that wait until an operator brings the disc."""
+        return self._shelf.waiting_for(volume)
+
     def _preference(self, copy: Copy) -> tuple[bool, bool, bool, int]:
         volume = self._catalog.volumes.get(copy.where.volume)
         assert volume is not None
@@ -371,6 +411,7 @@ class Recaller:
             return
         job.ended, job.error = True, error
         self._jobs.pop(job.ino, None)
+        await self._shelf.forget(job)
         queue = self.queue(job)
         work = queue.get(job.ino) if queue is not None else None
         if queue is not None and work is not None and work.job is job:
@@ -430,7 +471,7 @@ class Recaller:
         """Why a file is not there yet, or why its last recall failed; plain values."""
         job = self._jobs.get(ino)
         if job is not None:
-            return self._why.job(job)
+            return self._why.job(job) | self._shelf.why(job)
         error = self._failed.get(ino)
         if error is None:
             return {"state": "no recall"}

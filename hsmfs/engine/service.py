@@ -41,6 +41,7 @@ from .recall import Recaller
 from .release import Releaser
 from .renew import Renewer
 from .supervise import Worker, supervise
+from .transfer import Transfer
 from .trash import TrashCan
 from .views import WorkerView
 from .waiters import WaiterView
@@ -97,6 +98,7 @@ class Engine:
         self.adopter = Adopter(catalog, pools, files)
         self.backups = Backups(catalog, config, events)
         self.jobs = Jobs()
+        self.vault = Transfer(catalog, self.robot, mounts, self.recaller, events)
         self.trash = TrashCan(catalog, files)
         self.control = Control(self)
         self._mounts_worker = Worker("mounts", mounts.run)
@@ -110,6 +112,7 @@ class Engine:
             Worker("policies", self.policies.run),
             Worker("housekeeper", self.housekeeper.run),
             Worker("backups", self.backups.run),
+            Worker("vault", self.vault.run),
         ]
 
         self._wire()
@@ -130,6 +133,7 @@ class Engine:
         self.migrator.finisher.release = self.releaser.release
         self.migrator.recall = bring_in
         self.recaller.came_in = self.migrator.came_in
+        self.mounts.inventory.came_back = self.vault.came_back
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -151,6 +151,10 @@ class Status:
     burns: list[BurnView]
     recalls_waiting: int
     readers_waiting: int
+    requests: int
+    """Discs that operators are asked to bring."""
+    leaving: int
+    """Discs that operators are to take out."""
     migrations_waiting: int
     migration_bytes: int
     oldest_migration_ns: int | None

@@ -167,7 +167,8 @@ def test_tables_align_wide_characters(capsys):
 
 
 def test_every_command_has_its_module(repo):
-    modules = {p.stem for p in (repo / "hsmfs/cli/commands").glob("*.py")} - {"__init__"}
+    modules = {p.stem for p in (repo / "hsmfs/cli/commands").glob("*.py")}
+    modules -= {"__init__", "sets", "vault"}  # parts of the command volume
     assert modules == set(COMMANDS.values())
 
 

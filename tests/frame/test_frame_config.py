@@ -25,6 +25,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "pool": config.PoolConfig,
     "fs": config.FsConfig,
     "trash": config.TrashConfig,
+    "recall": config.RecallConfig,
     "library": config.LibraryConfig,
     "engine": config.EngineConfig,
     "catalog": config.CatalogConfig,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import care, catalog, events, library, names, orders, policy, sets, status
+from . import care, catalog, events, library, names, orders, policy, sets, status, vault
 
 ROUTERS: tuple[APIRouter, ...] = (
     status.router,
@@ -12,6 +12,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     orders.router,
     library.router,
     sets.router,
+    vault.router,
     policy.router,
     care.router,
     catalog.router,

@@ -265,3 +265,17 @@ CREATE TABLE adopted (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX adopted_by_source ON adopted (adoption, src_ino);
 CREATE INDEX adopted_open ON adopted (ino) WHERE state = 0;
+
+-- Discs that were ordered out of the library and lie in it still, on their way to a mail slot.
+CREATE TABLE exports (
+    volume      INTEGER PRIMARY KEY,           -- the disc; its state is EXPORTED already
+    destination TEXT NOT NULL,                 -- where the operator is to put it
+    asked_ns    INTEGER NOT NULL               -- when it was ordered
+) STRICT;
+
+-- What an operator is asked for: discs that readers want and that are not in the library.
+CREATE TABLE requests (
+    volume   INTEGER PRIMARY KEY,              -- the disc; where it lies is volumes.location
+    who      TEXT NOT NULL,                    -- who wanted it first
+    asked_ns INTEGER NOT NULL                  -- since when
+) STRICT;

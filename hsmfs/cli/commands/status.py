@@ -72,6 +72,11 @@ def _show(out: Out, status: dict[str, Any]) -> None:
         f"from discs  {plural(status['recalls_waiting'], 'file')} asked for, "
         f"{plural(status['readers_waiting'], 'reader')} waiting"
     )
+    if status["requests"]:
+        out.warn(f"operator: bring {plural(status['requests'], 'disc')}, see 'hsmctl request ls'")
+    if status["leaving"]:
+        out.warn(f"operator: take out {plural(status['leaving'], 'disc')}, see 'hsmctl volume"
+                 " leaving'")
     for worker in status["workers"]:
         if worker["error"]:
             out.warn(

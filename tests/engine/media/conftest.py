@@ -14,7 +14,15 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from hsmfs.catalog.catalog import Catalog
-from hsmfs.config import Config, DaemonConfig, EngineConfig, FsConfig, LibraryConfig, PoolConfig
+from hsmfs.config import (
+    Config,
+    DaemonConfig,
+    EngineConfig,
+    FsConfig,
+    LibraryConfig,
+    PoolConfig,
+    RecallConfig,
+)
 from hsmfs.disc.compress import compress
 from hsmfs.disc.digest import digest_file
 from hsmfs.disc.image import build_image
@@ -51,6 +59,7 @@ class LibraryRig:
             daemon=DaemonConfig(mountpoint=root / "mnt", state=root / "state"),
             pool=(PoolConfig(name="p", path=root / "pool"),),
             fs=FsConfig(wait_limit="20 s"),
+            recall=RecallConfig(shelf_wait="200 ms"),
             library=LibraryConfig(
                 kind="simulated", path=root / "library", drives=drives, disc="64 MiB"
             ),

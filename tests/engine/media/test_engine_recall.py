@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from hsmfs.catalog.queues import RecallClass
-from hsmfs.errors import PosixError, RecallCancelled, RecallFailed, RecallTimeout
+from hsmfs.errors import OnShelf, PosixError, RecallCancelled, RecallFailed, RecallTimeout
 from hsmfs.library.simulated.faults import Fault, FaultKind
 from hsmfs.states import CopyState, FileState, VolumeState
 from hsmfs.types import CHUNK, SECTOR, Range, Requester
@@ -177,7 +177,8 @@ async def test_an_exported_disc_is_a_clear_error_or_another_copy(rig, chunky, nu
             rig.catalog.volumes.go_away(rig.volume(barcode).id, VolumeState.EXPORTED, "")
             rig.catalog.volumes.set_location(rig.volume(barcode).id, "vault 3")
     expect_log("recall failed")
-    with pytest.raises(RecallFailed, match="vault 3"):
+    expect_log("operator must bring a disc")
+    with pytest.raises(OnShelf, match="vault 3"):
         await rig.read(ino)
     assert await rig.read(other) == chunky
 

@@ -1,0 +1,82 @@
+"""Discs out of the library and in again, and what operators are asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from ...engine.views import Acted
+from ..deps import EngineDep
+from ..models import Body
+
+router = APIRouter(tags=["vault"])
+
+
+class ExportOrder(Body):
+    """Discs, by sets or barcodes, and where they are to go."""
+
+    names: list[str] = Field(min_length=1, max_length=10_000)
+    destination: str = Field(min_length=1, max_length=500)
+    dry_run: bool = False
+
+
+class Names(Body):
+    """Sets or barcodes; for an import none means whatever lies in the mail slots."""
+
+    names: list[str] = Field(default_factory=list, max_length=10_000)
+
+
+class Refusal(Body):
+    """Why a disc is not brought."""
+
+    reason: str = Field(default="", max_length=500)
+
+
+@router.post("/export")
+async def export(engine: EngineDep, order: ExportOrder) -> dict[str, Any]:
+    """Order discs out of the library; the answer is the pick list."""
+    return await engine.vault.export(order.names, order.destination, dry_run=order.dry_run)
+
+
+@router.get("/export")
+async def leaving(engine: EngineDep) -> list[dict[str, Any]]:
+    """Discs that were ordered out and lie in the library still."""
+    return engine.vault.leaving()
+
+
+@router.post("/export/cancel")
+async def cancel(engine: EngineDep, order: Names) -> Acted:
+    """Discs that were ordered out and are here still stay."""
+    return Acted(detail={"discs": await engine.vault.cancel(order.names)})
+
+
+@router.post("/labels")
+async def labels(engine: EngineDep, order: Names) -> list[dict[str, Any]]:
+    """What is to be printed on the labels of discs."""
+    return [engine.vault.pick(v, v.location) for v in engine.vault.named(order.names)]
+
+
+@router.post("/import")
+async def import_(engine: EngineDep, order: Names) -> dict[str, Any]:
+    """Take discs from the mail slots into the library."""
+    return await engine.vault.bring_in(order.names)
+
+
+@router.get("/requests")
+async def requests(engine: EngineDep) -> list[dict[str, Any]]:
+    """Discs that operators are asked to bring, the oldest request first."""
+    return engine.vault.requests()
+
+
+@router.post("/requests/{barcode}/done")
+async def done(engine: EngineDep, barcode: str) -> dict[str, Any]:
+    """The disc was put into the library."""
+    return await engine.vault.done(barcode)
+
+
+@router.post("/requests/{barcode}/refuse")
+async def refuse(engine: EngineDep, barcode: str, order: Refusal) -> Acted:
+    """The disc will not be brought; its readers are told."""
+    return Acted(detail={"recalls": await engine.vault.refuse(barcode, order.reason)})

@@ -1,0 +1,149 @@
+"""hsmctl volume export, leaving, stay, import, labels: discs out of the library and in again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..context import Ctl, json_option
+from ..output import Out, ago, plural, size
+
+_names = click.argument("names", metavar="SET-or-BARCODE...", nargs=-1, required=True)
+_labels = click.option(
+    "--labels", "sheet", type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Write a sheet of labels for the discs, a PDF.",
+)  # fmt: skip
+
+
+@click.command(
+    "export",
+    epilog="""\b
+Examples:
+  hsmctl volume export SET00001 --to "vault A, shelf 3" --labels labels.pdf
+  hsmctl volume export S0001D03 S0001D04 --to "fire safe" --dry-run
+""",
+)
+@_names
+@click.option("--to", "destination", required=True, help="Where the discs are to be put.")
+@click.option("--dry-run", is_flag=True, help="Print the pick list and do nothing.")
+@_labels
+@json_option
+def export(
+    ctl: Ctl, names: tuple[str, ...], destination: str, dry_run: bool, sheet: Path | None
+) -> None:
+    """Order discs out of the library, to a vault or a shelf, and print the pick list.
+
+    The discs are carried to the mail slots, as many as fit, and the next ones when those were
+    taken; without mail slots an operator takes them from the slots that are named.
+    """
+    body = {"names": list(names), "destination": destination, "dry_run": dry_run}
+    found = ctl.client.post("/export", body)
+    if sheet is not None:
+        _sheet(ctl, sheet, found["discs"])
+    if ctl.out.as_json:
+        ctl.out.json(found)
+        return
+    _table(ctl.out, found["discs"])
+    if found["only_there"]:
+        ctl.out.warn(
+            f"{plural(found['only_there'], 'file')} will have no copy inside the library:"
+            " reading them will take an operator"
+        )
+    if not dry_run:
+        where = "the mail slots, as they become free" if found["mail_slots"] else "the places above"
+        ctl.out.line(f"{plural(len(found['discs']), 'disc')} ordered out; take them from {where}")
+
+
+@click.command("leaving", epilog="\b\nExamples:\n  hsmctl volume leaving")
+@json_option
+def leaving(ctl: Ctl) -> None:
+    """List discs that were ordered out and lie in the library still."""
+    found = ctl.client.get("/export")
+    if ctl.out.as_json:
+        ctl.out.json(found)
+        return
+    ctl.out.table(
+        ("DISC", "SET", "PLACE", "TAKE", "TO", "ORDERED"),
+        [
+            (
+                d["barcode"], d["set"] or "-", d["place"], "now" if d["ready"] else "later",
+                d["destination"], ago(d["asked_ns"]),
+            )
+            for d in found
+        ],
+    )  # fmt: skip
+
+
+@click.command("stay", epilog="\b\nExamples:\n  hsmctl volume stay SET00001")
+@_names
+@json_option
+def stay(ctl: Ctl, names: tuple[str, ...]) -> None:
+    """Take an export back for discs that lie in the library still."""
+    found = ctl.client.post("/export/cancel", {"names": list(names)}, timeout=None)
+    if ctl.out.as_json:
+        ctl.out.json(found)
+        return
+    ctl.out.line(f"{plural(found['detail']['discs'], 'disc')} stay")
+
+
+@click.command(
+    "import",
+    epilog="""\b
+Examples:
+  hsmctl volume import              whatever lies in the mail slots
+  hsmctl volume import SET00001     only the discs of a set
+""",
+)
+@click.argument("names", metavar="[SET-or-BARCODE]...", nargs=-1)
+@json_option
+def import_(ctl: Ctl, names: tuple[str, ...]) -> None:
+    """Take discs from the mail slots into the library and serve who waits for them."""
+    found = ctl.client.post("/import", {"names": list(names)}, timeout=None)
+    if ctl.out.as_json:
+        ctl.out.json(found)
+        return
+    ctl.out.line(f"{plural(len(found['imported']), 'disc')} imported from mail slots")
+    for barcode in found["imported"]:
+        ctl.out.line(f"  {barcode}")
+
+
+@click.command("labels", epilog="\b\nExamples:\n  hsmctl volume labels SET00001 -o labels.pdf")
+@_names
+@click.option(
+    "-o", "--output", "sheet", required=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="The PDF to write.",
+)  # fmt: skip
+@json_option
+def labels(ctl: Ctl, names: tuple[str, ...], sheet: Path) -> None:
+    """Write a sheet of labels: the barcode in Code 128, the set, and where the disc belongs."""
+    discs = ctl.client.post("/labels", {"names": list(names)})
+    pages = _sheet(ctl, sheet, discs)
+    if ctl.out.as_json:
+        ctl.out.json({"file": str(sheet), "pages": pages, "labels": discs})
+
+
+def _sheet(ctl: Ctl, path: Path, discs: list[dict[str, Any]]) -> int:
+    from ..labels import write
+
+    try:
+        pages = write(path, discs)
+    except OSError as fault:
+        raise click.FileError(str(path), str(fault.strerror)) from fault
+    if not ctl.out.as_json:
+        ctl.out.line(f"{plural(len(discs), 'label')} on {plural(pages, 'page')}: {path}")
+    return pages
+
+
+def _table(out: Out, discs: list[dict[str, Any]]) -> None:
+    out.table(
+        ("DISC", "SET", ">DISC OF SET", "TAKE FROM", "PUT INTO", ">FILES", ">USED"),
+        [
+            (
+                d["barcode"], d["set"] or "-", f"{d['index']} of {d['of']}" if d["set"] else "-",
+                d["place"], d["destination"], f"{d['files']:,}", size(d["used"]),
+            )
+            for d in discs
+        ],
+    )  # fmt: skip

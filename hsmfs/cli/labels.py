@@ -1,0 +1,58 @@
+"""A sheet of disc labels as a PDF: the barcode in Code 128 and what a person wants to read.
+
+Drawn with reportlab, imported only when a sheet is made. Sizes are millimetres of an A4 page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .output import size, when
+
+COLUMNS, ROWS = 2, 7
+WIDTH, HEIGHT = 99.0, 38.0
+LEFT, TOP = 6.0, 15.5
+
+
+def write(path: Path, discs: Sequence[dict[str, Any]]) -> int:
+    """Write the sheet; returns its pages. Raises OSError."""
+    from reportlab.graphics.barcode import code128
+    from reportlab.lib.pagesizes import A4
+    from reportlab.lib.units import mm
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+    from reportlab.pdfgen.canvas import Canvas
+
+    pdfmetrics.registerFont(UnicodeCIDFont("STSong-Light"))
+    canvas = Canvas(str(path), pagesize=A4, invariant=1)
+    canvas.setTitle("hsmfs disc labels")
+    per_page = COLUMNS * ROWS
+    for number, disc in enumerate(discs):
+        place = number % per_page
+        if number and not place:
+            canvas.showPage()
+        x = (LEFT + place % COLUMNS * WIDTH) * mm
+        y = A4[1] - (TOP + (place // COLUMNS + 1) * HEIGHT) * mm
+        bars = code128.Code128(disc["barcode"], barHeight=12 * mm, barWidth=0.33 * mm)
+        bars.drawOn(canvas, x, y + 21 * mm)
+        canvas.setFont("Courier-Bold", 13)
+        canvas.drawString(x + 4 * mm, y + 15.5 * mm, disc["barcode"])
+        for row, text in enumerate(lines(disc)):
+            # A font of Adobe's CJK set: destinations and names may be Chinese.
+            ascii_only = text.isascii()
+            canvas.setFont("Helvetica" if ascii_only else "STSong-Light", 8)
+            canvas.drawString(x + 4 * mm, y + (11.5 - 3.6 * row) * mm, text)
+    canvas.save()
+    return max(1, -(-len(discs) // per_page))
+
+
+def lines(disc: dict[str, Any]) -> list[str]:
+    """What is written under the bars."""
+    group = f"set {disc['set']}, disc {disc['index']} of {disc['of']}" if disc["set"] else "no set"
+    return [
+        f"{group}; burned {when(disc['burned_ns'])[:10]}; {size(disc['used'])}",
+        f"to: {disc['destination']}"[:70],
+        f"uuid {disc['uuid'] or '-'}",
+    ]

@@ -1,0 +1,345 @@
+"""Discs out of the library and in again: export to a vault, import, requests to operators.
+
+An export is one transaction: from then on the disc counts as exported, nothing is read from it or
+written to it, and its row in `exports` makes the worker carry it to a mail slot, as many as fit,
+now or after a restart. Where discs really are only the robot's inventory says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from .. import clock, crash, logs
+from ..catalog.catalog import Catalog
+from ..catalog.vault import Leaving
+from ..catalog.volumes import Volume
+from ..errors import Conflict, HsmError, NotFound, VolumeMissing
+from ..library.ports import Element, ElementKind
+from ..library.robot import Robot
+from ..states import SetState, VolumeState
+from ..types import Barcode, VolumeId
+from .events import Events
+from .mounts import Mounts
+from .recall import Recaller
+
+log = logs.get(__name__)
+LOOK_EVERY_S = 15.0
+"""How often the robot is asked whether the operator has emptied the mail slots."""
+_MAY_LEAVE = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
+
+
+class Transfer:
+    """Exports, imports and operator requests."""
+
+    def __init__(
+        self, catalog: Catalog, robot: Robot, mounts: Mounts, recaller: Recaller, events: Events
+    ) -> None:
+        self._catalog, self._robot, self._mounts = catalog, robot, mounts
+        self._recaller, self._events = recaller, events
+        self._work = trio.Event()
+        self._returned: list[VolumeId] = []
+        self._told = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry out what was ordered, for ever."""
+        task_status.started()
+        await self._take_over()
+        while True:
+            self._work = trio.Event()
+            while self._returned:
+                await self._recaller.volume_back(self._returned[0])
+                del self._returned[0]
+            if self._catalog.vault.leaving():
+                await self._carry()
+            with trio.move_on_after(LOOK_EVERY_S if self._catalog.vault.leaving() else 1e9):
+                await self._work.wait()
+
+    async def _take_over(self) -> None:
+        """Discs that came back while nobody looked, or whose import was cut off, are here again."""
+        for volume in self._catalog.volumes.all(VolumeState.EXPORTED):
+            element = self._robot.where(Barcode(volume.barcode))
+            inside = element is not None and element.kind is not ElementKind.IMPORT_EXPORT
+            if inside and not self._catalog.vault.is_leaving(volume.id):
+                await self._settle(volume.id)
+        for row in self._catalog.vault.wanted():
+            found = self._catalog.volumes.get(row.volume)
+            if found is not None and found.state is not VolumeState.EXPORTED:
+                self._returned.append(found.id)
+
+    def came_back(self, volume: VolumeId) -> None:
+        """A disc is in the library again; who waits for it is served."""
+        self._returned.append(volume)
+        self._work.set()
+
+    # Export
+
+    def named(self, names: Sequence[str]) -> list[Volume]:
+        """The discs that sets and barcodes name, each once. Raises NotFound."""
+        found: dict[VolumeId, Volume] = {}
+        for name in names:
+            group = self._catalog.sets.named(name)
+            volume = self._catalog.volumes.by_barcode(name)
+            if group is None and volume is None:
+                raise NotFound(f"no set and no disc {name}", next_step="see 'hsmctl volume list'")
+            discs = self._catalog.sets.discs(group.id) if group is not None else []
+            for disc in [*discs, *([volume] if volume is not None else [])]:
+                found[disc.id] = disc
+        return list(found.values())
+
+    async def export(
+        self, names: Sequence[str], destination: str, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Order discs out; returns the pick list. Durable when this returns.
+
+        Raises NotFound, and Conflict naming the disc that cannot leave now; then none is ordered.
+        """
+        volumes = self.named(names)
+        for volume in volumes:
+            self._may_leave(volume)
+        numbers = [volume.id for volume in volumes]
+        alone = await self._catalog.read(lambda reports: reports.vault.only_there(numbers))
+        if not dry_run:
+            async with self._catalog.write():
+                for volume in volumes:
+                    self._may_leave(volume)
+                    self._order(volume, destination)
+            crash.point("export.ordered")
+            await self._catalog.sync()
+            crash.point("export.durable")
+            log.info("discs ordered out", count=len(volumes), destination=destination)
+            self._events.emit("export_ordered", count=len(volumes), destination=destination)
+            self._told = False
+            self._work.set()
+        return {
+            "destination": destination,
+            "only_there": alone,
+            "mail_slots": len(self._elements(ElementKind.IMPORT_EXPORT)),
+            "ordered": not dry_run,
+            "discs": [self.pick(volume, destination) for volume in volumes],
+        }
+
+    def _may_leave(self, volume: Volume) -> None:
+        barcode = volume.barcode
+        if volume.state not in _MAY_LEAVE:
+            raise Conflict(f"disc {barcode} is {volume.state.name.lower()}: it cannot be exported")
+        if self._catalog.queues.burn(volume.id) is not None:
+            raise Conflict(f"disc {barcode} is being burned", next_step="wait until it is done")
+        if self._catalog.sets.rebuild(volume.id) is not None:
+            raise Conflict(f"disc {barcode} is being made anew", next_step="wait or cancel that")
+        group = self._catalog.sets.of(volume.id)
+        if group is not None and group.state is not SetState.CLOSED:
+            raise Conflict(
+                f"set {group.name} of disc {barcode} is not closed",
+                next_step=f"run 'hsmctl volume close {group.name}' and wait for its parity",
+            )
+        if self._recaller.wants(volume.id):
+            raise Conflict(f"files are being read from disc {barcode}", next_step="try again later")
+
+    def _order(self, volume: Volume, destination: str) -> None:
+        table = self._catalog.volumes
+        table.go_away(volume.id, VolumeState.EXPORTED, "")
+        table.set_location(volume.id, destination)
+        if self._robot.where(Barcode(volume.barcode)) is not None:
+            self._catalog.vault.leave(volume.id, destination, clock.now_ns())
+
+    def pick(self, volume: Volume, destination: str) -> dict[str, Any]:
+        """A line of the pick list."""
+        group = self._catalog.sets.of(volume.id)
+        files, _ = self._catalog.vault.contents(volume.id)
+        element = self._robot.where(Barcode(volume.barcode))
+        return {
+            "barcode": volume.barcode,
+            "set": group.name if group is not None else None,
+            "index": volume.set_index + 1 if volume.set_index is not None else None,
+            "of": group.k + group.m if group is not None else None,
+            "place": element.place if element is not None else volume.location,
+            "destination": destination,
+            "uuid": volume.uuid,
+            "files": files,
+            "used": volume.used,
+            "burned_ns": volume.burned_ns,
+        }
+
+    def leaving(self) -> list[dict[str, Any]]:
+        """What operators are to take out, and from where."""
+        found = []
+        for row in self._catalog.vault.leaving():
+            volume = self._catalog.volumes.get(row.volume)
+            if volume is not None:
+                found.append(
+                    self.pick(volume, row.destination) | {"asked_ns": row.asked_ns,
+                                                          "ready": self._ready(volume)}
+                )  # fmt: skip
+        return found
+
+    def _ready(self, volume: Volume) -> bool:
+        """An operator can take it where it lies."""
+        element = self._robot.where(Barcode(volume.barcode))
+        wanted = self._exit
+        return element is not None and element.kind is wanted
+
+    @property
+    def _exit(self) -> ElementKind:
+        """Where discs leave: mail slots, or slots if the library has none."""
+        mail = self._elements(ElementKind.IMPORT_EXPORT)
+        return ElementKind.IMPORT_EXPORT if mail else ElementKind.STORAGE
+
+    def _elements(self, kind: ElementKind) -> list[Element]:
+        return [e for e in self._robot.elements.values() if e.kind is kind]
+
+    async def cancel(self, names: Sequence[str]) -> int:
+        """Discs that were ordered out and lie in the library still are to stay; how many."""
+        stay = [v for v in self.named(names) if self._catalog.vault.is_leaving(v.id)]
+        async with self._catalog.write():
+            for volume in stay:
+                self._catalog.vault.left(volume.id)
+                self._catalog.volumes.come_back(volume.id)
+        crash.point("export.cancelled")
+        await self._catalog.sync()
+        for volume in stay:
+            await self._home(volume)
+            self.came_back(volume.id)
+        return len(stay)
+
+    async def _home(self, volume: Volume) -> None:
+        element = self._robot.where(Barcode(volume.barcode))
+        if element is not None and element.kind is ElementKind.IMPORT_EXPORT:
+            barcode = Barcode(volume.barcode)
+            await self._mounts.robot_care.move(lambda: self._robot.import_(barcode))
+
+    async def _carry(self) -> None:
+        """Look what the operator has taken, then move as many discs to mail slots as fit."""
+        try:
+            await self._mounts.inventory.sync()
+            for row in self._catalog.vault.leaving():
+                await self._carry_one(row)
+        except HsmError as error:
+            self._mounts.robot_care.failed(error)
+            return
+        left = self.leaving()
+        ready = [disc for disc in left if disc["ready"]]
+        if ready and not self._told:
+            self._told = True
+            log.info("operator must take discs out", count=len(ready), left=len(left))
+            self._events.emit(
+                "discs_to_take", count=len(ready), left=len(left) - len(ready),
+                first=ready[0]["barcode"], place=ready[0]["place"],
+                message="operator must take discs out",
+            )  # fmt: skip
+        elif not left:
+            self._events.emit("export_done")
+
+    async def _carry_one(self, row: Leaving) -> None:
+        volume = self._catalog.volumes.get(row.volume)
+        assert volume is not None
+        barcode = Barcode(volume.barcode)
+        place = self._robot.where(barcode)
+        if place is None:
+            async with self._catalog.write():
+                self._catalog.vault.left(volume.id)
+            crash.point("export.left")
+            self._told = False
+            return
+        if place.kind is ElementKind.DRIVE and not await self._mounts.take_out(barcode):
+            return
+        if self._exit is not ElementKind.IMPORT_EXPORT or place.kind is self._exit:
+            return
+        if any(not slot.full for slot in self._elements(ElementKind.IMPORT_EXPORT)):
+            await self._mounts.robot_care.move(lambda: self._robot.export(barcode))
+            crash.point("export.moved")
+            self._told = False
+
+    # Import
+
+    async def bring_in(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        """Take discs from mail slots into storage, those named or all that do not wait to leave.
+
+        A disc that an operator put straight into a slot is recognised too. Raises NotFound,
+        VolumeMissing if a named disc is in neither, DoorOpen, ChangerError.
+        """
+        await self._mounts.inventory.sync()
+        mail = [e for e in self._elements(ElementKind.IMPORT_EXPORT) if e.barcode is not None]
+        named = {volume.barcode for volume in self.named(names)} if names else None
+        moved: list[str] = []
+        for element in mail:
+            assert element.barcode is not None
+            volume = self._catalog.volumes.by_barcode(element.barcode)
+            wanted = element.barcode in named if named is not None else True
+            if volume is None or not wanted:
+                continue
+            if named is None and self._catalog.vault.is_leaving(volume.id):
+                continue
+            barcode = element.barcode
+            await self._mounts.robot_care.move(lambda barcode=barcode: self._robot.import_(barcode))  # type: ignore[misc]
+            crash.point("export.import.moved")
+            await self._settle(volume.id)
+            moved.append(barcode)
+        missing = [b for b in sorted(named or ()) if self._robot.where(Barcode(b)) is None]
+        if missing:
+            raise VolumeMissing(
+                f"disc {missing[0]} is not in the library",
+                next_step="put it into a mail slot or a free slot, then import again",
+            )
+        for barcode in [b for b in sorted(named or ()) if b not in moved]:
+            volume = self._catalog.volumes.by_barcode(barcode)
+            if volume is not None and not self._catalog.vault.is_leaving(volume.id):
+                await self._settle(volume.id)
+        await self._catalog.sync()
+        self._events.emit("discs_imported", count=len(moved))
+        return {"imported": moved, "named": sorted(named or ())}
+
+    async def _settle(self, number: VolumeId) -> None:
+        """The disc lies in the library: it is what it was before it left."""
+        async with self._catalog.write():
+            self._catalog.vault.left(number)
+            volume = self._catalog.volumes.get(number)
+            if volume is not None and volume.state in (VolumeState.EXPORTED, VolumeState.LOST):
+                self._catalog.volumes.come_back(number)
+        crash.point("export.import.committed")
+        self.came_back(number)
+
+    # Requests
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Discs that operators are asked to bring, and who waits for each."""
+        found = []
+        for row in self._catalog.vault.wanted():
+            volume = self._catalog.volumes.get(row.volume)
+            if volume is None:
+                continue
+            jobs = self._recaller.shelved(row.volume)
+            found.append(
+                {
+                    "barcode": volume.barcode,
+                    "place": volume.location,
+                    "asked_ns": row.asked_ns,
+                    "who": row.who,
+                    "files": len(jobs),
+                    "readers": [str(w.who) for job in jobs for w in job.waiters],
+                }
+            )
+        return found
+
+    async def done(self, barcode: str) -> dict[str, Any]:
+        """The operator has put the disc into the library. Raises as `bring_in`, NotFound."""
+        self._wanted(barcode)
+        return await self.bring_in([barcode])
+
+    async def refuse(self, barcode: str, reason: str) -> int:
+        """The operator will not bring it: its readers are told; how many recalls end.
+
+        Raises NotFound if nobody asked for the disc.
+        """
+        volume = self._wanted(barcode)
+        ended = await self._recaller.refuse(volume.id, reason)
+        self._events.emit("request_refused", barcode=barcode, reason=reason, recalls=ended)
+        return ended
+
+    def _wanted(self, barcode: str) -> Volume:
+        volume = self._catalog.volumes.by_barcode(barcode)
+        if volume is None or all(row.volume != volume.id for row in self._catalog.vault.wanted()):
+            raise NotFound(f"no request for disc {barcode}", next_step="see 'hsmctl request ls'")
+        return volume
