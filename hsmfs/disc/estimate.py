@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from hsmfs.disc.lay import laid
 from hsmfs.disc.layout import FILES, Kind, Placed, StagedFile, ancestors, continued, place
 from hsmfs.disc.manifest import manifest_line
 from hsmfs.disc.sums import sums_line
@@ -39,7 +40,7 @@ class Estimator:
         """Count one more file; returns the sectors that its data takes."""
         (item,) = place([file])
         data = _sectors(file.stored) if file.kind is Kind.FILE else 0
-        self._data += data
+        self._data += data + laid(file, item.names)
         self._text += _text_bytes(item)
         for path in file.paths:
             # Whether or not the name finds its place: the bound must hold either way.

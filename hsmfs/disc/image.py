@@ -1,4 +1,4 @@
-"""One volume's image, made by xorriso straight from the files: the data is read once.
+"""One volume's image: xorriso makes it from the files, `lay` adds the bytes of larger ones.
 
 xorriso gets a command file that maps each source to its place. libisofs keeps a folder's children
 in a sorted list and looks for a place from its front, so the commands go in descending order of
@@ -14,11 +14,12 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsmfs.disc.iso9660 import Entry, Iso
+from hsmfs.disc.lay import laid, lay
 from hsmfs.disc.layout import Key, Kind, Placed, StagedFile, VolumeLabel, ancestors, place
 from hsmfs.disc.manifest import (
     CATALOG,
@@ -106,9 +107,16 @@ def build_image(
         with script.open("wb") as out:
             out.writelines(_commands(placed, staging, snapshot))
         total = sum(file.stored for file in files)
+        late = [item for item in placed if laid(item.file, item.names)]
+        early = total - sum(item.file.stored for item in late)
+
+        def copied(done: int) -> None:
+            if progress is not None:
+                progress(early + done, total)
+
         problems = run_xorriso(arguments(xorriso, label, dest, script), dest, progress, total)
-        result = _read_back(dest, placed, root_hash, problems)
-        return result
+        moved = lay(dest, late, copied) if late else set()
+        return _read_back(dest, placed, root_hash, problems, moved)
     except BaseException:
         dest.unlink(missing_ok=True)
         raise
@@ -176,14 +184,15 @@ def _commands(placed: Sequence[Placed], staging: Path, snapshot: Path | None) ->
     own = {name: staging / name for name in (MANIFEST, README, SUMS, VOLUME)}
     if snapshot is not None:
         own[CATALOG] = snapshot
-    names = [(stored, item.file) for item in placed for stored in item.stored if stored is not None]
+    names = [(stored, item) for item in placed for stored in item.names]
     names.sort(key=lambda pair: pair[0].split(b"/"), reverse=True)
     implied: set[bytes] = set()
-    for number, (stored, file) in enumerate(names):
+    for number, (stored, item) in enumerate(names):
+        file = item.file
         if file.kind is Kind.DIR:
             if stored not in implied:
                 yield b"-mkdir %s --\n" % _word(b"/" + stored)
-        elif not (made := _insert(file, stored, staging / f"odd-{number}")):
+        elif not (made := _insert(item, stored, staging / f"odd-{number}")):
             continue
         else:
             yield made
@@ -202,12 +211,15 @@ def own_files(own: Mapping[str, Path]) -> Iterator[bytes]:
         yield from _attributes(path, 0o444, 0, 0, None)
 
 
-def _insert(file: StagedFile, stored: bytes, odd: Path) -> bytes:
+def _insert(item: Placed, stored: bytes, odd: Path) -> bytes:
     """The command that puts one name there; empty if this process may not make such a file."""
+    file = item.file
     to = _word(b"/" + stored)
     if file.kind is Kind.FILE:
         assert file.source is not None
         source = _word(os.fsencode(os.path.abspath(file.source)))
+        if laid(file, item.names):
+            return b"-cut_out %s %d 1 %s\n" % (source, file.source_offset, to)
         if file.parts > 1 and not file.compressed:
             return b"-cut_out %s %d %d %s\n" % (source, file.source_offset, file.stored, to)
         return b"-map_single %s %s\n" % (source, to)
@@ -342,9 +354,13 @@ def _heed(line: bytes, problems: list[str], progress: Progress | None, total: in
 
 
 def _read_back(
-    dest: Path, placed: Sequence[Placed], root_hash: bytes, problems: list[str]
+    dest: Path,
+    placed: Sequence[Placed],
+    root_hash: bytes,
+    problems: list[str],
+    moved: Set[Key],
 ) -> ImageResult:
-    """Find each file in the finished image."""
+    """Find each file in the finished image; moved ones are known to have changed."""
     with dest.open("r+b") as image:
         size = os.fstat(image.fileno()).st_size
         iso = Iso(lambda at, n: os.pread(image.fileno(), n * SECTOR, at * SECTOR), size // SECTOR)
@@ -356,8 +372,9 @@ def _read_back(
     for item in placed:
         if item.file.kind is not Kind.FILE or item.data is None:
             continue
-        found = [entries.get(name) for name in item.stored if name is not None]
-        if all(entry is not None and entry.size == item.file.stored for entry in found):
+        found = [entries.get(name) for name in item.names]
+        right = all(entry is not None and entry.size == item.file.stored for entry in found)
+        if right and item.file.key not in moved:
             assert found[0] is not None
             sectors[item.file.key] = Extent(found[0].sector, found[0].size)
         else:

@@ -36,6 +36,8 @@ class Entry:
     sector: int
     size: int
     target: bytes = b""
+    record: int = 0
+    """Byte of the disc at which its directory record begins."""
 
     @property
     def is_dir(self) -> bool:
@@ -118,8 +120,8 @@ class Iso:
         joined: Entry | None = None
         for at in range(0, -(-size // SECTOR), _BATCH):
             block = self.read_sectors(sector + at, min(_BATCH, -(-size // SECTOR) - at))
-            for record in _records(block):
-                entry = self.entry(prefix, record)
+            for place, record in _records(block):
+                entry = self.entry(prefix, record, (sector + at) * SECTOR + place)
                 if joined is not None:
                     if entry.sector != joined.sector + -(-joined.size // SECTOR):
                         raise ForeignDisc(f"extents of {joined.path!r} are not in one piece")
@@ -128,15 +130,15 @@ class Iso:
                 if joined is None and record[32:34] not in (b"\x01\x00", b"\x01\x01"):
                     yield entry
 
-    def entry(self, prefix: bytes, record: bytes) -> Entry:
-        """A directory record with all its Rock Ridge fields."""
+    def entry(self, prefix: bytes, record: bytes, place: int = 0) -> Entry:
+        """A directory record, at byte place of the disc, with all its Rock Ridge fields."""
         extent, size = struct.unpack_from("<I4xI", record, 2)
         rock = _Rock()
         name_length = record[32]
         rock.take(record[33 + name_length + 1 - name_length % 2 :], self.read_sectors)
         mode = rock.mode or (stat.S_IFDIR if record[25] & _DIRECTORY else stat.S_IFREG)
         name = rock.name or record[33 : 33 + name_length].partition(b";")[0]
-        return Entry(prefix + name, mode, *rock.owner, extent, size, rock.symlink())
+        return Entry(prefix + name, mode, *rock.owner, extent, size, rock.symlink(), place)
 
 
 def _longer(entry: Entry, more: int) -> Entry:
@@ -150,11 +152,15 @@ def _longer(entry: Entry, more: int) -> Entry:
         entry.sector,
         entry.size + more,
         entry.target,
+        entry.record,
     )
 
 
-def _records(block: bytes) -> Iterator[bytes]:
-    """Directory records (ECMA-119 section 9.1); none crosses a sector, zeros fill its rest."""
+def _records(block: bytes) -> Iterator[tuple[int, bytes]]:
+    """Directory records (ECMA-119 section 9.1) with their places in the block.
+
+    None crosses a sector, zeros fill its rest.
+    """
     at = 0
     while at < len(block):
         length = block[at]
@@ -164,7 +170,7 @@ def _records(block: bytes) -> Iterator[bytes]:
         record = block[at : at + length]
         if length < 34 or at % SECTOR + length > SECTOR or 33 + record[32] > length:
             raise ForeignDisc("a directory record is damaged")
-        yield record
+        yield at, record
         at += length
 
 

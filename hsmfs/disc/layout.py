@@ -148,6 +148,11 @@ class Placed:
     stored: tuple[bytes | None, ...]
 
     @property
+    def names(self) -> list[bytes]:
+        """The stored paths that it has."""
+        return [path for path in self.stored if path is not None]
+
+    @property
     def data(self) -> bytes | None:
         """The stored path to read the bytes by."""
         return next((path for path in self.stored if path is not None), None)

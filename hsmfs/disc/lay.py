@@ -1,0 +1,122 @@
+"""Puts the bytes of larger files into an image that xorriso made without them.
+
+libisofs passes every 2 KiB block through a queue between two threads, at half the processor time
+of a whole migration. So it gets one byte of each larger file, which makes the name, its record and
+its Rock Ridge fields; then the bytes are copied behind the filesystem in large pieces, and the
+records point there. Bytes and places only: what is in the image is checked by who built it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from hsmfs.disc.iso9660 import Entry, Iso
+from hsmfs.disc.layout import Key, Kind, Placed, StagedFile
+from hsmfs.types import SECTOR
+
+LEAST = 256 * 1024
+"""Smaller files go through xorriso, as the sector of the one byte stays unused."""
+MOST = 0xFFFFF800
+"""Bytes of one extent; a longer file has several records, which xorriso makes (ECMA-119 9.1)."""
+PIECE = 512 * 1024
+"""Bytes of a copy: they stay in the processor's cache between reading and writing."""
+_PVD = 16 * SECTOR
+_SPACE = 80
+"""Volume space size in the primary volume descriptor (ECMA-119 section 8.4.8)."""
+_EXTENT = 2
+"""Location and length of the extent in a directory record (ECMA-119 sections 9.1.3 and 9.1.4)."""
+_ZEROS = bytes(SECTOR)
+
+
+def laid(file: StagedFile, names: Collection[bytes]) -> bool:
+    """Whether its bytes are put behind the filesystem; names are those that it has there."""
+    return file.kind is Kind.FILE and len(names) == 1 and LEAST <= file.stored <= MOST
+
+
+def lay(dest: Path, items: Collection[Placed], progress: Callable[[int], None]) -> set[Key]:
+    """Add the bytes of the items to the image; blocking, does not sync.
+
+    progress is called with the bytes copied so far. Returns the keys of those whose source
+    vanished or has another size. Raises OSError of the image, ForeignDisc if it is damaged.
+    """
+    image = os.open(dest, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        size = os.fstat(image).st_size
+        iso = Iso(lambda at, n: os.pread(image, n * SECTOR, at * SECTOR), size // SECTOR)
+        entries = {entry.path: entry for entry in iso.walk()}
+        changed: set[Key] = set()
+        buffer = bytearray(PIECE)
+        sector, done = iso.sectors, 0
+        for item in sorted(items, key=_in_tree):
+            assert item.data is not None
+            entry = entries.get(item.data)
+            if entry is None:
+                changed.add(item.file.key)
+                continue
+            for copied in _copy(image, sector * SECTOR, item.file, buffer):
+                progress(done + copied)
+            if copied != item.file.stored:
+                changed.add(item.file.key)
+                continue
+            _point(image, entry, sector, copied)
+            sector += -(-copied // SECTOR)
+            done += copied
+        os.pwrite(image, _both(sector), _PVD + _SPACE)
+        os.truncate(image, sector * SECTOR)
+        return changed
+    finally:
+        os.close(image)
+
+
+def _in_tree(item: Placed) -> list[bytes]:
+    assert item.data is not None
+    return item.data.split(b"/")
+
+
+def _copy(image: int, at: int, file: StagedFile, buffer: bytearray) -> Iterator[int]:
+    """Copy a file's stored bytes to that place of the image, zeros up to the next sector.
+
+    Yields how many are copied; the last number is not `stored` if the source changed.
+    """
+    assert file.source is not None
+    whole = memoryview(buffer)
+    done = 0
+    try:
+        source = os.open(file.source, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield 0
+        return
+    try:
+        cut = file.parts > 1 and not file.compressed
+        if not cut and os.fstat(source).st_size != file.stored:
+            yield 0
+            return
+        while done < file.stored:
+            view = whole[: file.stored - done]
+            got = os.preadv(source, [view], file.source_offset + done)
+            if not got:
+                break
+            _write(image, view[:got], at + done)
+            done += got
+            yield done
+    finally:
+        os.close(source)
+    _write(image, memoryview(_ZEROS)[: -done % SECTOR], at + done)
+
+
+def _write(image: int, view: memoryview, at: int) -> None:
+    while view:
+        done = os.pwrite(image, view, at)
+        view, at = view[done:], at + done
+
+
+def _point(image: int, entry: Entry, sector: int, size: int) -> None:
+    os.pwrite(image, _both(sector) + _both(size), entry.record + _EXTENT)
+
+
+def _both(number: int) -> bytes:
+    """A number of 32 bits in both orders of bytes (ECMA-119 section 7.3.3)."""
+    return struct.pack("<I", number) + struct.pack(">I", number)
