@@ -10,7 +10,7 @@ from pathlib import Path
 from ... import clock
 from ...catalog.catalog import Catalog
 from ...catalog.check import Finding, Severity
-from ...library.ports import Element
+from ...library.ports import Element, ElementKind
 from ...states import VolumeState
 from ..spool import IMAGE_SUFFIX
 from ..spooled import needed
@@ -35,7 +35,12 @@ def volumes(catalog: Catalog, elements: Sequence[Element]) -> list[Problem]:
                 "should be in the library, but the robot does not see it: look for the disc and"
                 " run 'hsmctl library inventory'",
             ))  # fmt: skip
-        elif element is not None and volume.state in _AWAY:
+        elif (
+            element is not None
+            and volume.state in _AWAY
+            and element.kind is not ElementKind.IMPORT_EXPORT
+            and not catalog.vault.is_leaving(volume.id)
+        ):
             state = volume.state.name.lower()
             found.append(Finding(
                 name, Severity.NOTE, subject, f"is {state}, but the robot sees it in"
