@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsmfs.disc.iso9660 import Entry, Iso
-from hsmfs.disc.lay import laid, lay
+from hsmfs.disc.lay import STUB, laid, lay
 from hsmfs.disc.layout import Key, Kind, Placed, StagedFile, VolumeLabel, ancestors, place
 from hsmfs.disc.manifest import (
     CATALOG,
@@ -219,7 +219,7 @@ def _insert(item: Placed, stored: bytes, odd: Path) -> bytes:
         assert file.source is not None
         source = _word(os.fsencode(os.path.abspath(file.source)))
         if laid(file, item.names):
-            return b"-cut_out %s %d 1 %s\n" % (source, file.source_offset, to)
+            return b"-cut_out %s %d %d %s\n" % (source, file.source_offset, STUB, to)
         if file.parts > 1 and not file.compressed:
             return b"-cut_out %s %d %d %s\n" % (source, file.source_offset, file.stored, to)
         return b"-map_single %s %s\n" % (source, to)

@@ -1,8 +1,8 @@
 """Puts the bytes of larger files into an image that xorriso made without them.
 
 libisofs passes every 2 KiB block through a queue between two threads, at half the processor time
-of a whole migration. So it gets one byte of each larger file, which makes the name, its record and
-its Rock Ridge fields; then the bytes are copied behind the filesystem in large pieces, and the
+of a whole migration. So it gets one sector of each larger file, to make the name, its record and
+its Rock Ridge fields by; then the bytes are copied behind the filesystem in large pieces, and the
 records point there. Bytes and places only: what is in the image is checked by who built it.
 """
 
@@ -18,7 +18,9 @@ from hsmfs.disc.layout import Key, Kind, Placed, StagedFile
 from hsmfs.types import SECTOR
 
 LEAST = 256 * 1024
-"""Smaller files go through xorriso, as the sector of the one byte stays unused."""
+"""Smaller files go through xorriso, as the sector that it got stays unused."""
+STUB = SECTOR
+"""Bytes that xorriso gets of a file: a whole sector, as it fills one from less byte by byte."""
 MOST = 0xFFFFF800
 """Bytes of one extent; a longer file has several records, which xorriso makes (ECMA-119 9.1)."""
 PIECE = 512 * 1024
