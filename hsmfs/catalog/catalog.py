@@ -33,6 +33,7 @@ from . import migrate
 from .adoptions import Adoptions
 from .connection import connect, connect_loop, damaged, faults
 from .copies import Copies
+from .foreign import Foreign
 from .inodes import Inodes
 from .namespace import Namespace
 from .queues import Queues
@@ -98,6 +99,7 @@ class Catalog:
         self.trash = Trash(self.db, self.inodes)
         self.adoptions = Adoptions(self.db)
         self.vault = Vault(self.db)
+        self.foreign = Foreign(self.db)
 
     @classmethod
     def create(cls, state: Path, *, uid: int = 0, gid: int = 0) -> Catalog:

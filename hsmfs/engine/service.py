@@ -25,6 +25,7 @@ from ..types import InodeNo
 from ..watchdog import LoopWatch
 from . import overview
 from .adopt import Adopter
+from .adopt_discs import DiscAdopter
 from .backups import Backups
 from .control import Control
 from .demote import Demoter
@@ -99,6 +100,7 @@ class Engine:
         self.backups = Backups(catalog, config, events)
         self.jobs = Jobs()
         self.vault = Transfer(catalog, self.robot, mounts, self.recaller, events)
+        self.disc_adopter = DiscAdopter(catalog, self.robot)
         self.trash = TrashCan(catalog, files)
         self.control = Control(self)
         self._mounts_worker = Worker("mounts", mounts.run)

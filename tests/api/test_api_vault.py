@@ -8,16 +8,19 @@ import pytest
 import trio
 
 from hsmfs.config import loads
+from hsmfs.disc.digest import digest_file
+from hsmfs.disc.image import build_image
+from hsmfs.disc.layout import Kind, StagedFile, VolumeLabel
 from hsmfs.errors import OnShelf
 from hsmfs.library.ports import ElementKind
 from hsmfs.library.simulated.hands import put_in, take_out
-from hsmfs.states import VolumeState
-from hsmfs.types import Requester
+from hsmfs.states import FileState, VolumeState
+from hsmfs.types import ROOT, Requester
 
 DATA = bytes(range(256)) * 2000
 pytestmark = [
     pytest.mark.expect_log("operator must bring a disc"),
-    pytest.mark.expect_log("recall failed.*vault A"),
+    pytest.mark.expect_log("recall failed.*(vault A|FOREIGN1)"),
 ]
 WHO = Requester(pid=0, uid=5, process="reader")
 
@@ -25,6 +28,35 @@ WHO = Requester(pid=0, uid=5, process="reader")
 @pytest.fixture
 def config(config_file):
     return loads(config_file.read_text() + '\n[recall]\nshelf_wait = "300 ms"\n')
+
+
+def foreign_disc(tmp_path, paths):
+    """An image made by another catalog: a file with two names, an empty one, a link."""
+    files = []
+    for number, (path, data) in enumerate(paths.items(), 100):
+        source = tmp_path / f"source{number}"
+        source.write_bytes(data)
+        digest = digest_file(source)
+        names = (path, b"dir/hard") if data else (path,)
+        files.append(
+            StagedFile(
+                ino=number, version=4, paths=names, kind=Kind.FILE, mode=0o640, uid=7, gid=8,
+                mtime_ns=123, atime_ns=124, ctime_ns=125, btime_ns=126, xattrs={b"user.x": b"y"},
+                digest=digest, source=source, stored=len(data), length=len(data),
+                stored_sha256=digest.sha256,
+            )
+        )  # fmt: skip
+    files.append(
+        StagedFile(
+            ino=200, version=1, paths=(b"dir/soft",), kind=Kind.SYMLINK, mode=0o777, uid=7, gid=8,
+            mtime_ns=1, atime_ns=1, ctime_ns=1, btime_ns=1, target=b"a",
+        )
+    )  # fmt: skip
+    label = VolumeLabel("u-1", "FOREIGN1", "FOREIGN1", "u-1", 1, 1, 0, 5)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    build_image(files, label, folder / "one.iso", staging=tmp_path / "staging")
+    return folder / "one.iso"
 
 
 async def archived(world):
@@ -127,3 +159,25 @@ async def test_what_is_outside_is_never_written(world):
     blank = world.engine.catalog.volumes.all(VolumeState.BLANK)[0]
     answer = await world.post("/export", {"names": [blank.barcode], "destination": "x"})
     assert answer.json()["error"] == "Conflict"
+
+
+async def test_a_disc_of_another_catalog_is_adopted_twice_over(world, tmp_path):
+    paths = {b"dir/a": DATA, b"dir/b": b""}
+    image = foreign_disc(tmp_path, paths)
+    async with world.engine.catalog.write():
+        world.engine.catalog.names.create(ROOT, b"in", 0o040755, 0, 0, 1)
+    order = {"source": str(image.parent), "into": {"path": "/in"}}
+    for made in (3, 0):
+        answer = await world.post("/volumes/adopt", order)
+        steps = [json.loads(x) for x in answer.text.splitlines()]
+        assert steps[-1]["kind"] == "end", steps
+        assert steps[-1]["made"] == made
+    catalog = world.engine.catalog
+    one, link = catalog.names.resolve(b"/in/dir/a"), catalog.names.resolve(b"/in/dir/hard")
+    assert (one.ino, one.nlink, one.uid, one.mtime_ns) == (link.ino, 2, 7, 123)
+    assert one.state == FileState.MIGRATED
+    assert catalog.xattrs.get(one.ino, b"user.x") == b"y"
+    assert catalog.inodes.target(catalog.names.resolve(b"/in/dir/soft").ino) == b"a"
+    assert catalog.volumes.by_barcode("FOREIGN1").state is VolumeState.EXPORTED
+    with pytest.raises(OnShelf, match="FOREIGN1"):
+        await read(world, one.ino)

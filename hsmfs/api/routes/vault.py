@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
+from ...engine.paths import resolve
+from ...engine.service import Engine
 from ...engine.views import Acted
+from ...types import Attr
 from ..deps import EngineDep
-from ..models import Body
+from ..models import Body, PathRef
+from ..stream import line, lines
 
 router = APIRouter(tags=["vault"])
 
@@ -32,6 +39,25 @@ class Refusal(Body):
     """Why a disc is not brought."""
 
     reason: str = Field(default="", max_length=500)
+
+
+class DiscAdoption(Body):
+    """Images, on the daemon's machine, of discs that another catalog wrote, and a folder."""
+
+    source: str = Field(min_length=1, max_length=4096)
+    into: PathRef
+
+
+@router.post("/volumes/adopt")
+async def adopt(engine: EngineDep, order: DiscAdoption) -> StreamingResponse:
+    """Bring their files under a folder as stubs. JSON lines."""
+    into = resolve(engine.catalog, order.into.raw(), engine.config.daemon.mountpoint)
+    return lines(_adopted(engine, Path(order.source), into))
+
+
+async def _adopted(engine: Engine, source: Path, into: Attr) -> AsyncIterator[bytes]:
+    async for step in engine.disc_adopter.adopt(source, into):
+        yield line(step)
 
 
 @router.post("/export")

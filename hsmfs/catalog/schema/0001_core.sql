@@ -279,3 +279,12 @@ CREATE TABLE requests (
     who      TEXT NOT NULL,                    -- who wanted it first
     asked_ns INTEGER NOT NULL                  -- since when
 ) STRICT;
+
+-- Files taken over from discs that another catalog wrote; keeps such an adoption resumable.
+CREATE TABLE foreign_files (
+    folder  INTEGER NOT NULL,                  -- the folder that they were put below
+    ino     INTEGER NOT NULL,                  -- the inode number on the discs
+    version INTEGER NOT NULL,                  -- the data version on the discs
+    own     INTEGER NOT NULL,                  -- the inode here; its version is 1
+    PRIMARY KEY (folder, ino)
+) STRICT, WITHOUT ROWID;

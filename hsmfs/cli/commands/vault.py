@@ -1,4 +1,4 @@
-"""hsmctl volume export, leaving, stay, import, labels: discs out of the library and in again."""
+"""hsmctl volume export, leaving, stay, import, labels, adopt: discs out of the library and in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ..context import Ctl, json_option
+from ...errors import HsmError
+from ..context import Ctl, json_option, path_query
 from ..output import Out, ago, plural, size
 
 _names = click.argument("names", metavar="SET-or-BARCODE...", nargs=-1, required=True)
@@ -122,6 +123,35 @@ def labels(ctl: Ctl, names: tuple[str, ...], sheet: Path) -> None:
     pages = _sheet(ctl, sheet, discs)
     if ctl.out.as_json:
         ctl.out.json({"file": str(sheet), "pages": pages, "labels": discs})
+
+
+@click.command(
+    "adopt", epilog="\b\nExamples:\n  hsmctl volume adopt /media/images --into /mnt/hsmfs/from-b"
+)
+@click.argument("source", metavar="IMAGE-or-DIR", type=click.Path(path_type=Path, exists=True))
+@click.option("--into", required=True, metavar="FOLDER", help="A folder of the mount.")
+@json_option
+def adopt(ctl: Ctl, source: Path, into: str) -> None:
+    """Take over discs that another catalog wrote: their files come under FOLDER as stubs.
+
+    Nothing is copied. Repeat it if it was cut off: what is there already stays.
+    """
+    body = {"source": str(source.resolve()), "into": path_query(ctl.namespace(into))}
+    last: dict[str, Any] = {}
+    for last in ctl.client.lines("POST", "/volumes/adopt", body):
+        if ctl.out.as_json:
+            ctl.out.json_line(last)
+        elif ctl.out.terminal:
+            click.echo(f"\r{last['disc']}: {last['lines']:,} lines", nl=False, err=True)
+    if last.get("kind") != "end":
+        raise HsmError("hsmfsd ended the answer early", next_step="run it again: it goes on")
+    if not ctl.out.as_json:
+        ctl.out.line(
+            f"{plural(last['made'], 'file')} from {plural(last['discs'], 'disc')} below {into};"
+            f" {plural(last['older'], 'older version')} left out"
+        )
+        if last["refused"]:
+            ctl.out.warn(f"{plural(last['refused'], 'name')} taken by something else: left out")
 
 
 def _sheet(ctl: Ctl, path: Path, discs: list[dict[str, Any]]) -> int:

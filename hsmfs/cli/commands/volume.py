@@ -7,7 +7,7 @@ import click
 from ..context import Ctl, json_option
 from ..output import percent, size, when
 from .sets import close, rebuild, set_group
-from .vault import export, import_, labels, leaving, stay
+from .vault import adopt, export, import_, labels, leaving, stay
 
 STATES = ("blank", "burning", "full", "suspect", "damaged", "exported", "lost", "retired")
 
@@ -24,7 +24,7 @@ def command() -> None:
     """Show discs: state, place, what is on them, and their health."""
 
 
-for _part in (set_group, close, rebuild, export, leaving, stay, import_, labels):
+for _part in (set_group, close, rebuild, export, leaving, stay, import_, labels, adopt):
     command.add_command(_part)
 
 
