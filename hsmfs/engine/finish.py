@@ -23,7 +23,7 @@ from .events import Events
 from .residency import Residency
 
 log = logs.get(__name__)
-BATCH = 40
+BATCH = 20
 """Files marked in one transaction."""
 _RELEASES = 16
 """Releases at once: they share the syncs of the catalog."""
