@@ -196,7 +196,7 @@ class RecallCancelled(HsmError):
 
 
 class RecallTimeout(HsmError):
-    """The wait for a recall was longer than fs.wait_limit; it goes on if a drive has begun it."""
+    """The wait for a recall was longer than its bound; it goes on if a drive has begun it."""
 
     errno, status, exit_code = E.EIO, 504, 17
     default_next = "read the file again later; 'hsmctl why' says what it waits for"
