@@ -170,6 +170,21 @@ class CatalogConfig(_Table):
     backup_keep: Annotated[int, Field(ge=1, le=10_000)] = 48
 
 
+class ScrubConfig(_Table):
+    """Reading discs again before they are needed, and replacing those that fail."""
+
+    interval: Duration = 365 * 86_400.0
+    """0: only when it is asked for."""
+    share: Annotated[int, Field(ge=1, le=100)] = 100
+    """Percent of a disc that is read."""
+    rate: Rate | None = None
+    """None: as fast as the drive reads."""
+    replace: bool = True
+    """A disc that failed its test is made anew, or its files are put on other discs."""
+    repack_below: Annotated[int, Field(ge=0, le=100)] = 0
+    """Percent of living bytes below which a disc is repacked; 0: never by itself."""
+
+
 class Config(_Table):
     """The whole file."""
 
@@ -181,6 +196,7 @@ class Config(_Table):
     library: LibraryConfig
     engine: EngineConfig = EngineConfig()
     catalog: CatalogConfig = CatalogConfig()
+    scrub: ScrubConfig = ScrubConfig()
     sets: SetsConfig | None = None
 
     @property

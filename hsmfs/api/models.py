@@ -163,3 +163,24 @@ class FsckOrder(Body):
     repair: bool = False
     deep: bool = False
     """Read archived files on disk and compare their checksums."""
+
+
+class DiscsOrder(Body):
+    """Discs by barcode, or all those of a set by its name."""
+
+    discs: list[str] = []
+
+
+class ScrubOrder(DiscsOrder):
+    """Test discs; none: all that hold something."""
+
+    share: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Percent to read; None: as the configuration says."""
+
+
+class ReplaceOrder(DiscsOrder):
+    """Replace discs."""
+
+    kind: Literal["refresh", "repack"]
+    files: bool = False
+    """Copy the files, also if the disc could be made anew from parity."""

@@ -34,9 +34,11 @@ from .adoptions import Adoptions
 from .connection import connect, connect_loop, damaged, faults
 from .copies import Copies
 from .foreign import Foreign
+from .health import Health
 from .inodes import Inodes
 from .namespace import Namespace
 from .queues import Queues
+from .refreshes import Refreshes
 from .reports import Reports
 from .sets import Sets
 from .trash import Trash
@@ -55,8 +57,8 @@ class Catalog:
     """An open catalog. Made by `Catalog.create` or `Catalog.open`; closed by `close`.
 
     Attributes:
-        inodes, names, xattrs, copies, volumes, sets, queues, trash, adoptions: the tables by job;
-            their writing methods must be called inside `write()`.
+        inodes, names, xattrs, copies, volumes, sets, health, refreshes, queues, trash, adoptions:
+            the tables by job; their writing methods must be called inside `write()`.
         commits: transactions committed since the catalog was opened.
         durable: those of them that a power cut cannot undo any more.
     """
@@ -95,6 +97,8 @@ class Catalog:
         self.copies = Copies(self.db)
         self.volumes = Volumes(self.db)
         self.sets = Sets(self.db)
+        self.health = Health(self.db)
+        self.refreshes = Refreshes(self.db)
         self.queues = Queues(self.db)
         self.trash = Trash(self.db, self.inodes)
         self.adoptions = Adoptions(self.db)

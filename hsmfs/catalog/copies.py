@@ -123,7 +123,7 @@ class Copies:
     def proven(self, ino: InodeNo, version: DataVersion) -> int:
         """How many whole copies on different volumes stand verified and unblemished."""
         rows = self._db.execute(
-            "SELECT c.copy_no, count(*), max(c.parts) FROM copies c JOIN volumes v"
+            "SELECT c.copy_no, count(DISTINCT c.part), max(c.parts) FROM copies c JOIN volumes v"
             " ON v.id = c.volume WHERE c.ino = ? AND c.version = ? AND c.state = ?"
             " AND v.state IN (?, ?) GROUP BY c.copy_no",
             (ino, version, int(CopyState.VALID), *PROVEN),
@@ -133,7 +133,7 @@ class Copies:
     def protected(self, ino: InodeNo, version: DataVersion) -> int:
         """As `proven`, but a copy counts only once all sets it is in have their parity."""
         rows = self._db.execute(
-            "SELECT c.copy_no, count(*), max(c.parts) FROM copies c JOIN volumes v"
+            "SELECT c.copy_no, count(DISTINCT c.part), max(c.parts) FROM copies c JOIN volumes v"
             " ON v.id = c.volume LEFT JOIN volume_sets s ON s.id = v.set_id"
             " WHERE c.ino = ? AND c.version = ? AND c.state = ? AND v.state IN (?, ?)"
             " AND (s.id IS NULL OR s.m = 0 OR s.state = ?) GROUP BY c.copy_no",
@@ -218,6 +218,17 @@ class Copies:
             f"SELECT {_COLUMNS} FROM copies c WHERE volume = ? AND state = ?"
             " AND (sector, id) > (?, ?) ORDER BY sector, id LIMIT ?",
             (volume, int(CopyState.PENDING), *after, limit),
+        )
+        return [_copy(row) for row in rows]
+
+    def laid(self, volume: VolumeId, sector: int, limit: int) -> list[Copy]:
+        """Parts with bytes by sector, from the one that a sector lies in on."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM copies c WHERE volume = ?1 AND stored > 0"
+            " AND sector >= coalesce((SELECT max(sector) FROM copies"
+            "   WHERE volume = ?1 AND sector <= ?2 AND stored > 0), 0)"
+            " ORDER BY sector, id LIMIT ?3",
+            (volume, sector, limit),
         )
         return [_copy(row) for row in rows]
 

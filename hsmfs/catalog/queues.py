@@ -16,6 +16,8 @@ class RecallClass(IntEnum):
     INTERACTIVE = 0
     STANDARD = 1
     BULK = 2
+    IDLE = 3
+    """Only while nobody else wants a drive, and never older than others: scrubs."""
 
 
 @dataclass(frozen=True, slots=True)

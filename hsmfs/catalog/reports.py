@@ -10,9 +10,11 @@ from ..types import ROOT, Attr, InodeNo, PoolId
 from .adoptions import Adoptions
 from .connection import Database
 from .copies import Copies
+from .health import Health
 from .inodes import PREFIXED, Inodes
 from .namespace import Namespace
 from .queues import Queues
+from .refreshes import Refreshes
 from .sets import Sets
 from .vault import Vault
 from .volumes import Volumes
@@ -60,6 +62,8 @@ class Reports:
         self.volumes = Volumes(db)
         self.vault = Vault(db)
         self.sets = Sets(db)
+        self.health = Health(db)
+        self.refreshes = Refreshes(db)
         self.xattrs = Xattrs(db)
 
     def files(self, query: Query, *, after: int = 0, limit: int = -1) -> Iterator[Attr]:

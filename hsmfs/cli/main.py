@@ -37,6 +37,8 @@ COMMANDS = {
     "policy": "policy",
     "library": "library",
     "volume": "volume",
+    "scrub": "scrub",
+    "media": "media",
     "request": "request",
     "drive": "drive",
     "events": "events",

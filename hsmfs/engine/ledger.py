@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from .. import logs
+from .. import clock, logs
 from ..catalog.catalog import Catalog
+from ..catalog.health import Entry, Kind
 from ..catalog.volumes import Volume
-from ..errors import HsmError
+from ..errors import ChecksumMismatch, HsmError, UnreadableSector
 from ..library.health import Attempt, Blame, blame
 from ..library.ports import Drive
 from ..states import VOLUME_TRANSITIONS, VolumeState
@@ -36,15 +37,19 @@ class Ledger:
         self._events = events
         self._history: deque[Attempt] = deque(maxlen=KEPT)
         self._failed: dict[tuple[str, Barcode], bool] = {}
+        self._apart: set[tuple[str, Barcode]] = set()
+        """Pairs that failed by the disc's fault: not tried again, and no drive is accused."""
         self.take_down: Callable[[str, str], None] = lambda serial, reason: None
 
     def may_pair(self, serial: str, barcode: Barcode) -> bool:
         """Whether the disc may be tried in the drive: not if their last try together failed."""
-        return (serial, barcode) not in self._failed
+        pair = (serial, barcode)
+        return pair not in self._failed and pair not in self._apart
 
     def forgive(self, serial: str) -> None:
         """The drive was repaired: its past says nothing any more."""
         self._failed = {pair: w for pair, w in self._failed.items() if pair[0] != serial}
+        self._apart = {pair for pair in self._apart if pair[0] != serial}
         kept = [a for a in self._history if a.drive != serial]
         self._history.clear()
         self._history.extend(kept)
@@ -54,10 +59,53 @@ class Ledger:
         async with self._catalog.write():
             self._catalog.volumes.count(volume.id, loads=1)
             self._catalog.volumes.count_drive(drive.serial, loads=1)
+            self._catalog.health.count(volume.id, drive.serial, loads=1)
+
+    async def read(self, drive: Drive, volume: Volume, size: int, seconds: float) -> None:
+        """So many bytes were read in so many seconds of the drive's time."""
+        async with self._catalog.write():
+            self._catalog.health.count(
+                volume.id, drive.serial, read_bytes=size, read_ns=int(seconds * 1e9)
+            )
+
+    async def tested(self, drive: Drive, volume: Volume, note: str, *, good: bool) -> None:
+        """A scrub of the disc came to its end in the drive."""
+        kind = Kind.TEST if good else Kind.TEST_BAD
+        async with self._catalog.write():
+            self._catalog.health.note(
+                Entry(clock.now_ns(), volume.id, drive.serial, kind.value, None, "", note)
+            )
+
+    async def doubt(self, drive: Drive, volume: Volume, error: HsmError) -> None:
+        """Something did not read in this drive; another one is asked before anybody is blamed."""
+        self._failed[drive.serial, volume.barcode] = False
+        self._history.append(Attempt(drive.serial, volume.barcode, False))
+        await self._note(drive, volume, error, Blame.UNDECIDED)
+        log.warning(
+            "unreadable, another drive is asked", drive=drive.name, volume=volume.barcode,
+            error=error.message,
+        )  # fmt: skip
+
+    async def _note(
+        self, drive: Drive, volume: Volume, error: HsmError, verdict: Blame, writing: bool = False
+    ) -> None:
+        kind = Kind.WRITE if writing else Kind.FAILED
+        if isinstance(error, UnreadableSector):
+            kind = Kind.WRONG if isinstance(error, ChecksumMismatch) else Kind.UNREADABLE
+        sector = getattr(error, "sector", None)
+        async with self._catalog.write():
+            self._catalog.health.count(volume.id, drive.serial, errors=1)
+            self._catalog.health.note(
+                Entry(
+                    clock.now_ns(), volume.id, drive.serial, kind.value, sector, verdict.value,
+                    error.message,
+                )
+            )
 
     async def went_well(self, drive: Drive, volume: Volume) -> None:
         """The disc was read or written in the drive; accuses drives in which it failed."""
         self._failed.pop((drive.serial, volume.barcode), None)
+        self._apart.discard((drive.serial, volume.barcode))
         self._history.append(Attempt(drive.serial, volume.barcode, True))
         for serial, barcode in [pair for pair in self._failed if pair[1] == volume.barcode]:
             if blame(self._history, serial, barcode) is Blame.DRIVE:
@@ -81,6 +129,7 @@ class Ledger:
             "media_error", drive=drive.name, volume=volume.barcode, blamed=verdict.value,
             error=error.message,
         )  # fmt: skip
+        await self._note(drive, volume, error, verdict, writing)
         if verdict is Blame.DRIVE:
             await self._blame_drive(drive.serial, error.message, writing)
         elif verdict is Blame.MEDIUM:
@@ -95,9 +144,13 @@ class Ledger:
         self._events.emit(
             "unreadable", drive=drive.name, volume=volume.barcode, error=error.message
         )
-        if blame(self._history, drive.serial, volume.barcode) is Blame.DRIVE:
+        verdict = blame(self._history, drive.serial, volume.barcode)
+        await self._note(drive, volume, error, verdict)
+        if verdict is Blame.DRIVE:
             await self._blame_drive(drive.serial, error.message, writing=False)
             return
+        if verdict is Blame.MEDIUM:
+            self._clear_drives(volume.barcode)
         async with self._catalog.write():
             self._catalog.volumes.count(volume.id, reads=1)
         await self.flag(volume.id, error.message)
@@ -121,6 +174,15 @@ class Ledger:
         self._events.emit(
             "volume_state", volume=found.barcode, state=state.name.lower(), reason=reason
         )
+
+    def _clear_drives(self, barcode: Barcode) -> None:
+        """It was the disc: that it failed in a drive says nothing of the drive."""
+        pairs = {pair for pair in self._failed if pair[1] == barcode}
+        self._apart |= pairs
+        self._failed = {pair: w for pair, w in self._failed.items() if pair not in pairs}
+        kept = [a for a in self._history if a.ok or a.volume != barcode]
+        self._history.clear()
+        self._history.extend(kept)
 
     async def _blame_drive(self, serial: str, reason: str, writing: bool) -> None:
         async with self._catalog.write():

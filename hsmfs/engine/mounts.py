@@ -78,8 +78,13 @@ class Mounts(Bays):
                 raise claim.error
             assert claim.session is not None
             yield claim.session
-            if claim.session.worked and not claim.session.broken:
-                await self.ledger.went_well(claim.session.drive, claim.session.volume)
+            done = claim.session
+            if done.worked and not done.broken and not done.doubted:
+                await self.ledger.went_well(done.drive, done.volume)
+            if done.read_bytes:
+                await self.ledger.read(
+                    done.drive, done.volume, done.read_bytes, done.read_seconds
+                )
         finally:
             self._claims.pop(claim.id, None)
             claim.done.set()

@@ -110,7 +110,7 @@ def decide(
 
 
 def _rank(now: float, claim: ClaimView, table: _Table, rules: Rules) -> tuple[float, ...]:
-    if now - claim.since >= rules.age_limit:
+    if now - claim.since >= rules.age_limit and claim.urgency < RecallClass.IDLE:
         return (0, claim.since, claim.id)
     loaded = claim.volume in table.drive_of
     return (1, claim.urgency, not loaded, -claim.bytes, claim.since, claim.id)

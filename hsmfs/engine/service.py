@@ -7,7 +7,7 @@ of overview.py (questions), acts.py (orders) and control.py (the mount's control
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..catalog.catalog import Catalog
 from ..catalog.queues import RecallClass
 from ..catalog.volumes import Volume
 from ..config import Config
+from ..errors import Conflict
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..pool.pools import Pools
@@ -39,8 +40,10 @@ from .mounts import Mounts
 from .policies import Policies
 from .policy.match import Ruleset
 from .recall import Recaller
+from .refresh import REFRESH, Refresher
 from .release import Releaser
 from .renew import Renewer
+from .scrub import Scrubber
 from .supervise import Worker, supervise
 from .transfer import Transfer
 from .trash import TrashCan
@@ -56,7 +59,7 @@ class Engine:
     Attributes:
         config, catalog, pools, library: what it was given; the caller closes them after it.
         robot, files, events, mounts, recaller, migrator, renewer, releaser, demoter, policies,
-            housekeeper, adopter, trash, jobs:
+            housekeeper, adopter, scrubber, refresher, trash, backups, jobs:
             the parts; each is the job of the module that it comes from.
         control: what the mount may ask beside bytes.
         stopping: a clean stop has begun.
@@ -89,6 +92,8 @@ class Engine:
             catalog, events, self.migrator.spool, self.migrator.blanks,
             self.recaller.parity_reader, self.migrator.burner,
         )  # fmt: skip
+        self.scrubber = Scrubber(catalog, mounts, events, config)
+        self.refresher = Refresher(catalog, events, config)
         rules = Ruleset((), copies=config.engine.copies, head=config.fs.head)
         self.releaser = Releaser(catalog, pools, files, rules, events, config)
         self.demoter = Demoter(catalog, pools, files, events)
@@ -109,6 +114,8 @@ class Engine:
             Worker("migrator", self.migrator.run),
             Worker("sets", self.migrator.sets.run),
             Worker("renewer", self.renewer.run),
+            Worker("scrubber", self.scrubber.run),
+            Worker("refresher", self.refresher.run),
             Worker("releaser", self.releaser.run),
             Worker("demoter", self.demoter.run),
             Worker("policies", self.policies.run),
@@ -130,6 +137,22 @@ class Engine:
             element = self.robot.where(volume.barcode)
             return element.magazine if element is not None else None
 
+        async def archive(inos: Sequence[InodeNo], copies: int, who: str, release: bool) -> None:
+            await self.migrator.archive(inos, copies, who, release)
+
+        async def complete(ino: InodeNo, who: str) -> None:
+            await self.recaller.request(ino, RecallClass.BULK, who)
+
+        async def replace(volume: Volume, why: str) -> None:
+            if config.scrub.replace:
+                try:
+                    await self.replace_disc(volume, f"failed its test: {why}")
+                except Conflict as fault:
+                    log.warning("not replaced", volume=volume.barcode, error=fault.message)
+
+        config = self.config
+        self.refresher.archive, self.refresher.complete = archive, complete
+        self.scrubber.failed = replace
         self.migrator.blanks.magazine_of = magazine_of
         self.files.make_room = self.releaser.make_room
         self.migrator.finisher.release = self.releaser.release
@@ -178,6 +201,18 @@ class Engine:
         await self.catalog.sync()
         await self.catalog.checkpoint()
         crash.point("engine.stop.durable")
+
+    async def replace_disc(self, volume: Volume, who: str) -> str:
+        """Have a bad disc replaced: rebuild from parity if its set can, else its files anew.
+
+        Returns the word for what is done. Raises Conflict.
+        """
+        try:
+            await self.renewer.ask(volume)
+            return "rebuild"
+        except Conflict:
+            await self.refresher.ask([volume], REFRESH, who)
+            return REFRESH
 
     def workers(self) -> list[WorkerView]:
         """The engine's tasks and how they do."""

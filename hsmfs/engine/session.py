@@ -29,6 +29,8 @@ class Session:
         medium: what the drive says of the disc.
         urgency: of the work done here; may be raised or lowered by the user.
         broken: the drive failed; end the session.
+        doubted: what did not read here says nothing good of the drive: it does not clear it.
+        read_bytes, read_seconds: what was read in it, and the drive's time for that.
     """
 
     def __init__(
@@ -45,7 +47,8 @@ class Session:
         self.drive, self.volume, self.medium, self.urgency = drive, volume, medium, urgency
         self.started = trio.current_time()
         self.broken = False
-        self.worked = False
+        self.worked = self.doubted = False
+        self.read_bytes, self.read_seconds = 0, 0.0
         self._ledger = ledger
         self._within = within
         self._wanted = wanted
@@ -58,16 +61,33 @@ class Session:
     async def read(self, sector: int, count: int) -> bytes:
         """Exactly count sectors of 2048 bytes. Raises UnreadableSector, DriveError."""
         try:
-            data = await self._within(lambda: self.drive.read(sector, count))
+            return await self.test(sector, count)
         except UnreadableSector as error:
             await self._ledger.unreadable(self.drive, self.volume, error)
             raise
+
+    async def test(self, sector: int, count: int) -> bytes:
+        """As `read`, but nobody is blamed yet for a sector that does not read: the caller does."""
+        begun = trio.current_time()
+        try:
+            data = await self._within(lambda: self.drive.read(sector, count))
         except DriveError as error:
             self.broken = True
             await self._ledger.failed(self.drive, self.volume, error)
             raise
         self.worked = True
+        self.read_bytes += len(data)
+        self.read_seconds += trio.current_time() - begun
         return data
+
+    async def doubt(self, error: UnreadableSector) -> None:
+        """It did not read here: the disc goes to another drive before anybody is blamed."""
+        self.doubted = True
+        await self._ledger.doubt(self.drive, self.volume, error)
+
+    async def tested(self, note: str, *, good: bool) -> None:
+        """The disc's test ended here."""
+        await self._ledger.tested(self.drive, self.volume, note, good=good)
 
     async def accuse(self, error: UnreadableSector) -> None:
         """What was read is not what was written: disc or drive is blamed."""

@@ -288,3 +288,67 @@ CREATE TABLE foreign_files (
     own     INTEGER NOT NULL,                  -- the inode here; its version is 1
     PRIMARY KEY (folder, ino)
 ) STRICT, WITHOUT ROWID;
+
+-- What each disc and each drive did together: the health ledger of both.
+CREATE TABLE pairs (
+    volume     INTEGER NOT NULL,               -- the disc
+    serial     TEXT NOT NULL,                  -- the drive
+    loads      INTEGER NOT NULL DEFAULT 0,     -- times the disc was loaded in it
+    errors     INTEGER NOT NULL DEFAULT 0,     -- reads, loads and burns that failed
+    read_bytes INTEGER NOT NULL DEFAULT 0,     -- bytes read, for the speed
+    read_ns    INTEGER NOT NULL DEFAULT 0,     -- time the drive took for them
+    PRIMARY KEY (volume, serial)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pairs_by_drive ON pairs (serial);
+
+-- Faults and tests of discs, the newest of each disc.
+CREATE TABLE health (
+    id     INTEGER PRIMARY KEY,                -- grows
+    at_ns  INTEGER NOT NULL,                   -- when
+    volume INTEGER NOT NULL,                   -- the disc
+    serial TEXT NOT NULL,                      -- the drive it was in
+    kind   TEXT NOT NULL,                      -- health.Kind
+    sector INTEGER,                            -- first sector concerned, if one is known
+    blamed TEXT NOT NULL DEFAULT '',           -- drive, medium or undecided; '' for a test
+    note   TEXT NOT NULL DEFAULT ''            -- in words
+) STRICT;
+CREATE INDEX health_by_volume ON health (volume, id);
+CREATE INDEX health_by_drive ON health (serial, id);
+
+-- Discs that are being read through, or wait for it.
+CREATE TABLE scrubs (
+    volume     INTEGER PRIMARY KEY,            -- the disc
+    asked_ns   INTEGER NOT NULL,               -- when it became due or was asked for
+    requester  TEXT NOT NULL,                  -- who asked, or schedule
+    share      INTEGER NOT NULL,               -- percent of it to read
+    position   INTEGER NOT NULL DEFAULT 0,     -- bytes behind which it goes on
+    checked    INTEGER NOT NULL DEFAULT 0,     -- bytes read so far
+    started_ns INTEGER,                        -- first byte read
+    bad        TEXT NOT NULL DEFAULT '[]',     -- JSON: [first byte, end, serial] of what did not read
+    error      TEXT NOT NULL DEFAULT '',       -- why it waits
+    paused     INTEGER NOT NULL DEFAULT 0      -- 1: an admin wants it to wait
+) STRICT;
+
+-- Discs whose live files are put on others, so that they can be retired. Discs of one set with
+-- parity have the same order and are retired together.
+CREATE TABLE refreshes (
+    volume     INTEGER PRIMARY KEY,            -- the disc
+    id         INTEGER NOT NULL,               -- the order
+    kind       TEXT NOT NULL,                  -- refresh or repack
+    requester  TEXT NOT NULL,                  -- who asked, or why by itself
+    state      INTEGER NOT NULL DEFAULT 0,     -- refreshes.RefreshState
+    asked_ns   INTEGER NOT NULL,               -- when
+    listed     INTEGER NOT NULL DEFAULT 0,     -- copies.id up to which its files are listed
+    retired_ns INTEGER,                        -- when the disc stopped counting
+    certificate TEXT NOT NULL DEFAULT '',      -- name of the certificate, once it is written
+    error      TEXT NOT NULL DEFAULT ''        -- what it waits for
+) STRICT;
+CREATE INDEX refreshes_by_order ON refreshes (id);
+
+-- Files on those discs, and how many whole copies each had when the order began.
+CREATE TABLE refresh_files (
+    volume INTEGER NOT NULL,                   -- the disc
+    ino    INTEGER NOT NULL,                   -- the file
+    need   INTEGER NOT NULL,                   -- whole copies elsewhere before the disc may go
+    PRIMARY KEY (volume, ino)
+) STRICT, WITHOUT ROWID;

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from ..context import Ctl, json_option
+from ..output import size
+from .health import show_entries
 
 
 @click.group(
@@ -12,6 +14,7 @@ from ..context import Ctl, json_option
     epilog="""\b
 Examples:
   hsmctl drive list
+  hsmctl drive info d2
   hsmctl drive down d2 --reason 'laser fails, ticket 4711'
   hsmctl drive up d2
 """,
@@ -39,6 +42,42 @@ def list_(ctl: Ctl) -> None:
             for d in found
         ],
     )  # fmt: skip
+
+
+@command.command("info", epilog="\b\nExamples:\n  hsmctl drive info d2")
+@click.argument("name")
+@json_option
+def info(ctl: Ctl, name: str) -> None:
+    """Show a drive's record: speed, faults, and the discs that it wrote or could not read."""
+    from urllib.parse import quote
+
+    found = ctl.client.get(f"/drives/{quote(name, safe='')}/health")
+    out = ctl.out
+    if out.as_json:
+        out.json(found)
+        return
+    speed = found["read_speed"]
+    out.fields(
+        [
+            ("drive", found["drive"]),
+            ("serial", found["serial"]),
+            ("state", out.state(found["state"])),
+            ("reason", found["reason"] or None),
+            ("loads", found["loads"]),
+            ("errors", found["errors"]),
+            ("blamed for", f"{found['blamed']['reading']} reading, {found['blamed']['writing']}"
+             " writing"),
+            ("read", size(found["read_bytes"]) + (f", {size(speed)}/s" if speed else "")),
+            ("discs written", f"{found['discs_written']}, of which"
+             f" {found['discs_written_now_bad']} are bad now"),
+        ]
+    )  # fmt: skip
+    if found["discs_with_errors"]:
+        out.table(
+            ("DISC", ">LOADS", ">ERRORS"),
+            [(d["disc"], d["loads"], d["errors"]) for d in found["discs_with_errors"]],
+        )
+    show_entries(ctl, found["entries"], "volume")
 
 
 @command.command("up", epilog="\b\nExamples:\n  hsmctl drive up d2")

@@ -6,6 +6,8 @@ import click
 
 from ..context import Ctl, json_option
 from ..output import percent, size, when
+from .health import show_health
+from .replace import certificate, refresh, repack, replacements
 from .sets import close, rebuild, set_group
 from .vault import adopt, export, import_, labels, leaving, stay
 
@@ -24,7 +26,10 @@ def command() -> None:
     """Show discs: state, place, what is on them, and their health."""
 
 
-for _part in (set_group, close, rebuild, export, leaving, stay, import_, labels, adopt):
+for _part in (
+    set_group, close, rebuild, refresh, repack, replacements, certificate, export, leaving, stay,
+    import_, labels, adopt,
+):  # fmt: skip
     command.add_command(_part)
 
 
@@ -55,8 +60,9 @@ def list_(ctl: Ctl, state: str | None) -> None:
 @click.argument("barcode")
 @json_option
 def info(ctl: Ctl, barcode: str) -> None:
-    """Show everything known of one disc."""
+    """Show everything known of one disc: place, tests, faults with their sectors, drives."""
     volume = ctl.client.get(f"/volumes/{barcode}")
+    volume["health"] = ctl.client.get(f"/volumes/{barcode}/health")
     out = ctl.out
     if out.as_json:
         out.json(volume)
@@ -78,3 +84,4 @@ def info(ctl: Ctl, barcode: str) -> None:
             ("root hash", volume["root_hash"]),
         ]
     )
+    show_health(ctl, volume["health"])

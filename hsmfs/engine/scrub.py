@@ -1,0 +1,362 @@
+"""The scrubber: reads discs again before they are needed, while nobody else wants the drive.
+
+How far a disc is, is a row of the catalog, so a recall may take the drive at any piece and a kill
+costs at most SAVE bytes of reading. What does not read is read again in another drive before disc
+or drive is blamed. Relies on Mounts for discs; what becomes of a bad disc is told by `failed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import trio
+
+from .. import clock, crash, logs
+from ..catalog.catalog import Catalog
+from ..catalog.health import Bad, Scrub
+from ..catalog.queues import RecallClass
+from ..catalog.volumes import Volume
+from ..config import Config
+from ..errors import Conflict, HsmError, NotFound, UnreadableSector
+from ..states import VolumeState
+from ..types import VolumeId
+from .events import Events
+from .mounts import Mounts
+from .schedule import Purpose
+from .scrub_plan import Piece, chosen, pieces
+from .session import Session
+
+log = logs.get(__name__)
+SAVE = 256 * 1024 * 1024
+"""Bytes read between two notes of how far a disc is."""
+ENOUGH = 20
+"""Pieces that do not read after which the rest of the disc is not tried first."""
+AGAIN = 600.0
+"""Seconds after which a disc that could not be had is tried again."""
+LOOK = 86_400.0
+"""Seconds between looks for discs that are due, at most."""
+SCHEDULE = "schedule"
+_TESTABLE = (VolumeState.FULL, VolumeState.SUSPECT)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the disc in hand is; sizes in bytes, speed bytes a second."""
+
+    barcode: str
+    phase: str = "waiting for a drive"
+    drive: str = ""
+    done: int = 0
+    size: int = 0
+    speed: float = 0.0
+
+
+class Scrubber:
+    """Reads one disc after the other.
+
+    Attributes:
+        progress: of the disc in hand.
+        failed: told of a disc that failed its test in two drives, with the reason.
+        passed: told of a disc that was read without a fault.
+    """
+
+    def __init__(self, catalog: Catalog, mounts: Mounts, events: Events, config: Config) -> None:
+        self._catalog, self._mounts, self._events = catalog, mounts, events
+        self._config = config.scrub
+        self.progress: dict[VolumeId, Progress] = {}
+        self.failed: Callable[[Volume, str], Awaitable[None]] = _nobody
+        self.passed: Callable[[Volume], Awaitable[None]] = _nobody_cares
+        self._later: dict[VolumeId, float] = {}
+        self._wake = trio.Event()
+        self._scope: tuple[VolumeId, trio.CancelScope] | None = None
+
+    # Orders
+
+    async def ask(self, volumes: Sequence[Volume], who: str, share: int | None = None) -> int:
+        """Have the discs read; how many are new in the queue. Raises Conflict for one without
+        bytes that count.
+        """
+        for volume in volumes:
+            if volume.state not in _TESTABLE:
+                raise Conflict(
+                    f"disc {volume.barcode} is {volume.state.name.lower()}: there is nothing"
+                    " to test on it",
+                    next_step="see 'hsmctl volume list --state full'",
+                )
+        new = 0
+        async with self._catalog.write():
+            for volume in volumes:
+                known = self._catalog.health.scrub(volume.id)
+                new += known is None
+                self._catalog.health.put_scrub(
+                    replace(known, requester=who, paused=False)
+                    if known
+                    else Scrub(volume.id, clock.now_ns(), who, share or self._config.share)
+                )
+        crash.point("scrub.queued")
+        self._poke(volumes)
+        return new
+
+    async def pause(self, volumes: Sequence[Volume] = ()) -> None:
+        """Stop scrubbing these discs, or all; it stays so over restarts. Raises NotFound."""
+        await self._set_paused(volumes, True)
+        if self._scope is not None:
+            volume, scope = self._scope
+            if not volumes or volume in {v.id for v in volumes}:
+                scope.cancel()
+
+    async def resume(self, volumes: Sequence[Volume] = ()) -> None:
+        """Go on where it was. Raises NotFound."""
+        await self._set_paused(volumes, False)
+        self._poke(volumes)
+
+    async def _set_paused(self, volumes: Sequence[Volume], paused: bool) -> None:
+        rows = [(v, self._catalog.health.scrub(v.id)) for v in volumes]
+        for volume, row in rows:
+            if row is None:
+                raise NotFound(f"disc {volume.barcode} is not in the scrub's queue")
+        async with self._catalog.write():
+            if not volumes:
+                self._catalog.health.pause(paused)
+            for _, row in rows:
+                assert row is not None
+                self._catalog.health.put_scrub(replace(row, paused=paused))
+
+    def _poke(self, volumes: Sequence[Volume]) -> None:
+        for volume in volumes:
+            self._later.pop(volume.id, None)
+        self._wake.set()
+
+    # The loop
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Read what is due or was asked for, for ever."""
+        self.progress.clear()
+        self._later.clear()
+        task_status.started()
+        while True:
+            self._wake = trio.Event()
+            wait = await self._queue_due()
+            now = trio.current_time()
+            rows = [r for r in self._catalog.health.scrubs() if not r.paused]
+            ripe = [r for r in rows if self._later.get(r.volume, 0.0) <= now]
+            if ripe and not self._catalog.health.paused:
+                await self._work(ripe[0])
+                continue
+            if not self._catalog.health.paused:
+                wait = min([wait, *(self._later[r.volume] - now for r in rows)])
+            with trio.move_on_after(wait):
+                await self._wake.wait()
+
+    async def _queue_due(self) -> float:
+        """Queue the discs that are due; seconds until the next one is."""
+        if not self._config.interval:
+            return LOOK
+        now = clock.now_ns()
+        dues = due_times(self._catalog, self._config.interval)
+        queued = {row.volume for row in self._catalog.health.scrubs()}
+        late = [v for v, due in dues.items() if due <= now and v not in queued]
+        if late:
+            async with self._catalog.write():
+                for volume in late:
+                    row = Scrub(volume, now, SCHEDULE, self._config.share)
+                    self._catalog.health.put_scrub(row)
+            crash.point("scrub.queued")
+        coming = [due for due in dues.values() if due > now]
+        return min(LOOK, (min(coming) - now) / 1e9) if coming else LOOK
+
+    async def _work(self, row: Scrub) -> None:
+        """The disc's next session; what goes wrong puts it off."""
+        volume = self._catalog.volumes.get(row.volume)
+        if volume is None or volume.state not in _TESTABLE:
+            async with self._catalog.write():
+                self._catalog.health.end_scrub(row.volume)
+            return
+        self.progress[volume.id] = Progress(
+            volume.barcode, done=row.position, size=volume.used
+        )
+        with trio.CancelScope() as scope:
+            self._scope = (volume.id, scope)
+            try:
+                await self._session(row, volume)
+            except HsmError as fault:
+                log.warning("scrub put off", volume=volume.barcode, error=fault.message)
+                self._later[volume.id] = trio.current_time() + AGAIN
+                async with self._catalog.write():
+                    now = self._catalog.health.scrub(volume.id)
+                    if now is not None:
+                        self._catalog.health.put_scrub(replace(now, error=fault.message))
+            finally:
+                self._scope = None
+                self.progress.pop(volume.id, None)
+
+    async def _session(self, row: Scrub, volume: Volume) -> None:
+        verdict: str | None = None
+        async with self._mounts.use(
+            volume.id, Purpose.READ, urgency=RecallClass.IDLE, bytes=volume.used, who="scrub"
+        ) as session:
+            self.progress[volume.id].drive = session.drive.name
+            if row.started_ns is None:
+                row = replace(row, started_ns=clock.now_ns())
+            if row.position >= volume.used or len(row.bad) >= ENOUGH:
+                verdict = await self._second_opinion(session, row, volume) if row.bad else None
+                good = verdict is None
+            else:
+                row = await self._pass(session, row, volume)
+                good = row.position >= volume.used and not row.bad
+            if good:
+                await self._passed(session, row, volume)
+        if verdict is not None:
+            await self._failed(row, volume, verdict)
+
+    # The pass over the disc
+
+    async def _pass(self, session: Session, row: Scrub, volume: Volume) -> Scrub:
+        """Read on from the row's position until the end, until somebody wants the drive, or until
+        too much does not read. Returns the row as it was written down.
+        """
+        show = self.progress[volume.id]
+        show.phase = "reading"
+        saved = row.position
+        while row.position < volume.used and len(row.bad) < ENOUGH:
+            todo = await self._catalog.read(
+                partial(pieces, volume=volume.id, used=volume.used, position=row.position)
+            )
+            for piece in todo:
+                if session.wanted_elsewhere:
+                    return await self._save(row)
+                if chosen(piece, row.asked_ns, row.share):
+                    row = await self._one(session, row, piece)
+                row = replace(row, position=piece.end)
+                show.done, show.speed = piece.end, _speed(session)
+                if row.position - saved >= SAVE:
+                    row, saved = await self._save(row), row.position
+                if len(row.bad) >= ENOUGH:
+                    break
+        return await self._save(row)
+
+    async def _one(self, session: Session, row: Scrub, piece: Piece) -> Scrub:
+        begun = trio.current_time()
+        try:
+            await self._test(session, piece)
+        except UnreadableSector as error:
+            await session.doubt(error)
+            bad = Bad(piece.start, piece.end, session.drive.serial)
+            row = await self._save(replace(row, bad=(*row.bad, bad)))
+            crash.point("scrub.bad.noted")
+        size = piece.end - piece.start
+        if self._config.rate:
+            await trio.sleep(max(0.0, begun + size / self._config.rate - trio.current_time()))
+        return replace(row, checked=row.checked + size)
+
+    async def _test(self, session: Session, piece: Piece) -> None:
+        """Raises UnreadableSector, or ChecksumMismatch, with the sector."""
+        first, count = piece.sectors
+        data = await session.test(first, count)
+        if piece.sha256 is not None:
+            await clock.blocking(lambda: piece.check(data), clock.HASH)
+
+    async def _save(self, row: Scrub) -> Scrub:
+        """Write down how far the disc is. What an admin changed meanwhile stays."""
+        async with self._catalog.write():
+            now = self._catalog.health.scrub(row.volume)
+            if now is not None:
+                row = replace(row, paused=now.paused, requester=now.requester, error="")
+                self._catalog.health.put_scrub(row)
+        crash.point("scrub.saved")
+        return row
+
+    # The verdict
+
+    async def _second_opinion(self, session: Session, row: Scrub, volume: Volume) -> str | None:
+        """Read again what did not read; why the disc failed, or None if it reads here."""
+        self.progress[volume.id].phase = "reading again what did not read"
+        still: list[UnreadableSector] = []
+        known = {
+            piece.start: piece
+            for bad in row.bad
+            for piece in await self._pieces_at(volume, bad.start)
+        }
+        for bad in row.bad:
+            piece = known.get(bad.start, Piece(bad.start, bad.end))
+            try:
+                await self._test(session, piece)
+            except UnreadableSector as error:
+                still.append(error)
+        if not still:
+            return None
+        session.doubted = True
+        await session.accuse(still[0])
+        where = ", ".join(str(error.sector) for error in still[:5])
+        drives = sorted({bad.serial for bad in row.bad} | {session.drive.serial})
+        text = (
+            f"{len(still)} places do not read, first sectors {where};"
+            f" tried in {' and '.join(drives)}"
+        )
+        await session.tested(text, good=False)
+        return text
+
+    async def _pieces_at(self, volume: Volume, start: int) -> list[Piece]:
+        found = await self._catalog.read(
+            lambda reports: pieces(reports, volume.id, volume.used, start)
+        )
+        return found[:1]
+
+    async def _passed(self, session: Session, row: Scrub, volume: Volume) -> None:
+        whole = row.share >= 100
+        await session.tested(
+            f"{row.checked} of {volume.used} bytes read"
+            + (f"; {len(row.bad)} places did not read in another drive" if row.bad else ""),
+            good=True,
+        )
+        async with self._catalog.write():
+            now = self._catalog.volumes.get(volume.id)
+            assert now is not None
+            if whole:
+                self._catalog.volumes.verified(volume.id, clock.now_ns())
+                if now.state is VolumeState.SUSPECT:
+                    self._catalog.volumes.set_state(volume.id, VolumeState.FULL)
+            self._catalog.health.end_scrub(volume.id)
+        crash.point("scrub.done")
+        log.info("disc tested", volume=volume.barcode, bytes=row.checked, share=row.share)
+        self._events.emit("disc_tested", volume=volume.barcode, good=True, bytes=row.checked)
+        await self.passed(volume)
+
+    async def _failed(self, row: Scrub, volume: Volume, why: str) -> None:
+        await self._mounts.ledger.flag(volume.id, f"scrub: {why}")
+        crash.point("scrub.verdict")
+        await self.failed(volume, why)
+        async with self._catalog.write():
+            self._catalog.health.end_scrub(volume.id)
+        crash.point("scrub.done")
+        log.warning("disc failed its test", volume=volume.barcode, error=why)
+        self._events.emit("disc_tested", volume=volume.barcode, good=False, error=why)
+
+
+def due_times(catalog: Catalog, interval: float) -> dict[VolumeId, int]:
+    """When each disc in the library that holds something is due, UTC ns; interval in seconds."""
+    tested = catalog.health.tested()
+    dues = {}
+    for state in _TESTABLE:
+        for volume in catalog.volumes.all(state):
+            last = max(
+                volume.verified_ns or 0, volume.burned_ns or 0, tested.get(volume.id, 0)
+            )
+            if volume.element is not None:
+                unread = volume.verified_ns is None
+                dues[volume.id] = 0 if unread and not last else last + int(interval * 1e9)
+    return dues
+
+
+def _speed(session: Session) -> float:
+    return session.read_bytes / session.read_seconds if session.read_seconds else 0.0
+
+
+async def _nobody(volume: Volume, why: str) -> None:
+    pass
+
+
+async def _nobody_cares(volume: Volume) -> None:
+    pass

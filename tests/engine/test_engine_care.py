@@ -1,0 +1,397 @@
+"""Discs kept alive: scrubs, blame, replacing, certificates, forecast; years in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from hsmfs import clock, crash
+from hsmfs import config as configs
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine import overview
+from hsmfs.engine.forecast import YEAR_NS, forecast
+from hsmfs.engine.health_views import of_drive, of_volume, scrubs
+from hsmfs.engine.service import Engine
+from hsmfs.engine.setup import init, open_pools
+from hsmfs.errors import Conflict
+from hsmfs.library import configured
+from hsmfs.states import CopyState, FileState, VolumeState
+from hsmfs.types import ROOT, Requester
+
+TEXT = """
+[daemon]
+mountpoint = "/mnt/hsmfs-care"
+state = "{root}/state"
+socket = "{root}/socket"
+[[pool]]
+name = "p"
+path = "{root}/pool"
+[library]
+kind = "simulated"
+path = "{root}/library"
+drives = {drives}
+magazines = 1
+slots_per_magazine = 8
+import_export = 1
+disc = "16 MiB"
+exchange = "0 s"
+load = "0 s"
+seek = "0 s"
+read_rate = "100 GB/s"
+write_rate = "100 GB/s"
+[engine]
+spool = "{root}/spool"
+spool_limit = "200 MiB"
+recall_drives = 0
+min_residence = "0 s"
+compression = 0
+copies = {copies}
+recall_retry_wait = "50 ms"
+{more}
+"""
+READER = Requester(os.getpid(), 1, "reader")
+
+
+class Killed(BaseException):
+    """What a kill is in a test."""
+
+
+class Lab:
+    def __init__(self, root, drives=2, copies=1, more=""):
+        self.root = root
+        self.text = TEXT.format(root=root, drives=drives, copies=copies, more=more)
+        self.config = configs.loads(self.text)
+
+    @asynccontextmanager
+    async def running(self):
+        config = self.config
+        if not config.daemon.state.exists():
+            (self.root / "pool").mkdir(exist_ok=True)
+            await init(config)
+        catalog = Catalog.open(config.daemon.state)
+        pools = await open_pools(config.pool, catalog)
+        library = configured.open_library(config.library)
+        self.engine = Engine(config, catalog, pools, library)
+        try:
+            async with self.engine.running():
+                yield self.engine
+        finally:
+            await library.close()
+            catalog.close()
+
+    def fail(self, *faults):
+        path = self.root / "library/faults.json"
+        path.with_suffix(".new").write_text(json.dumps(faults))
+        path.with_suffix(".new").rename(path)
+
+    async def file(self, name: bytes, data: bytes) -> int:
+        engine = self.engine
+        async with engine.catalog.write():
+            pool = engine.pools.for_new().id
+            attr = engine.catalog.names.create(ROOT, name, 0o100644, 0, 0, 1, pool=pool)
+        live = engine.files.open(attr.ino, write=True)
+        for at in range(0, len(data), 1 << 20):
+            await engine.files.write(live, at, data[at : at + (1 << 20)])
+        engine.files.close(live, write=True)
+        await engine.files.flush_closed()
+        return attr.ino
+
+    async def archive(self, *inos, release=False):
+        await self.engine.migrator.archive(inos, release=release)
+        await self.settle()
+
+    async def settle(self):
+        await self.engine.migrator.flush()
+        await self.engine.migrator.settled()
+
+    async def read(self, ino) -> bytes:
+        live = self.engine.files.open(ino, write=False)
+        try:
+            return await self.engine.files.read(live, 0, 1 << 30, READER)
+        finally:
+            self.engine.files.close(live, write=False)
+
+    def disc(self, ino):
+        (copy, *_) = [
+            c for c in self.engine.catalog.copies.all_of(ino) if c.state is CopyState.VALID
+        ]
+        return self.engine.catalog.volumes.get(copy.where.volume), copy.where.sector
+
+    async def until(self, condition, seconds=30, flush=False):
+        with trio.fail_after(seconds):
+            while not condition():
+                if flush:
+                    await self.engine.migrator.flush()
+                await trio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr("hsmfs.engine.refresh.LOOK", 0.1)
+
+
+@pytest.fixture
+async def lab(tmp_path):
+    lab = Lab(tmp_path)
+    async with lab.running():
+        yield lab
+
+
+DATA = bytes(range(256)) * 20_000
+
+
+async def scrubbed(lab, *discs, share=None):
+    await lab.engine.scrubber.ask(discs, "test", share)
+    await lab.until(lambda: not lab.engine.catalog.health.scrubs())
+
+
+async def test_scrub_reads_the_whole_disc_and_says_so(lab):
+    disc, _ = lab.disc(await archived(lab))
+    await scrubbed(lab, disc)
+    view = of_volume(lab.engine, disc)
+    assert view["entries"][0]["kind"] == "test passed"
+    assert view["entries"][0]["note"] == f"{disc.used} of {disc.used} bytes read"
+    assert view["loads"] >= 1 and view["read_bytes"] >= 2 * disc.used and view["read_speed"] > 0
+    assert view["standard"]["class"] is None and "LDC" in view["standard"]["why"]
+    assert lab.engine.catalog.volumes.get(disc.id).verified_ns > disc.verified_ns
+
+
+async def archived(lab, name=b"f", data=DATA, release=False) -> int:
+    ino = await lab.file(name, data)
+    await lab.archive(ino, release=release)
+    return ino
+
+
+async def test_sample_reads_a_part_and_verifies_nothing(lab):
+    disc, _ = lab.disc(await archived(lab))
+    await scrubbed(lab, disc, share=1)
+    view = of_volume(lab.engine, disc)
+    assert view["entries"][0]["kind"] == "test passed"
+    assert lab.engine.catalog.volumes.get(disc.id).verified_ns == disc.verified_ns
+
+
+@pytest.mark.expect_log("unreadable")
+@pytest.mark.expect_log("disc is suspect")
+@pytest.mark.expect_log("disc failed its test")
+async def test_bad_disc_is_asked_in_two_drives_then_replaced(lab):
+    ino = await archived(lab, release=True)
+    disc, _ = lab.disc(ino)
+    lab.fail({"kind": "unreadable", "barcode": disc.barcode, "sector": 4, "count": 1})
+    await scrubbed(lab, disc)
+    view = of_volume(lab.engine, disc)
+    drives = {e["drive"] for e in view["entries"] if e["kind"] == "unreadable sector"}
+    assert len(drives) == 2
+    assert all(d.state == 0 for d in lab.engine.catalog.volumes.drives())
+    assert view["replacing"]["kind"] == "refresh"
+    order = lab.engine.catalog.refreshes
+    await lab.until(lambda: not order.open(), flush=True)
+    new, _ = lab.disc(ino)
+    assert new.barcode != disc.barcode and new.state is VolumeState.FULL
+    assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.RETIRED
+    assert lab.engine.files.attr(ino).state == FileState.MIGRATED
+    assert await lab.read(ino) == DATA
+
+
+@pytest.mark.expect_log("unreadable")
+@pytest.mark.expect_log("drive down")
+async def test_bad_drive_is_blamed_not_the_disc(lab):
+    disc, sector = lab.disc(await archived(lab))
+    used = lab.engine.mounts.drive_with(disc.id)
+    lab.fail(
+        {"kind": "corrupt", "barcode": disc.barcode, "drive": used, "sector": sector, "count": 1}
+    )
+    await scrubbed(lab, disc)
+    assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.FULL
+    (bad,) = [d for d in lab.engine.catalog.volumes.drives() if d.read_errors]
+    assert bad.name == used and bad.state == 1
+    view = of_drive(lab.engine, bad.serial)
+    assert view["blamed"]["reading"] == 1
+    assert view["entries"][0]["kind"] == "wrong bytes" and view["entries"][0]["sector"] == sector
+    assert view["discs_with_errors"][0]["disc"] == disc.barcode
+
+
+BIG = DATA[: 1 << 20] * 14
+
+
+async def test_recall_takes_the_drive_and_the_scrub_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("hsmfs.engine.scrub.SAVE", 1 << 20)
+    lab = Lab(tmp_path, drives=1)
+    async with lab.running(), trio.open_nursery() as nursery:
+        big, other = await archived(lab, b"big", BIG), await archived(lab, b"g", release=True)
+        disc, _ = lab.disc(big)
+        positions = []
+
+        async def reader():
+            assert await lab.read(other) == DATA
+            positions.append(lab.engine.catalog.health.scrub(disc.id).position)
+
+        def point(where):
+            if where == "scrub.saved" and not begun:
+                begun.append(where)
+                nursery.start_soon(reader)
+
+        begun = []
+        monkeypatch.setattr(crash, "point", point)
+        await scrubbed(lab, disc)
+        assert 0 < positions[0] < disc.used
+        note = of_volume(lab.engine, disc)["entries"][0]["note"]
+        assert note == f"{disc.used} of {disc.used} bytes read"
+
+
+async def test_scrub_goes_on_where_it_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("hsmfs.engine.scrub.SAVE", 1 << 20)
+    lab = Lab(tmp_path)
+
+    def point(where):
+        if where == "scrub.saved":
+            raise Killed
+
+    async with lab.running():
+        disc, _ = lab.disc(await archived(lab, b"big", BIG))
+
+    async def killed():
+        async with lab.running():
+            monkeypatch.setattr(crash, "point", point)
+            await scrubbed(lab, disc)
+
+    with pytest.raises(BaseException) as fault:
+        await killed()
+    assert fault.group_contains(Killed)
+    monkeypatch.setattr(crash, "point", lambda where: None)
+    lab.config = configs.loads(lab.text + "[scrub]\nshare = 50\n")
+    async with lab.running():
+        await lab.engine.scrubber.pause()
+        row = lab.engine.catalog.health.scrub(disc.id)
+        assert row is None or row.position > 0
+        assert scrubs(lab.engine)["paused"]
+        await lab.engine.scrubber.resume()
+        await lab.until(lambda: not lab.engine.catalog.health.scrubs())
+        note = of_volume(lab.engine, disc)["entries"][0]["note"]
+        assert note == f"{disc.used} of {disc.used} bytes read"
+
+
+async def test_kill_anywhere_in_a_replacement(tmp_path, monkeypatch):
+    lab = Lab(tmp_path, copies=2)
+    async with lab.running():
+        ino = await archived(lab, release=True)
+        disc, _ = lab.disc(ino)
+
+    async def replacing():
+        async with lab.running():
+            if lab.engine.catalog.refreshes.get(disc.id) is None:
+                await lab.engine.refresher.ask([disc], "repack", "test")
+            await lab.until(lambda: False, 20, flush=True)
+
+    points = [
+        "repack.asked", "repack.listed", "repack.queued", "repack.retired", "repack.certified",
+        "repack.done",
+    ]  # fmt: skip
+    for name in points:
+        hit = trio.Event()
+
+        def point(where, name=name, hit=hit):
+            if where == name and not hit.is_set():
+                hit.set()
+                raise Killed
+
+        monkeypatch.setattr(crash, "point", point)
+        with pytest.raises(BaseException) as fault:
+            await replacing()
+        assert fault.group_contains(Killed) or isinstance(fault.value, Killed), name
+        assert hit.is_set()
+    monkeypatch.setattr(crash, "point", lambda where: None)
+    async with lab.running():
+        await lab.until(lambda: not lab.engine.catalog.refreshes.open(), flush=True)
+        proven = lab.engine.catalog.copies.proven(ino, lab.engine.files.attr(ino).version)
+        assert proven == 2
+        assert await lab.read(ino) == DATA
+        row = lab.engine.catalog.refreshes.get(disc.id)
+        folder = lab.engine.refresher.certificates
+        body = (folder / f"{row.certificate}.json").read_bytes()
+        text = (folder / f"{row.certificate}.txt").read_text()
+        facts = json.loads(body)
+        assert hashlib.sha256(body).hexdigest() in text
+        assert [f["path"] for f in facts["files"]] == ["/f"]
+        assert facts["files"][0]["sha256"] == hashlib.sha256(DATA).hexdigest()
+
+
+async def test_repack_waits_for_the_trash_and_counts_the_dead(lab):
+    one, two = await lab.file(b"one", DATA), await lab.file(b"two", DATA[::-1])
+    await lab.archive(one, two, release=True)
+    disc, _ = lab.disc(one)
+    alive = lab.engine.catalog.refreshes.alive
+    assert alive(disc.id)[0] == alive(disc.id)[1] == 2 * len(DATA)
+    await trash(lab, b"two")
+    await lab.engine.refresher.ask([disc], "repack", "test")
+    order = lab.engine.catalog.refreshes
+    await lab.until(
+        lambda: "trash" in (order.get(disc.id).error if order.get(disc.id) else ""), flush=True
+    )
+    assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.FULL
+    await lab.engine.files.purge(two)
+    await lab.until(lambda: not order.open(), flush=True)
+    assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.RETIRED
+    assert await lab.read(one) == DATA
+
+
+async def trash(lab, name):
+    catalog = lab.engine.catalog
+    async with catalog.write():
+        attr = catalog.names.lookup(ROOT, name)
+        catalog.names.unlink(ROOT, name, clock.now_ns())
+        catalog.trash.put(attr.ino, ROOT, name, clock.now_ns(), 10**18)
+
+
+async def test_blank_discs_are_not_tested_or_replaced(lab):
+    blank = overview.volume_named(lab.engine, lab.engine.catalog.volumes.all()[0].barcode)
+    for order in (lab.engine.scrubber.ask([blank], "x"),
+                  lab.engine.refresher.ask([blank], "refresh", "x")):  # fmt: skip
+        with pytest.raises(Conflict):
+            await order
+
+
+async def test_forecast_says_what_it_assumed(lab):
+    await archived(lab)
+    config = lab.config
+    now = clock.now_ns()
+    look = lab.engine.catalog.read
+    new = await look(lambda reports: forecast(reports, config, now, None))
+    assert new["blanks"] == 7 and new["losses"]["failed"] == 0
+    year = await look(lambda reports: forecast(reports, config, now + YEAR_NS - 10**12, None))
+    assert year["growth"] == 1.0 and year["losses"]["at_most"] == 1
+    given = await look(lambda r: forecast(r, config, now, 160 << 20))
+    assert given["growth"] == 10.0
+    assert any("no disc failed" in text for text in year["assumed"])
+
+
+async def test_ten_years_of_tests_in_seconds(tmp_path, autojump_clock, monkeypatch):
+    autojump_clock.autojump_threshold = 0.05
+    monkeypatch.setattr("hsmfs.engine.scrub.LOOK", 500 * 86_400)
+    lab = Lab(tmp_path)
+    async with lab.running():
+        disc, _ = lab.disc(await archived(lab))
+    catalog = Catalog.open(lab.config.daemon.state)
+    library = configured.open_library(lab.config.library)
+    lab.engine = engine = Engine(
+        lab.config, catalog, await open_pools(lab.config.pool, catalog), library
+    )
+    clock.WALL.set(clock.now_ns())
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.mounts.run)
+            await nursery.start(engine.scrubber.run)
+            await trio.sleep(10.5 * 365 * 86_400)
+            nursery.cancel_scope.cancel()
+        view = of_volume(engine, disc)
+        tests = [e for e in view["entries"] if e["kind"] == "test passed"]
+        assert len(tests) == 10
+        assert not view["overdue"] and view["due_ns"] > clock.now_ns()
+    finally:
+        clock.WALL._offset_ns = None
+        await library.close()
+        catalog.close()
