@@ -4,8 +4,9 @@
 
 Everything happens in a real kernel (User Mode Linux) with a SCSI media changer and two write-once
 burners, sets of three data discs and one of parity: archive, release, recall; a disc pulled out
-with the robot, recall through parity, the disc made anew; the catalog lost and made again from the
-discs. After each step every file is compared with what was written.
+with the robot, recall through parity, the disc made anew; the set exported to a vault and imported
+again; the catalog lost and made again from the discs. After each step every file is compared with
+what was written.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from lib.tempfs import TempFs
 from tests.lab.tgt import MAIL, Tgt
 
 CLAIM = "real files live on a SCSI library, and outlive the loss of a disc and of the catalog"
+PLACE = "vault A, shelf 3"
 LIMIT_S = 300
 STEP_S = 120.0
 MEMORY = "3072M"
@@ -102,6 +104,42 @@ class Life:
                 raise TimeoutError(f"parity: {self.fs.ask('volume', 'set', 'ls')}")
             time.sleep(POLL_S)
 
+    def export(self) -> list[str]:
+        """The first set goes to the vault; somebody takes from the mail slots what comes."""
+        [found, *_] = self.fs.ask("volume", "set", "ls")
+        sheet = self.fs.folder / "labels.pdf"
+        self.fs.control("volume", "export", found["set"], "--to", PLACE, "--labels", sheet)
+        self.p.require(sheet.read_bytes().startswith(b"%PDF-"), "the label sheet is no PDF")
+        taken: list[str] = []
+        deadline = time.monotonic() + STEP_S
+        while self.fs.ask("volume", "leaving"):
+            places = self.fs.ask("library", "inventory")["elements"]
+            for place in places:
+                if place["full"] and place["address"] >= MAIL:
+                    self.tgt.take(place["address"])
+                    taken.append(place["barcode"])
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"export: {self.fs.ask('volume', 'leaving')}")
+        self.p.figure("discs in the vault", len(taken), at_least=DATA + PARITY)
+        return taken
+
+    def import_(self, barcodes: list[str]) -> None:
+        """They are brought back, as many at a time as there are mail slots."""
+        for start in range(0, len(barcodes), self.tgt.mails):
+            for number, barcode in enumerate(barcodes[start : start + self.tgt.mails]):
+                self.tgt.put(barcode, MAIL + number)
+            self.fs.control("volume", "import")
+
+    def refused(self) -> None:
+        """A file whose disc lies in the vault is not to be had, and an operator is asked."""
+        path = max(self._files(), key=lambda p: p.stat().st_size)
+        try:
+            path.read_bytes()
+            self.p.require(False, f"{path.name} was read although its disc is in the vault")
+        except OSError:
+            wanted = self.fs.ask("request", "ls")
+            self.p.require(bool(wanted), "no operator was asked for the disc")
+
     def lose_catalog(self) -> None:
         """The state directory is gone; it is made again from the discs alone."""
         self.fs.stop()
@@ -159,6 +197,7 @@ def live(p: Proof) -> None:
         "library": {"drives": DRIVES, "disc": DISC, "slots_per_magazine": 4},
         "engine": {"spool_limit": "1 GiB", "burn_wait": "0 s", "min_residence": "0 s"},
         "fs": {"head": 0},
+        "recall": {"shelf_wait": "1 s"},
         "sets": {"parity": "raid5", "discs": DATA + PARITY},
     }
     with scsi_fs(tables, Path("/run/hsmfs")) as fs, telling(p, fs):
@@ -185,6 +224,11 @@ def live(p: Proof) -> None:
         with life.step("the disc made anew on a blank"):
             fs.control("volume", "rebuild", pulled, "--wait", timeout_s=STEP_S)
         life.release()
+        with life.step(f"the set exported to {PLACE}"):
+            barcodes = life.export()
+            life.refused()
+        with life.step("the set imported"):
+            life.import_(barcodes)
         with life.step("the catalog lost, and made again from the discs"):
             life.lose_catalog()
         with life.step("recalled and compared"):
