@@ -39,7 +39,7 @@ from .ranges import overlap
 from .reading import DiscReading
 from .recall_queue import Job, VolumeQueue, Work
 from .shelf import Shelf
-from .waiters import Waiter, Waiters, WaiterView
+from .waiters import Waiter, Waiters, WaiterView, again
 from .why import Why
 
 log = logs.get(__name__)
@@ -163,7 +163,7 @@ class Recaller:
             if waiter.error is not None:
                 raise waiter.error
             if job is not None and job.ended and job.error is not None:
-                raise _again(job.error)
+                raise again(job.error)
             if job is None or job.ended:
                 size = live.attr.size
                 job = await self._join(
@@ -495,10 +495,3 @@ class Recaller:
                     await self.request(ino, RecallClass.BULK, "rewritten in part")
                 except PosixError:
                     continue  # unlinked meanwhile
-
-
-def _again(error: HsmError) -> HsmError:
-    """The same error for one more reader: an exception object belongs to one task."""
-    if isinstance(error, PosixError):
-        return PosixError(error.number, error.message)
-    return type(error)(error.message, next_step=error.next_step)

@@ -113,3 +113,10 @@ def process_gone(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return True
     return False
+
+
+def again(error: HsmError) -> HsmError:
+    """The same error for one more reader: an exception object belongs to one task."""
+    if isinstance(error, PosixError):
+        return PosixError(error.number, error.message)
+    return type(error)(error.message, next_step=error.next_step)
