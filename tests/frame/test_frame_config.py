@@ -30,6 +30,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "engine": config.EngineConfig,
     "catalog": config.CatalogConfig,
     "sets": config.SetsConfig,
+    "scrub": config.ScrubConfig,
 }
 
 
