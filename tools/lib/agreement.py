@@ -22,8 +22,8 @@ VALID = 1
 """Column copies.state."""
 CLOSED = 2
 """Column volume_sets.state."""
-MAIL, STORAGE = range(16, 256), 1024
-"""Element addresses of a simulated library: of mail slots, and the first of its slots."""
+MAIL, STORED = range(16, 256), range(1024, 1 << 16)
+"""Element addresses of a simulated library: mail slots, and the magazines' slots."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def disagreements(folder: Path, *, settled: bool) -> list[str]:
     catalog.row_factory = sqlite3.Row
     try:
         there = discs(folder / "library")
+        leaving = {row["volume"] for row in catalog.execute("SELECT volume FROM exports")}
         burns = {row["volume"] for row in catalog.execute("SELECT volume FROM burns")}
         faults = [f"disc {name} is in {len(d)} places" for name, d in there.items() if len(d) > 1]
         faults += [
@@ -79,7 +80,7 @@ def disagreements(folder: Path, *, settled: bool) -> list[str]:
             if found is None:
                 faults.append(f"{volume['barcode']}: no such disc exists")
             else:
-                told = _place(volume, found[0])
+                told = _place(volume, found[0], volume["id"] in leaving)
                 told += _state(catalog, volume, found[0], volume["id"] in burns)
                 faults += [f"disc {volume['barcode']} {fault}" for fault in told]
         return faults + [f"disc {name} is not in the catalog" for name in there]
@@ -97,14 +98,14 @@ def _open_sets(catalog: sqlite3.Connection) -> set[str]:
     return {f"volume-{id}.iso" for (id,) in images} | {file for (file,) in rows}
 
 
-def _place(volume: sqlite3.Row, disc: Disc) -> list[str]:
+def _place(volume: sqlite3.Row, disc: Disc, leaving: bool) -> list[str]:
     faults = []
     if volume["element"] != disc.address:
         faults.append(f"lies in element {disc.address}, the catalog says {volume['element']}")
     if disc.address is not None and disc.address < MAIL.start:
         faults.append("was left in the robot's gripper")
     inside = disc.address is not None and disc.address not in MAIL
-    if volume["state"] in (EXPORTED, LOST) and inside:
+    if volume["state"] in (EXPORTED, LOST) and inside and not leaving:
         faults.append(f"lies in element {disc.address}, but counts as exported or lost")
     return faults
 

@@ -1,4 +1,4 @@
-"""kill -9 while discs are moved and burned: robot, discs and catalog agree after the restart.
+"""kill -9 during a move, burn, rebuild, export: robot, discs and catalog agree after the restart.
 
     tools/prove media-crash [--points REGEX] [--seed N] [--jobs 2]
 
@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _verdict import Proof, proof
-from lib.agreement import STORAGE, disagreements, discs
+from lib.agreement import MAIL, STORED, disagreements, discs
 from lib.crashlab import Died, Lab
 from lib.tempfs import TempFs, TempFsError
 
@@ -108,7 +108,7 @@ def rebuild(lab: Lab) -> None:
         if not shelf.exists():
             there = discs(lab.fs.folder / "library")
             gone = next(
-                d for m in members for d in there[m["disc"]] if d.address and d.address >= STORAGE
+                d for m in members for d in there[m["disc"]] if d.address in STORED
             )
             shelf.mkdir()
             os.rename(gone.folder, shelf / gone.folder.name)
@@ -116,6 +116,43 @@ def rebuild(lab: Lab) -> None:
         (barcode,) = os.listdir(shelf)
         if any(m["disc"] == barcode for m in members):
             lab.fs.control("volume", "rebuild", barcode, "--wait")
+
+
+VAULT = "SET00002"
+"""The set that is exported; the other copies of its files stay."""
+
+
+def export(lab: Lab) -> None:
+    """A set leaves the library: an operator takes its discs from the mail slots."""
+    library = lab.fs.folder / "library"
+    with lab.step({}):
+        members = lab.fs.ask("volume", "set", "info", VAULT)["discs"]
+        inside = {m["disc"] for m in members if not (library / "shelf" / m["disc"]).exists()}
+        leaving = {disc["barcode"] for disc in lab.fs.ask("volume", "leaving")}
+        if inside - leaving:
+            lab.fs.control("volume", "export", *sorted(inside - leaving), "--to", "vault")
+        while inside:
+            lab.fs.control("library", "inventory")
+            for disc in (d for name in sorted(inside) for d in discs(library)[name]):
+                if disc.address in MAIL:
+                    os.rename(disc.folder, library / "shelf" / disc.folder.name)
+                    inside.discard(disc.folder.name)
+            time.sleep(0.1)
+        lab.fs.control("library", "inventory")
+
+
+def import_(lab: Lab) -> None:
+    """The operator brings it back, as many discs at a time as there are mail slots."""
+    library = lab.fs.folder / "library"
+    with lab.step({}):
+        members = [m["disc"] for m in lab.fs.ask("volume", "set", "info", VAULT)["discs"]]
+        while not all(d.address in STORED for m in members for d in discs(library)[m]):
+            mail = [library / f"elements/{address:05d}" for address in MAIL]
+            free = [slot for slot in mail if slot.exists() and not any(slot.iterdir())]
+            outside = [m for m in members if (library / "shelf" / m).exists()]
+            for barcode, slot in zip(outside, free, strict=False):
+                os.rename(library / "shelf" / barcode, slot / barcode)
+            lab.fs.control("volume", "import")
 
 
 def archive_more(lab: Lab) -> None:
@@ -131,6 +168,8 @@ ACTS: dict[str, Callable[[Lab], None]] = {
     "move": move,
     "close": close,
     "rebuild": rebuild,
+    "export": export,
+    "import": import_,
 }
 
 
