@@ -1,0 +1,58 @@
+"""A disc leaves for the vault and comes back, on a real mount with hsmctl."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from hsmfs.library.ports import ElementKind
+from hsmfs.library.simulated.hands import put_in, take_out
+from hsmfs.library.simulated.layout import Geometry
+from tools.lib.tempfs import TempFs
+
+pytestmark = [pytest.mark.mount, pytest.mark.slow]
+
+
+def carried(fs: TempFs) -> None:
+    """Wait until the disc lies in a mail slot."""
+    deadline = time.monotonic() + 30
+    while not all(disc["ready"] for disc in fs.ask("volume", "leaving")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_disc_goes_to_the_vault_and_comes_back(tmp_path: Path) -> None:
+    with TempFs(folder=tmp_path / "fs") as fs:
+        data = random.Random(3).randbytes(3_000_000)
+        file = fs.mountpoint / "scan"
+        file.write_bytes(data)
+        fs.control("archive", "--now", "--wait", "--release", file)
+        (disc,) = fs.ask("volume", "list", "--state", "full")
+        barcode = disc["barcode"]
+        sheet = tmp_path / "labels.pdf"
+        told = fs.control("volume", "export", barcode, "--to", "vault A", "--labels", sheet)
+        assert "1 disc ordered out" in told
+        assert sheet.read_bytes().startswith(b"%PDF-")
+        fs.kill()
+        fs.start()
+        carried(fs)
+        library = tmp_path / "fs/library"
+        take_out(library, barcode)
+        fs.control("library", "inventory")
+        assert fs.ask("volume", "leaving") == []
+        fs.control("recall", file)
+        (request,) = fs.ask("request", "ls")
+        assert (request["barcode"], request["place"]) == (barcode, "vault A")
+        assert "operator" in fs.control("why", file)
+        mail = [
+            e.address
+            for e in Geometry.read(library).elements()
+            if e.kind is ElementKind.IMPORT_EXPORT
+        ]
+        put_in(library, barcode, mail[0])
+        fs.control("request", "done", barcode)
+        assert file.read_bytes() == data
+        assert fs.ask("request", "ls") == []
