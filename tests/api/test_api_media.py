@@ -20,7 +20,7 @@ async def test_scrub_is_asked_paused_and_seen(world):
     assert status["paused"] and status["queue"][0]["disc"] == disc
     assert (await world.post("/scrub/resume", {})).json()["ok"]
     with trio.fail_after(20):
-        while (await world.get("/scrub")).json()["queue"]:
+        while (await world.get("/scrub")).json()["queue"]:  # noqa: ASYNC110
             await trio.sleep(0.01)
     health = (await world.get(f"/volumes/{disc}/health")).json()
     assert health["entries"][0]["kind"] == "test passed" and not health["overdue"]
