@@ -137,8 +137,9 @@ class Files(Residency):
             return self._buffer[:0]
         fd = live.fd
         if fd < 0:
-            if live.opening is not None or DISK.busy():
+            if live.opening is not None:
                 return None
+            # Also while the disks are busy: a file that exists is found in memory, mostly.
             fd = self.file(live)
         buffer = self._buffer[:want]
         try:
