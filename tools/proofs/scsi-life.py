@@ -30,6 +30,7 @@ from lib.demo import dicom
 from lib.lab import inside, scsi_fs
 from lib.tempfs import TempFs
 
+from hsmfs.cli.client import Client
 from tests.lab.tgt import MAIL, Tgt
 
 CLAIM = "real files live on a SCSI library, and outlive the loss of a disc and of the catalog"
@@ -49,6 +50,7 @@ class Life:
 
     def __init__(self, p: Proof, fs: TempFs, tgt: Tgt) -> None:
         self.p, self.fs, self.tgt = p, fs, tgt
+        self.api = Client(fs.socket)
         self.archive = fs.mountpoint / "archive"
         self.meant: dict[str, tuple[str, int, int, int]] = {}
         """By path: checksum, mode, size, time of modification."""
@@ -96,30 +98,30 @@ class Life:
 
     def close_sets(self) -> None:
         """Parity is burned for the discs that the sets have, and verified."""
-        for found in self.fs.ask("volume", "set", "ls"):
+        for found in self.api.get("/sets"):
             self.fs.control("volume", "close", found["set"])
         deadline = time.monotonic() + STEP_S
-        while any(s["state"] != "closed" for s in self.fs.ask("volume", "set", "ls")):
+        while any(s["state"] != "closed" for s in self.api.get("/sets")):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"parity: {self.fs.ask('volume', 'set', 'ls')}")
+                raise TimeoutError(f"parity: {self.api.get('/sets')}")
             time.sleep(POLL_S)
 
     def export(self) -> list[str]:
         """The first set goes to the vault; somebody takes from the mail slots what comes."""
-        [found, *_] = self.fs.ask("volume", "set", "ls")
+        [found, *_] = self.api.get("/sets")
         sheet = self.fs.folder / "labels.pdf"
         self.fs.control("volume", "export", found["set"], "--to", PLACE, "--labels", sheet)
         self.p.require(sheet.read_bytes().startswith(b"%PDF-"), "the label sheet is no PDF")
         taken: list[str] = []
         deadline = time.monotonic() + STEP_S
-        while self.fs.ask("volume", "leaving"):
-            places = self.fs.ask("library", "inventory")["elements"]
-            for place in places:
+        while self.api.get("/export"):
+            self.api.post("/library/inventory", timeout=None)
+            for place in self.api.get("/library"):
                 if place["full"] and place["address"] >= MAIL:
                     self.tgt.take(place["address"])
                     taken.append(place["barcode"])
             if time.monotonic() > deadline:
-                raise TimeoutError(f"export: {self.fs.ask('volume', 'leaving')}")
+                raise TimeoutError(f"export: {self.api.get('/export')}")
         self.p.figure("discs in the vault", len(taken), at_least=DATA + PARITY)
         return taken
 
@@ -137,7 +139,7 @@ class Life:
             path.read_bytes()
             self.p.require(False, f"{path.name} was read although its disc is in the vault")
         except OSError:
-            wanted = self.fs.ask("request", "ls")
+            wanted = self.api.get("/requests")
             self.p.require(bool(wanted), "no operator was asked for the disc")
 
     def lose_catalog(self) -> None:
@@ -150,13 +152,13 @@ class Life:
         self.fs.start()
 
     def volumes(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.fs.ask("volume", "list")
+        found: list[dict[str, Any]] = self.api.get("/volumes")
         return found
 
     def pull_data(self) -> str:
         """The robot puts a data disc into the mail slot and somebody takes it away."""
-        [found, *_] = self.fs.ask("volume", "set", "ls")
-        discs = self.fs.ask("volume", "set", "info", found["set"])["discs"]
+        [found, *_] = self.api.get("/sets")
+        discs = self.api.get(f"/sets/{found['set']}")["discs"]
         barcode = next(
             d["disc"] for d in discs if d["role"] == "data" and not d["place"].startswith("drive")
         )
