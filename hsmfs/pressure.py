@@ -13,11 +13,13 @@ import os
 import time
 
 _LOOK_AFTER_NS = 5_000_000
-_LINGER_NS = 250_000_000
+_FEW = 4
+"""No more requests than this are over in a moment; our own syncs of the catalog are such."""
+_LINGER_NS = 100_000_000
 """A disk that had work counts as busy for this long: its load comes in bursts."""
-_SLOW_NS = 2_000_000
-"""A call on the loop that took longer than this has waited for something."""
-_SLOW_LINGER_NS = 1_000_000_000
+_SLOW_NS = 20_000_000
+"""A call on the loop that took longer than this has waited for more than a processor."""
+_SLOW_LINGER_NS = 500_000_000
 _OPTICAL = b"11"
 """The major number of optical drives (Linux admin-guide/devices.txt): none of ours are files."""
 
@@ -39,7 +41,7 @@ class DiskPressure:
         self._next_ns = self._busy_until_ns = 0
 
     def busy(self) -> bool:
-        """True if some disk has, or had just now, requests to work on; or if nobody can tell."""
+        """True if some disk has, or had just now, a queue of requests; or if nobody can tell."""
         now = time.monotonic_ns()
         if now >= self._next_ns:
             self._next_ns = now + _LOOK_AFTER_NS
@@ -58,11 +60,8 @@ class DiskPressure:
             lines = os.pread(self._fd, 1 << 20, 0).splitlines()
         except OSError:
             return True
-        for line in lines:
-            fields = line.split(None, 12)
-            if len(fields) > 11 and fields[11] != b"0" and fields[0] != _OPTICAL:
-                return True
-        return False
+        fields = (line.split(None, 12) for line in lines)
+        return any(int(f[11]) > _FEW for f in fields if len(f) > 11 and f[0] != _OPTICAL)
 
 
 DISK = DiskPressure()

@@ -28,7 +28,7 @@ def disks(path, flying, major=8):
 
 
 def test_requests_in_flight_count_for_a_while(tmp_path, now):
-    seen = disks(tmp_path / "stats", 3)
+    seen = disks(tmp_path / "stats", 9)
     assert seen.busy()
     disks(tmp_path / "stats", 0)
     now.ns += 10**8
@@ -38,14 +38,14 @@ def test_requests_in_flight_count_for_a_while(tmp_path, now):
 
 
 def test_burning_a_disc_does_not_count(tmp_path, now):
-    assert not disks(tmp_path / "stats", 3, major=11).busy()
+    assert not disks(tmp_path / "stats", 9, major=11).busy()
 
 
 def test_a_slow_call_counts(tmp_path, now):
     seen = disks(tmp_path / "stats", 0)
-    seen.took(1_000_000)
+    seen.took(9_000_000)
     assert not seen.busy()
-    seen.took(20_000_000)
+    seen.took(30_000_000)
     assert seen.busy()
 
 
