@@ -31,7 +31,7 @@ def test_requests_in_flight_count_for_a_while(tmp_path, now):
     seen = disks(tmp_path / "stats", 9)
     assert seen.busy()
     disks(tmp_path / "stats", 0)
-    now.ns += 10**8
+    now.ns += 5 * 10**7
     assert seen.busy()
     now.ns += 10**9
     assert not seen.busy()
