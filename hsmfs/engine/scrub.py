@@ -163,7 +163,7 @@ class Scrubber:
                 for volume in late:
                     row = Scrub(volume, now, SCHEDULE, self._config.share)
                     self._catalog.health.put_scrub(row)
-            crash.point("scrub.queued")
+            crash.point("scrub.due")
         coming = [due for due in dues.values() if due > now]
         return min(LOOK, (min(coming) - now) / 1e9) if coming else LOOK
 
@@ -330,7 +330,7 @@ class Scrubber:
         await self.failed(volume, why)
         async with self._catalog.write():
             self._catalog.health.end_scrub(volume.id)
-        crash.point("scrub.done")
+        crash.point("scrub.given_up")
         log.warning("disc failed its test", volume=volume.barcode, error=why)
         self._events.emit("disc_tested", volume=volume.barcode, good=False, error=why)
 

@@ -20,7 +20,7 @@ from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import init, open_pools
 from hsmfs.errors import Conflict
 from hsmfs.library import configured
-from hsmfs.states import CopyState, FileState, VolumeState
+from hsmfs.states import CopyState, DriveState, FileState, VolumeState
 from hsmfs.types import ROOT, Requester
 
 TEXT = """
@@ -207,8 +207,10 @@ async def test_bad_drive_is_blamed_not_the_disc(lab):
     )
     await scrubbed(lab, disc)
     assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.FULL
-    (bad,) = [d for d in lab.engine.catalog.volumes.drives() if d.read_errors]
-    assert bad.name == used and bad.state == 1
+    drives = lab.engine.catalog.volumes.drives
+    await lab.until(lambda: any(d.state is DriveState.DOWN for d in drives()))
+    (bad,) = [d for d in drives() if d.read_errors]
+    assert bad.name == used and bad.state is DriveState.DOWN
     view = of_drive(lab.engine, bad.serial)
     assert view["blamed"]["reading"] == 1
     assert view["entries"][0]["kind"] == "wrong bytes" and view["entries"][0]["sector"] == sector
