@@ -11,15 +11,18 @@ import hashlib
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from lib.tempfs import TempFs, TempFsError
 
 Entry = tuple[str, bytes] | None
 """('file', content), ('link', target), ('dir', b''), or None for absent."""
 Judge = Callable[[Entry], bool]
+D = TypeVar("D")
 CHUNK = 4 << 20
 PATIENCE_S = 5.0
 
@@ -386,3 +389,23 @@ def tier_life(lab: Lab) -> None:
     lab.control("library", "move", disc["barcode"], str(empty["address"]))
     lab.control("library", "move", disc["barcode"], str(disc["address"]))
     lab.unlink("e/cold")
+
+
+def bad_lives(
+    say: Callable[[str], None], jobs: int, folder: Path, deaths: Sequence[D],
+    die: Callable[[D, Path], list[str]],
+) -> int:  # fmt: skip
+    """Live and die each of the deaths in a folder of its own, jobs at once; how many ended badly.
+
+    die returns what was wrong after one; all of it is said, in the order of the deaths.
+    """
+    bad = 0
+    with ThreadPoolExecutor(jobs) as pool:
+        lives = [pool.submit(die, death, folder / f"life-{i}") for i, death in enumerate(deaths)]
+        for death, life in zip(deaths, lives, strict=True):
+            faults = life.result()
+            bad += bool(faults)
+            say(f"{death!s:<52} {'ok' if not faults else 'BAD'}")
+            for fault in faults:
+                say(f"    {fault}")
+    return bad

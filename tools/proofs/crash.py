@@ -10,7 +10,6 @@ all that was left undone is done.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import os
 import re
 import sys
@@ -20,7 +19,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _verdict import Proof, proof
-from lib.crashlab import POLICIES, Died, Lab, adopt_life, files_life, media_life, tier_life
+from lib.crashlab import (
+    POLICIES,
+    Died,
+    Lab,
+    adopt_life,
+    bad_lives,
+    files_life,
+    media_life,
+    tier_life,
+)
 from lib.tempfs import TempFs, TempFsError
 
 LEAST = 60
@@ -128,18 +136,10 @@ def main(p: Proof) -> None:
         found = points(folder, given.seed)
         chosen = [point for point in found if re.search(given.points, point)]
         p.say(f"seed {given.seed}; the life passes {len(found)} points")
-        bad = 0
-        with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
-            lives = {
-                point: pool.submit(die_at, point, folder / f"life-{i}", given.seed)
-                for i, point in enumerate(chosen)
-            }
-            for point, future in lives.items():
-                faults = future.result()
-                bad += bool(faults)
-                p.say(f"{point:<44} {'ok' if not faults else 'BAD'}")
-                for fault in faults:
-                    p.say(f"    {fault}")
+        bad = bad_lives(
+            p.say, given.jobs, folder, chosen,
+            lambda point, where: die_at(point, where, given.seed),
+        )  # fmt: skip
         least = LEAST if given.points == "." else 1
         p.figure("points killed at", len(chosen), at_least=least)
         p.figure("lives that ended badly", bad, at_most=0)

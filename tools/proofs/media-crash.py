@@ -11,7 +11,6 @@ all files are recalled from discs and compared with the model, and all must agre
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import copy
 import os
 import re
@@ -30,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _verdict import Proof, proof
 from lib.agreement import MAIL, STORED, disagreements, discs
-from lib.crashlab import Died, Lab
+from lib.crashlab import Died, Lab, bad_lives
 from lib.tempfs import TempFs, TempFsError
 
 LEAST = 40
@@ -366,18 +365,10 @@ def main(p: Proof) -> None:
         chosen = [death for death in deaths(found) if re.search(given.points, str(death))]
         acts = ", ".join(f"{act} ({len(stage.points)} points)" for act, stage in found.items())
         p.say(f"seed {given.seed}; acts: {acts}")
-        bad = 0
-        with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
-            lives = {
-                death: pool.submit(die, death, found[death.act], folder / f"life-{i}")
-                for i, death in enumerate(chosen)
-            }
-            for death, future in lives.items():
-                faults = future.result()
-                bad += bool(faults)
-                p.say(f"{death!s:<52} {'ok' if not faults else 'BAD'}")
-                for fault in faults:
-                    p.say(f"    {fault}")
+        bad = bad_lives(
+            p.say, given.jobs, folder, chosen,
+            lambda death, where: die(death, found[death.act], where),
+        )  # fmt: skip
         least = LEAST if given.points == "." else 1
         p.figure("lives that were ended", len(chosen), at_least=least)
         p.figure("lives after which something disagreed", bad, at_most=0)
