@@ -25,10 +25,10 @@ from pathlib import Path
 import apsw
 import zstandard
 
-from .. import crash
+from .. import crash, durable
 from ..errors import CatalogDamaged, ConfigError, Conflict, NotFound
 from . import migrate
-from .catalog import FILE, fsync_folder, locked
+from .catalog import FILE, locked
 from .connection import faults
 from .inodes import NUMBERS
 
@@ -107,8 +107,8 @@ def _store(plain: Path, dest: Path, now_ns: int, told: Told) -> tuple[Backup, in
                 crash.point("backup.piece.written")
             told(source.tell(), total)
     for folder in touched:
-        fsync_folder(folder)
-    fsync_folder(dest / _PIECES)
+        durable.sync(folder)
+    durable.sync(dest / _PIECES)
     moment = datetime.fromtimestamp(now_ns / 1e9, UTC)
     name = f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
     return Backup(name, now_ns, total, whole.hexdigest(), tuple(pieces)), new, stored
@@ -166,7 +166,7 @@ def restore(
         plain_copy(dest, backup, part, told)
         _pass_numbers(part)
         part.rename(state / FILE)
-        fsync_folder(state)
+        durable.sync(state)
         crash.point("backup.restored")
 
 
@@ -261,7 +261,7 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(out.fileno())
     part.rename(path)
     if path.suffix == ".json":
-        fsync_folder(path.parent)
+        durable.sync(path.parent)
 
 
 def _prune(dest: Path, keep: int) -> tuple[str, ...]:
@@ -271,7 +271,7 @@ def _prune(dest: Path, keep: int) -> tuple[str, ...]:
     for backup in removed:
         (dest / f"{backup.name}.json").unlink()
     if removed:
-        fsync_folder(dest)
+        durable.sync(dest)
         crash.point("backup.pruned")
     used = {piece for backup in found[: max(1, keep)] for piece in backup.pieces}
     for path in (dest / _PIECES).glob("*/*"):

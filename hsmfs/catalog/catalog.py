@@ -27,7 +27,7 @@ from typing import TypeVar
 import apsw
 import trio
 
-from .. import clock, pressure
+from .. import clock, durable, pressure
 from ..errors import CatalogDamaged, CatalogInUse, NotFound
 from . import migrate
 from .adoptions import Adoptions
@@ -122,7 +122,7 @@ class Catalog:
             catalog.inodes.insert_root(uid, gid, now)
             catalog.db.execute("INSERT INTO meta VALUES ('created_ns', ?)", (now,))
         os.fsync(catalog._wal_fd)
-        fsync_folder(state)
+        durable.sync(state)
         return catalog
 
     @classmethod
@@ -371,14 +371,5 @@ def locked(state: Path) -> Iterator[None]:
     fd = _lock(state)
     try:
         yield
-    finally:
-        os.close(fd)
-
-
-def fsync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)

@@ -141,24 +141,6 @@ class Copies:
         )
         return sum(1 for _, found, parts in rows if found == parts)
 
-    def copy_numbers(self, ino: InodeNo, version: DataVersion) -> dict[int, set[VolumeId]]:
-        """Copies that exist or are being burned, as copy number to volumes."""
-        found: dict[int, set[VolumeId]] = {}
-        for number, volume in self._db.execute(
-            "SELECT copy_no, volume FROM copies WHERE ino = ? AND version = ? AND state IN (?, ?)",
-            (ino, version, int(CopyState.PENDING), int(CopyState.VALID)),
-        ):
-            found.setdefault(number, set()).add(volume)
-        return found
-
-    def on_volume(self, volume: VolumeId, after: int = 0, limit: int = 1000) -> list[Copy]:
-        """Parts on a volume in the order of ids greater than after."""
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM copies c WHERE volume = ? AND id > ? ORDER BY id LIMIT ?",
-            (volume, after, limit),
-        )
-        return [_copy(row) for row in rows]
-
     def add(
         self, ino: InodeNo, version: DataVersion, copy_no: int, where: StoredPart, state: CopyState
     ) -> CopyId:

@@ -194,11 +194,6 @@ class Reports:
         """Paths of many inodes of this snapshot, with the folders remembered."""
         return PathCache(self.db)
 
-    def integrity(self) -> list[str]:
-        """SQLite's own check of every page and index; empty if the file is sound."""
-        rows = self.db.execute("PRAGMA integrity_check(100)").fetchall()
-        return [text for (text,) in rows if text != "ok"]
-
 
 class PathCache:
     """Paths of inodes, each folder looked up once."""

@@ -23,8 +23,6 @@ SEEKABLE_MAGIC = 0x8F92EAB1
 LEVEL = 3
 PROBE = 128 * 1024
 PROBES = 8
-FRAME_MAX = CHUNK + CHUNK // 128 + 1024
-"""No frame of one chunk is longer, in bytes (ZSTD_compressBound)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,6 @@ from functools import cache, lru_cache
 from hsmfs.errors import ConfigError
 
 POLYNOMIAL = 0x11D
-ROWS_MAX = 2
-"""Parity rows for which any k of k+m discs suffice with these coefficients, for k up to 255."""
 MATRIX = "vandermonde-2"
 """The name of the coefficients in VOLUME.json."""
 _LIBRARY = "libisal.so.2"
@@ -172,11 +170,6 @@ def _isal() -> ctypes.CDLL:
     ]  # fmt: skip
     library.ec_encode_data_update.restype = None
     return library
-
-
-def check_library() -> None:
-    """Raises ConfigError if parity cannot be computed on this machine."""
-    _isal()
 
 
 def _pointers(

@@ -44,7 +44,6 @@ _TYPES = {
     Kind.FIFO: stat.S_IFIFO, Kind.SOCKET: stat.S_IFSOCK, Kind.CHAR: stat.S_IFCHR,
     Kind.BLOCK: stat.S_IFBLK,
 }  # fmt: skip
-_DIRECTORY_SIZE = 4096
 
 
 @dataclass(slots=True)

@@ -30,9 +30,10 @@ from .batches import in_batches
 from .events import Events
 from .finish import Finisher
 from .mounts import Mounts
+from .parity_disc import Build
 from .schedule import Purpose
 from .session import Session
-from .sets import Build, VolumeSets
+from .sets import VolumeSets
 from .spool import Spool
 from .stage import CHANGED, Staged
 from .verify import Checker, SourceMismatch

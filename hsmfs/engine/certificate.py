@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .. import durable
 from ..catalog.refreshes import Refresh
 from ..catalog.reports import Reports
 from ..catalog.volumes import Volume
@@ -134,8 +135,4 @@ def write(paper: Certificate, folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         new.rename(path)
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    durable.sync(folder)

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import durable
 from ..disc.parity import parity_of
 from ..errors import HsmError
 
@@ -147,7 +148,7 @@ def _fold(
             raise WrongImages(wrong)
         for out in outs:
             os.fsync(out.fileno())
-    _sync_folder(rows[0].dest.parent)
+    durable.sync(rows[0].dest.parent)
     return [
         Folded(job.row, size, sha.hexdigest()) for job, sha in zip(rows, shas, strict=True)
     ]
@@ -156,12 +157,3 @@ def _fold(
 def _write(fd: int, data: memoryview) -> None:
     while data:
         data = data[os.write(fd, data) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-

@@ -7,7 +7,6 @@ takes the place of the old one in one transaction: copies point to it without be
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import tempfile
@@ -19,24 +18,23 @@ from pathlib import Path
 
 import trio
 
-from .. import clock, crash, logs
+from .. import clock, crash, durable, logs
 from ..catalog.catalog import Catalog
 from ..catalog.queues import RecallClass
 from ..catalog.sets import Rebuild, SpooledRow, VolumeSet
 from ..catalog.volumes import Volume
-from ..disc.image import ImageResult
+from ..disc import described
+from ..disc.image import ImageResult, sha256_of
 from ..disc.image import Progress as ImageProgress
 from ..disc.layout import VolumeLabel
-from ..disc.parity_image import build_parity_image
-from ..disc.reader import DiscReader
 from ..errors import ChecksumMismatch, Conflict, HsmError, NotFound, RecallFailed
 from ..states import SetState, VolumeState
 from ..types import SECTOR, VolumeId
 from .blanks import Blanks
 from .burn import Burner
 from .events import Events
+from .parity_disc import burn_parity, facts_of
 from .parity_read import ParityReader
-from .sets import facts_of, parity_sector
 from .spool import Spool
 from .syndromes import Run, Syndromes
 
@@ -212,7 +210,7 @@ class Renewer:
             await self._window(volume, path, (first, min(window, size // SECTOR - first)))
             crash.point("renew.window.written")
         show.phase, show.done = "checking", 0
-        sha = await clock.blocking(lambda: _sha256(path), clock.HASH)
+        sha = await clock.blocking(lambda: sha256_of(path).hex(), clock.HASH)
         if sha != right:
             await self._spool.remove(path.name)
             raise ChecksumMismatch(
@@ -234,7 +232,7 @@ class Renewer:
             row = parity[1].row
             sums = await self._reader.row_sums(volume, row, [run], on_progress, make)
             await clock.blocking(lambda: _store(sums, row, run, path), clock.HASH)
-            await clock.blocking(lambda: _sync(path))
+            await clock.blocking(lambda: durable.sync(path))
             return
         sums = await self._reader.syndromes(
             volume, [run], RecallClass.BULK, on_progress, make
@@ -242,7 +240,7 @@ class Renewer:
         gaps = await clock.blocking(lambda: _solve(sums, run, path), clock.HASH)
         if gaps:
             await self._own(volume, path, gaps)
-        await clock.blocking(lambda: _sync(path))
+        await clock.blocking(lambda: durable.sync(path))
 
     def _others(self, volume: Volume) -> int:
         group = self._catalog.sets.of(volume.id)
@@ -296,7 +294,7 @@ class Renewer:
         if self._reader.covered(volume.id) is None:
             await self._burn_parity(blank, volume, image, group)
             return
-        label = await clock.blocking(lambda: _reader(image).label)
+        label = await clock.blocking(lambda: _label(image))
         assert label.set_uuid == group.uuid
         root = bytes.fromhex(volume.root_hash or "")
 
@@ -320,19 +318,7 @@ class Renewer:
             created_ns=clock.now_ns(), previous_root=self._catalog.sets.last_root(),
         )  # fmt: skip
         facts = facts_of(self._catalog, group)(volume.set_index - group.k)
-        places: list[int] = []
-
-        def build(dest: Path, progress: ImageProgress) -> ImageResult:
-            made = build_parity_image(
-                image, facts, label, dest, staging=dest.with_suffix(".staging"),
-                progress=progress,
-            )  # fmt: skip
-            places.append(parity_sector(dest))
-            return made
-
-        await self._burner.make_image(blank, label, build)
-        async with self._catalog.write():
-            self._catalog.volumes.set_parity_sector(blank, places[-1])
+        await burn_parity(self._catalog, self._burner.make_image, blank, label, facts, image)
 
     async def _forget_blank(self, blank: VolumeId) -> None:
         """A disc that was not touched is an ordinary blank one again."""
@@ -427,23 +413,6 @@ def _put(path: Path, sector: int, data: bytes) -> None:
         file.write(data)
 
 
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _reader(image: Path) -> DiscReader:
-    with image.open("rb") as file:
-
-        def read_at(sector: int, count: int) -> bytes:
-            return os.pread(file.fileno(), count * SECTOR, sector * SECTOR)
-
-        return DiscReader(read_at)
+def _label(image: Path) -> VolumeLabel:
+    with described.image(image) as reader:
+        return reader.label

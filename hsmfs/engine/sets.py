@@ -8,7 +8,6 @@ only if the spool has lost an image that was not folded yet.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -21,18 +20,8 @@ from ..catalog.catalog import Catalog
 from ..catalog.sets import SpooledRow, VolumeSet
 from ..catalog.volumes import Volume
 from ..config import Config
-from ..disc.image import ImageResult
-from ..disc.image import Progress as ImageProgress
-from ..disc.iso9660 import Iso
 from ..disc.layout import VolumeLabel
-from ..disc.parity_image import (
-    OVERHEAD,
-    Member,
-    ParityFacts,
-    ParityRow,
-    build_parity_image,
-    parity_place,
-)
+from ..disc.parity_image import OVERHEAD, ParityFacts
 from ..errors import HsmError, MediaError, VolumeMissing
 from ..states import SetState, VolumeState
 from ..types import SECTOR, SetId, VolumeId
@@ -40,6 +29,7 @@ from .blanks import Blanks
 from .events import Events
 from .fold import Folded, RowJob, Source, WrongImages, fold
 from .mounts import Mounts
+from .parity_disc import BurnImage, burn_parity, facts_of
 from .schedule import Purpose
 from .spool import Spool
 from .spooled import data_discs, needed, pending
@@ -50,10 +40,6 @@ AGAIN = 120.0
 ATTEMPTS = 3
 """Blank discs that one parity row may spoil in a row."""
 REFETCH_SECTORS = 4096
-Build = Callable[[Path, ImageProgress], ImageResult]
-"""Makes an image at that path; blocking."""
-BurnImage = Callable[[VolumeId, VolumeLabel, Build], Awaitable[None]]
-"""Burns an image on a blank disc and reads it back; raises HsmError."""
 
 
 class VolumeSets:
@@ -446,46 +432,11 @@ class VolumeSets:
         assert volume is not None
         assert self.burn is not None
         label = self.label(volume, None)
-
-        places: list[int] = []
-
-        def build(dest: Path, progress: ImageProgress) -> ImageResult:
-            made = build_parity_image(
-                source, facts, label, dest, staging=dest.with_suffix(".staging"),
-                progress=progress,
-            )  # fmt: skip
-            places.append(parity_sector(dest))
-            return made
-
-        await self.burn(blank, label, build)
-        # So that a recall needs no directory of the disc; it looks there if a crash comes first.
-        async with self._catalog.write():
-            self._catalog.volumes.set_parity_sector(blank, places[-1])
-
-
-def facts_of(catalog: Catalog, group: VolumeSet) -> Callable[[int], ParityFacts]:
-    """What the parity disc of a row tells of the set, whose rows are all computed."""
-    rows = catalog.sets.parity(group.id)
-    kept = tuple(ParityRow(n, rows[n].size, rows[n].sha256) for n in range(group.m))
-    members = tuple(
-        Member(v.set_index or 0, v.uuid or "", v.inside or v.barcode, v.used,
-               v.image_sha256 or "", v.root_hash or "")
-        for v in data_discs(catalog, group)
-    )  # fmt: skip
-    return lambda row: ParityFacts(row, kept, members)
+        await burn_parity(self._catalog, self.burn, blank, label, facts, source)
 
 
 def _old(folder: Path, row: SpooledRow) -> Source | None:
     return Source(folder / row.file, row.size, row.sha256, None) if row.file else None
-
-
-def parity_sector(image: Path) -> int:
-    with image.open("rb") as file:
-
-        def read_at(sector: int, count: int) -> bytes:
-            return os.pread(file.fileno(), count * SECTOR, sector * SECTOR)
-
-        return parity_place(Iso(read_at))
 
 
 def _append(path: Path, data: bytes) -> None:

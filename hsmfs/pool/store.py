@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import durable
 from ..errors import PoolReadOnly, PoolUnavailable
 from ..types import InodeNo, PoolId
 from .fallocate import punch_hole, syncfs
@@ -77,9 +78,9 @@ class Pool:
                 part = path / f"{MARKER}.new"
                 part.write_text(json.dumps({"hsmfs_pool": 1, "uuid": found}) + "\n")
                 os.chmod(part, _MODE)
-                _fsync(part)
+                durable.sync(part)
                 part.rename(marker)
-                _fsync(path)
+                durable.sync(path)
         except OSError as fault:
             raise PoolUnavailable(f"pool {path} cannot be made: {fault.strerror}") from fault
         return cls.uuid_at(path)
@@ -154,7 +155,7 @@ class Pool:
 
     def fsync_folder(self, ino: InodeNo) -> None:
         """Make the name of an inode's file durable."""
-        _fsync(Path(os.path.dirname(self.path_of(ino))))
+        durable.sync(Path(os.path.dirname(self.path_of(ino))))
 
     def sync(self) -> None:
         """Make all bytes written so far durable, in one call for all files. Raises OSError."""
@@ -197,11 +198,3 @@ class Pool:
         if self.capacity is None:
             return Usage(disk.used + disk.free, disk.used)
         return Usage(min(self.capacity, self.used + disk.free), self.used)
-
-
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ... import clock, crash, logs
+from ... import clock, crash, durable, logs
 from ...catalog import check
-from ...catalog.catalog import FILE, Catalog, fsync_folder, locked
+from ...catalog.catalog import FILE, Catalog, locked
 from ...catalog.check import Severity
 from ...catalog.draft import Draft
 from ...catalog.draft_end import Ending, flatten
@@ -167,7 +167,7 @@ class Rebuild:
             self._report.missing = draft.see(places)
         self._end(Ending(draft), harvest, opened)
         os.rename(self._work / DRAFT, self._work / FILE)
-        fsync_folder(self._work)
+        durable.sync(self._work)
         crash.point("rebuild.draft.sealed")
 
     def _lay_on(self, draft: Draft, harvest: Harvest) -> None:
@@ -250,7 +250,7 @@ class Rebuild:
     def _into_place(self) -> None:
         flatten(self._work / FILE)
         os.rename(self._work / FILE, self._state / FILE)
-        fsync_folder(self._state)
+        durable.sync(self._state)
         crash.point("rebuild.in_place")
         shutil.rmtree(self._work)
         self._config.engine.spool.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import trio
 
-from hsmfs import crash
+from hsmfs import crash, durable
 from hsmfs.clock import MEDIA, blocking
 from hsmfs.errors import ChangerError, DoorOpen, VolumeMissing
 from hsmfs.library.ports import Drive, Element, ElementKind
 from hsmfs.library.simulated.faults import FaultKind, Faults
-from hsmfs.library.simulated.files import sync_directory
 from hsmfs.library.simulated.layout import (
     TRANSPORT,
     Geometry,
@@ -133,7 +132,7 @@ class SimulatedChanger:
         os.rename(disc, element_path(self._root, dst) / disc.name)
         crash.point("robot.put")
         for address in (dst, src):
-            sync_directory(element_path(self._root, address))
+            durable.sync(element_path(self._root, address))
 
     def _element(self, address: ElementAddress) -> Element:
         try:

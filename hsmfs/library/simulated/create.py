@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 
+from hsmfs import durable
 from hsmfs.errors import ConfigError
 from hsmfs.library.ports import ElementKind
 from hsmfs.library.simulated.config import SimulatedConfig
-from hsmfs.library.simulated.files import replace_text, sync_directory
+from hsmfs.library.simulated.files import replace_text
 from hsmfs.library.simulated.layout import ELEMENTS, GEOMETRY_FILE, Geometry, blank_barcode
 
 
@@ -37,4 +38,4 @@ def create(config: SimulatedConfig) -> None:
             os.mkdir(f"{path}/{blank_barcode(element.magazine, element.slot)}")
     replace_text(beside / GEOMETRY_FILE, geometry.text())
     os.rename(beside, root / ELEMENTS)
-    sync_directory(root)
+    durable.sync(root)

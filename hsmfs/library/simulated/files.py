@@ -5,14 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-
-def sync_directory(path: Path) -> None:
-    """Flush the directory's entries to stable storage."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+from hsmfs import durable
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -25,4 +18,4 @@ def replace_text(path: Path, text: str) -> None:
     finally:
         os.close(fd)
     os.rename(beside, path)
-    sync_directory(path.parent)
+    durable.sync(path.parent)

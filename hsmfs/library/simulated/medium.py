@@ -11,10 +11,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hsmfs import durable
 from hsmfs.errors import MediaError, UnreadableSector, WriteOnceViolation
 from hsmfs.library.ports import DiscStatus, MediumInfo
 from hsmfs.library.simulated.direct import Buffer, prefer_direct
-from hsmfs.library.simulated.files import replace_text, sync_directory
+from hsmfs.library.simulated.files import replace_text
 from hsmfs.types import SECTOR, Barcode
 
 IMAGE = "disc.iso"
@@ -93,7 +94,7 @@ class Medium:
         if sync:
             os.fsync(fd)
         os.fchmod(fd, 0o444)
-        sync_directory(self.path)
+        durable.sync(self.path)
         self._note(DiscStatus.CLOSED, self.info().capacity_bytes)
 
     def _note(self, status: DiscStatus, capacity_bytes: int) -> None:

@@ -1,0 +1,59 @@
+"""Parity discs: what they tell of their set, and how they are burned.
+
+One way for both, a set that is being closed and a parity disc that is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from ..catalog.catalog import Catalog
+from ..catalog.sets import VolumeSet
+from ..disc import described
+from ..disc.image import ImageResult, Progress
+from ..disc.layout import VolumeLabel
+from ..disc.parity_image import Member, ParityFacts, ParityRow, build_parity_image, parity_place
+from ..types import VolumeId
+from .spooled import data_discs
+
+Build = Callable[[Path, Progress], ImageResult]
+"""Makes an image at that path; blocking."""
+BurnImage = Callable[[VolumeId, VolumeLabel, Build], Awaitable[None]]
+"""Burns an image on a blank disc and reads it back; raises HsmError."""
+
+
+def facts_of(catalog: Catalog, group: VolumeSet) -> Callable[[int], ParityFacts]:
+    """What the parity disc of a row tells of the set, whose rows are all computed."""
+    rows = catalog.sets.parity(group.id)
+    kept = tuple(ParityRow(n, rows[n].size, rows[n].sha256) for n in range(group.m))
+    members = tuple(
+        Member(v.set_index or 0, v.uuid or "", v.inside or v.barcode, v.used,
+               v.image_sha256 or "", v.root_hash or "")
+        for v in data_discs(catalog, group)
+    )  # fmt: skip
+    return lambda row: ParityFacts(row, kept, members)
+
+
+async def burn_parity(
+    catalog: Catalog,
+    burn: BurnImage,
+    blank: VolumeId,
+    label: VolumeLabel,
+    facts: ParityFacts,
+    source: Path,
+) -> None:
+    """Burn the row that source holds, and note where on the disc it begins. Raises HsmError."""
+    places: list[int] = []
+
+    def build(dest: Path, progress: Progress) -> ImageResult:
+        staging = dest.with_suffix(".staging")
+        made = build_parity_image(source, facts, label, dest, staging=staging, progress=progress)
+        with described.image(dest) as reader:
+            places.append(parity_place(reader.iso))
+        return made
+
+    await burn(blank, label, build)
+    # So that a recall needs no directory of the disc; it looks there if a crash comes first.
+    async with catalog.write():
+        catalog.volumes.set_parity_sector(blank, places[-1])
