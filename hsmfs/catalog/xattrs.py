@@ -22,6 +22,25 @@ class Xattrs:
             return bytes(value)
         return None
 
+    def look(self, ino: int, name: bytes) -> tuple[bytes | None, bool]:
+        """The value or None, and whether the inode has any attribute at all; one query."""
+        [(value, some)] = self._db.execute(
+            "SELECT (SELECT value FROM xattrs WHERE ino = ?1 AND name = ?2),"
+            " EXISTS (SELECT 1 FROM xattrs WHERE ino = ?1)",
+            (ino, name),
+        )
+        return value, bool(some)
+
+    def with_state(self, ino: int, name: bytes) -> tuple[bytes | None, int | None]:
+        """The value or None, and the file's state; one query. Raises PosixError ESTALE."""
+        for row in self._db.execute(
+            "SELECT x.value, i.state FROM inodes i"
+            " LEFT JOIN xattrs x ON x.ino = i.ino AND x.name = ? WHERE i.ino = ?",
+            (name, ino),
+        ):
+            return row[0], row[1]
+        raise PosixError(errno.ESTALE)
+
     def names(self, ino: int) -> list[bytes]:
         """Names, in order."""
         rows = self._db.execute("SELECT name FROM xattrs WHERE ino = ? ORDER BY name", (ino,))

@@ -27,7 +27,7 @@ BLOCK_SIZE = 64 * 1024
 STUB_BLOCK_SIZE = 4096
 """And what they read at once of a file whose bytes are on discs: no more than was wanted, or a
 buffered read of a header would ask for bytes behind the head, and so for a disc."""
-_STUBS = (FileState.PARTIAL, FileState.MIGRATED)
+STUBS = (FileState.PARTIAL, FileState.MIGRATED)
 _FOLDERS = 4096
 
 
@@ -89,7 +89,7 @@ class Core(pyfuse3.Operations):
         if attr.rdev:
             entry.st_rdev = attr.rdev
         entry.st_size = attr.size
-        entry.st_blksize = STUB_BLOCK_SIZE if attr.state in _STUBS else BLOCK_SIZE
+        entry.st_blksize = STUB_BLOCK_SIZE if attr.state in STUBS else BLOCK_SIZE
         entry.st_blocks = attr.blocks
         entry.st_atime_ns = attr.atime_ns
         entry.st_mtime_ns = attr.mtime_ns
@@ -107,8 +107,8 @@ class Core(pyfuse3.Operations):
         """An extended attribute; that an inode has none at all is remembered."""
         if ino in self.lookups.bare:
             return None
-        value = self.catalog.xattrs.get(ino, name)
-        if value is None and ino in self.lookups and not self.catalog.xattrs.names(ino):
+        value, some = self.catalog.xattrs.look(ino, name)
+        if not some and ino in self.lookups:
             self.lookups.bare.add(ino)
         return value
 

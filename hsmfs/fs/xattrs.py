@@ -2,7 +2,8 @@
 
 `user.hsm.state`, `.copies` and `.why` say where a file's bytes are; writing `user.hsm.recall`,
 `.release` or `.pin` asks the engine to move them. They are not listed, so that copying a file
-with its attributes gives no orders. Limits and errors: xattr(7).
+with its attributes gives no orders. `user.DOSATTRIB` tells Samba which files are on disc
+(dosattrib.py). Limits and errors: xattr(7).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pyfuse3 import ENOATTR, FUSEError, RequestContext
 from ..limits import XATTR_LIST_BYTES, XATTR_NAME_BYTES, XATTR_VALUE_BYTES
 from ..states import FileState
 from ..types import Attr, InodeNo
+from . import dosattrib
 from .acl import Acl
-from .core import ACCESS, DEFAULT, Core, now
+from .core import ACCESS, DEFAULT, STUBS, Core, now
 from .files import in_group
 from .guard import settled
 from .ports import Control
@@ -39,7 +41,11 @@ class Xattrs(Core):
         if name.startswith(PREFIX):
             return await self._answer(self.must(inode), name)
         _check_name(name)
-        value = self.xattr(inode, name)
+        if name == dosattrib.NAME:
+            value, state = self.catalog.xattrs.with_state(inode, name)
+            value = dosattrib.shown(value, offline=state in STUBS)
+        else:
+            value = self.xattr(inode, name)
         if value is None:
             raise FUSEError(ENOATTR)
         return value
@@ -59,6 +65,8 @@ class Xattrs(Core):
         if name.startswith(PREFIX):
             await self._order(self.must(inode), name, value, ctx)
             return
+        if name == dosattrib.NAME:
+            value = dosattrib.stored(value)
         async with self.catalog.write(aside=True):
             attr = self.must(inode)
             if name == ACCESS:
