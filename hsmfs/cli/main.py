@@ -35,6 +35,7 @@ COMMANDS = {
     "queue": "queue",
     "waiters": "waiters",
     "policy": "policy",
+    "export": "export",
     "library": "library",
     "volume": "volume",
     "scrub": "scrub",
