@@ -45,6 +45,8 @@ class Migration:
     group_key: str
     queued_ns: int
     release: bool
+    vault: str = ""
+    """Where one of the copies is to be kept; '': all in the library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,11 @@ class Queued:
 
 
 def _migration(row: tuple) -> Migration:  # type: ignore[type-arg]
-    return Migration(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
+    return Migration(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), row[7])
 
 
 _RECALL = 'ino, class, requester, created_ns, start, "end", attempts, error'
-_MIGRATION = "ino, version, copies, policy, group_key, queued_ns, release"
+_MIGRATION = "ino, version, copies, policy, group_key, queued_ns, release, vault"
 _QUEUED = ", ".join(f"m.{column}" for column in _MIGRATION.split(", "))
 _BURN = "volume, copy_no, state, image, created_ns, error, size, root_hash"
 
@@ -157,7 +159,7 @@ class Queues:
             (*after, limit),
         )
         return [
-            Queued(_migration(row), row[7], row[8], FileState(row[9]), row[10]) for row in rows
+            Queued(_migration(row), row[8], row[9], FileState(row[10]), row[11]) for row in rows
         ]
 
     def burn_before(self) -> int:
@@ -172,11 +174,14 @@ class Queues:
     def put_migration(self, m: Migration) -> None:
         """Ask for a file to be archived; a request for the same version keeps its time."""
         self._db.execute(
-            "INSERT INTO migrations VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ino) DO UPDATE SET"
+            f"INSERT INTO migrations ({_MIGRATION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (ino) DO UPDATE SET"
             " queued_ns = iif(version = excluded.version, queued_ns, excluded.queued_ns),"
             " release = max(release, excluded.release), version = excluded.version,"
-            " copies = max(copies, excluded.copies), policy = excluded.policy",
-            (m.ino, m.version, m.copies, m.policy, m.group_key, m.queued_ns, int(m.release)),
+            " copies = max(copies, excluded.copies), policy = excluded.policy,"
+            " vault = iif(excluded.vault = '', vault, excluded.vault)",
+            (m.ino, m.version, m.copies, m.policy, m.group_key, m.queued_ns, int(m.release),
+             m.vault),
         )
 
     def end_migration(self, ino: InodeNo) -> None:

@@ -14,7 +14,7 @@ from ..types import SetId, VolumeId
 from .connection import Database
 from .volumes import Volume, Volumes
 
-_COLUMNS = "id, name, uuid, k, m, copy_no, state, magazine, created_ns, closed_ns, root_hash"
+_COLUMNS = "id, name, uuid, k, m, copy_no, state, magazine, created_ns, closed_ns, root_hash, vault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class VolumeSet:
     created_ns: int
     closed_ns: int | None
     root_hash: str | None
+    vault: str = ""
+    """Where it is to be kept once it is closed; '': in the library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +118,17 @@ class Sets:
             return _set(row)
         return None
 
-    def add(self, k: int, m: int, copy_no: int, magazine: int | None, now_ns: int) -> VolumeSet:
+    def add(
+        self, k: int, m: int, copy_no: int, magazine: int | None, now_ns: int, vault: str = ""
+    ) -> VolumeSet:
         """A new open set of k data and m parity discs; its name is its number."""
         for (number,) in self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM volume_sets"):
             self._db.execute(
-                "INSERT INTO volume_sets (id, name, uuid, k, m, copy_no, magazine, created_ns)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (number, f"SET{number:05d}", str(uuid.uuid4()), k, m, copy_no, magazine, now_ns),
+                "INSERT INTO volume_sets"
+                " (id, name, uuid, k, m, copy_no, magazine, created_ns, vault)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (number, f"SET{number:05d}", str(uuid.uuid4()), k, m, copy_no, magazine, now_ns,
+                 vault),
             )
         made = self.get(SetId(self._db.last_insert_rowid()))
         assert made is not None
@@ -161,15 +167,17 @@ class Sets:
     # Places
 
     def join(self, volume: VolumeId, set_id: SetId, index: int) -> None:
-        """The disc has that place in the set."""
+        """The disc has that place in the set, and is to be kept where the set is."""
         self._db.execute(
-            "UPDATE volumes SET set_id = ?, set_index = ? WHERE id = ?", (set_id, index, volume)
+            "UPDATE volumes SET set_id = ?1, set_index = ?2,"
+            " vault = (SELECT vault FROM volume_sets WHERE id = ?1) WHERE id = ?3",
+            (set_id, index, volume),
         )
 
     def leave(self, volume: VolumeId) -> None:
         """The disc is in no set any more."""
         self._db.execute(
-            "UPDATE volumes SET set_id = NULL, set_index = NULL WHERE id = ?", (volume,)
+            "UPDATE volumes SET set_id = NULL, set_index = NULL, vault = '' WHERE id = ?", (volume,)
         )
 
     def replace_disc(self, old: VolumeId, new: VolumeId, reason: str) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..states import CopyState, VolumeState
+from ..states import CopyState, SetState, VolumeState
 from ..types import VolumeId
 from .connection import Database
 
@@ -31,8 +31,19 @@ class Wanted:
     asked_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Finished discs that a policy wants outside and that lie in the library; since is UTC ns."""
+
+    name: str
+    """Of their set, or the barcode of a disc that is in none."""
+    vault: str
+    since_ns: int
+    discs: tuple[VolumeId, ...]
+
+
 class Vault:
-    """Rows of `exports` and `requests`."""
+    """Rows of `exports` and `requests`, and what policies want outside."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -70,6 +81,31 @@ class Vault:
     def answer(self, volume: VolumeId) -> None:
         """The disc came, was refused, or nobody wants it any more."""
         self._db.execute("DELETE FROM requests WHERE volume = ?", (volume,))
+
+    def offers(self) -> list[Offer]:
+        """What operators are to take out for policies, the oldest first."""
+        found: dict[str, list[tuple[str, int, VolumeId]]] = {}
+        for name, vault, since, volume in self._db.execute(
+            "SELECT coalesce(s.name, v.barcode), v.vault, coalesce(s.closed_ns, v.burned_ns), v.id"
+            " FROM volumes v LEFT JOIN volume_sets s ON s.id = v.set_id"
+            " WHERE v.vault != '' AND v.state IN (?, ?) AND coalesce(s.state, ?3) = ?3"
+            " AND NOT EXISTS (SELECT 1 FROM burns b WHERE b.volume = v.id) ORDER BY 3, v.set_index",
+            (*_INSIDE, int(SetState.CLOSED)),
+        ):
+            found.setdefault(name, []).append((vault, since, volume))
+        return [
+            Offer(name, rows[0][0], rows[0][1], tuple(volume for _, _, volume in rows))
+            for name, rows in found.items()
+        ]
+
+    def keep_here(self, offer: Offer) -> None:
+        """The discs, and the others of their set, are to be kept in the library after all."""
+        self._db.execute("UPDATE volume_sets SET vault = '' WHERE name = ?", (offer.name,))
+        self._db.execute(
+            "UPDATE volumes SET vault = '' WHERE barcode = ?1"
+            " OR set_id = (SELECT id FROM volume_sets WHERE name = ?1)",
+            (offer.name,),
+        )
 
     def contents(self, volume: VolumeId) -> tuple[int, int]:
         """Valid parts of files on a disc, and their bytes there."""

@@ -11,7 +11,7 @@ from .connection import Database
 _COLUMNS = (
     "id, barcode, uuid, set_id, set_index, state, reason, location, capacity, used, created_ns,"
     " burned_ns, verified_ns, written_by, loads, read_errors, write_errors, root_hash, element,"
-    " image_sha256, inside, parity_sector, former"
+    " image_sha256, inside, parity_sector, vault, former"
 )
 
 
@@ -44,6 +44,8 @@ class Volume:
     """The barcode in its VOLUME.json if it is another one: it was made anew from parity."""
     parity_sector: int | None = None
     """Where the parity begins on a parity disc, once that is known."""
+    vault: str = ""
+    """Where it is to be kept once its set is closed; '': in the library."""
     former: VolumeState | None = None
 
 
@@ -135,6 +137,10 @@ class Volumes:
     def set_location(self, volume: VolumeId, location: str) -> None:
         """Where the disc is: 'library', or the operator's words."""
         self._db.execute("UPDATE volumes SET location = ? WHERE id = ?", (location, volume))
+
+    def set_vault(self, volume: VolumeId, vault: str) -> None:
+        """Where the disc is to be kept; '': in the library."""
+        self._db.execute("UPDATE volumes SET vault = ? WHERE id = ?", (vault, volume))
 
     def set_element(self, volume: VolumeId, element: ElementAddress | None) -> None:
         """Where the robot has the disc; None: outside the library."""

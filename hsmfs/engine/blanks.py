@@ -16,6 +16,7 @@ from ..catalog.catalog import Catalog
 from ..catalog.volumes import Volume
 from ..types import VolumeId
 from .events import Events
+from .plan import Targets
 
 log = logs.get(__name__)
 AGAIN = 30.0
@@ -105,6 +106,6 @@ class Blanks:
         return max(groups.items(), key=worth)[1][0]
 
 
-def by_ends(numbers: Sequence[int]) -> Callable[[list[VolumeId]], Sequence[VolumeId]]:
-    """A choice for copies with these numbers: odd ones from the front, even ones from the end."""
-    return lambda blanks: [blanks.pop(0 if number % 2 else -1) for number in numbers]
+def by_ends(targets: Targets) -> Callable[[list[VolumeId]], Sequence[VolumeId]]:
+    """A choice for copies: with odd numbers from the front, with even ones from the end."""
+    return lambda blanks: [blanks.pop(0 if target.copy_no % 2 else -1) for target in targets]

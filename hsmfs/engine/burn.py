@@ -31,6 +31,7 @@ from .events import Events
 from .finish import Finisher
 from .mounts import Mounts
 from .parity_disc import Build
+from .plan import Target
 from .schedule import Purpose
 from .session import Session
 from .sets import VolumeSets
@@ -92,23 +93,22 @@ class Burner:
         self,
         volume: VolumeId,
         staged: Staged,
-        copy_no: int,
+        target: Target,
         snapshot: Path | None,
         built: Callable[[], None],
     ) -> None:
-        """Put the staged files on a blank volume as that copy. `built` is called after the image.
+        """Put the staged files on a blank volume for the target. `built` is called after the image.
 
         Raises AnotherDisc if this one cannot be had or was spoiled, else what ails the files.
         """
         await self._catalog.settled()
-        found = self._catalog.volumes.get(volume)
-        assert found is not None
+        found, copy_no = self._volume(volume), target.copy_no
         image = self._spool.image(volume)
         self.progress[volume] = Progress(volume, found.barcode, copy_no, len(staged.files))
         try:
             async with self._catalog.write(aside=True):
                 self._catalog.queues.add_burn(volume, copy_no, image, clock.now_ns())
-                self._sets.join(volume, copy_no)
+                self._sets.join(volume, target)
             crash.point("burn.planned")
             await self._spool.reuse(image)
             await self._catalog.settled()

@@ -31,7 +31,7 @@ from .burn import AnotherDisc, Burner
 from .events import Events
 from .finish import Finisher
 from .mounts import Mounts
-from .plan import Batch, Plan, Terms
+from .plan import Batch, Plan, Target, Targets, Terms
 from .policy.match import Ruleset
 from .policy.rules import Grouping
 from .residency import Residency
@@ -115,21 +115,23 @@ class Migrator:
         who: str = "hsmctl",
         release: bool = False,
         grouping: Grouping | None = None,
+        vault: str | None = None,
     ) -> int:
         """Queue regular files; how many. Others are passed over: discs carry them anyway.
 
-        copies and grouping: None takes what the policies say of each file. who names the rule or
-        the person. release: release each as soon as it has its copies.
+        copies, grouping, vault: None takes what the policies say of each file. vault: where one of
+        two or more copies is to be kept, '' if all stay. who names the rule or the person.
+        release: release each as soon as it has its copies.
         """
         found = await at_leisure(self._catalog, inos, self._files_attr)
         attrs = [attr for attr in found if attr is not None and attr.is_file]
-        keys = await self._keys(attrs, copies, grouping)
+        keys = await self._keys(attrs, copies, grouping, vault)
         now = clock.now_ns()
 
-        def put(pair: tuple[Attr, tuple[str, int]]) -> None:
-            attr, (key, wanted) = pair
+        def put(pair: tuple[Attr, tuple[str, int, str]]) -> None:
+            attr, (key, wanted, place) = pair
             self._catalog.queues.put_migration(
-                Migration(attr.ino, attr.version, wanted, who, key, now, release)
+                Migration(attr.ino, attr.version, wanted, who, key, now, release, place)
             )
             self._later.pop(attr.ino, None)
 
@@ -142,12 +144,16 @@ class Migrator:
         return live.attr if live is not None else self._catalog.inodes.get_raw(ino)
 
     async def _keys(
-        self, attrs: list[Attr], copies: int | None, grouping: Grouping | None
-    ) -> list[tuple[str, int]]:
-        """For each file the key of its group and the copies that it shall have."""
+        self,
+        attrs: list[Attr],
+        copies: int | None,
+        grouping: Grouping | None,
+        vault: str | None,
+    ) -> list[tuple[str, int, str]]:
+        """For each file the key of its group, its copies, and where one of them is to be kept."""
         rules = self.rules
 
-        def find(reports: Reports) -> list[tuple[str, int]]:
+        def find(reports: Reports) -> list[tuple[str, int, str]]:
             keys = []
             paths = reports.path_cache()
             for attr in attrs:
@@ -157,7 +163,9 @@ class Migrator:
                 wishes = rules.wishes(attr, b"/" + (paths.path(attr.ino) or b""))
                 parent = reports.names.parent(attr.ino) or InodeNo(0)
                 key = group.key(grouping or wishes.group, parent, source)
-                keys.append((key, wishes.copies if copies is None else copies))
+                wanted = wishes.copies if copies is None else copies
+                place = (wishes.vault if vault is None else vault) if wanted > 1 else ""
+                keys.append((key, wanted, place))
             return keys
 
         return await self._catalog.read(find)
@@ -310,7 +318,7 @@ class Migrator:
             self._wake.set()
 
     async def _archive(self, batch: Batch) -> None:
-        volumes = await self._blanks(batch.numbers)
+        volumes = await self._blanks(batch.targets)
         one = int(batch.room * 1.02) + 2 * 1024 * 1024
         packed = one if self._level else 0
         together = one * len(volumes) + packed <= self.spool.limit
@@ -368,28 +376,28 @@ class Migrator:
 
         faults: list[Exception] = []
 
-        async def copy(number: int, volume: VolumeId) -> None:
+        async def copy(target: Target, volume: VolumeId) -> None:
             mine = Staged(list(staged.files), staged.carried, staged.items)
             try:
-                await self._one_copy(number, volume, mine, snapshot, built)
+                await self._one_copy(target, volume, mine, snapshot, built)
             except Exception as fault:
                 # The other copies go on.
                 faults.append(fault)
 
-        pairs = list(zip(batch.numbers, volumes, strict=True))
+        pairs = list(zip(batch.targets, volumes, strict=True))
         if together:
             async with trio.open_nursery() as nursery:
-                for number, volume in pairs:
-                    nursery.start_soon(copy, number, volume)
+                for target, volume in pairs:
+                    nursery.start_soon(copy, target, volume)
         else:
-            for number, volume in pairs:
-                await copy(number, volume)
+            for target, volume in pairs:
+                await copy(target, volume)
         if faults:
             raise ExceptionGroup("copies failed", faults)
 
     async def _one_copy(
         self,
-        number: int,
+        target: Target,
         volume: VolumeId,
         staged: Staged,
         snapshot: Path | None,
@@ -398,7 +406,9 @@ class Migrator:
         """One copy on the first disc that takes it."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                await self.burner.make(volume, staged, number, snapshot, built)
+                await self.burner.make(volume, staged, target, snapshot, built)
+                if not self._in_sets and (made := self._catalog.volumes.get(volume)) is not None:
+                    self._offer(made.barcode, made.vault)
                 return
             except AnotherDisc as fault:
                 if isinstance(fault.__cause__, SourceMismatch):
@@ -407,25 +417,35 @@ class Migrator:
                     self._put_off(rotten, LOST_BYTES)
                 if attempt == ATTEMPTS or not staged.files:
                     raise
-                log.warning("another disc is taken", copy=number, error=fault.message)
-            (volume,) = await self._blanks((number,), without=volume)
+                log.warning("another disc is taken", copy=target.copy_no, error=fault.message)
+            (volume,) = await self._blanks((target,), without=volume)
             built = _nothing
 
     # Blank discs
 
     async def _blanks(
-        self, numbers: tuple[int, ...], without: VolumeId | None = None
+        self, targets: Targets, without: VolumeId | None = None
     ) -> list[VolumeId]:
         """A blank disc of our own for each copy; waits for the operator if there are too few."""
         if self._in_sets:
             return await self.blanks.take(
-                lambda blanks: self.sets.choose(numbers, blanks), len(numbers), without
+                lambda blanks: self.sets.choose(targets, blanks), len(targets), without
             )
-        return await self.blanks.take(by_ends(numbers), len(numbers), without)
+        return await self.blanks.take(by_ends(targets), len(targets), without)
 
     async def _set_closed(self, group: VolumeSet) -> None:
-        """Files that waited for the set's parity may be released."""
+        """Files that waited for the set's parity may be released, and it may leave for a vault."""
         self._poke()
+        self._offer(group.name, group.vault)
+
+    def _offer(self, name: str, vault: str) -> None:
+        """Tell that an operator is asked to take the set, or the disc, to its vault."""
+        if vault:
+            log.info("operator must take discs to a vault", discs=name, destination=vault)
+            self._events.emit(
+                "export_wanted", name=name, destination=vault,
+                message="operator must take discs to a vault",
+            )  # fmt: skip
 
     def _spool_full(self, reason: str) -> None:
         log.warning("spool full", reason=reason)

@@ -120,6 +120,7 @@ async def status(engine: Engine) -> views.Status:
         readers_waiting=len(engine.waiters()),
         requests=len(engine.catalog.vault.wanted()),
         leaving=len(engine.catalog.vault.leaving()),
+        for_vault=len(engine.catalog.vault.offers()),
         migrations_waiting=waiting,
         migration_bytes=size,
         oldest_migration_ns=oldest,
@@ -347,6 +348,7 @@ def volume_view(engine: Engine, volume: Volume) -> views.VolumeView:
         volume.read_errors,
         volume.write_errors,
         volume.root_hash,
+        volume.vault,
     )
 
 

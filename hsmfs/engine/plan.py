@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import NamedTuple
 
 from ..catalog.copies import PROVEN
-from ..catalog.queues import Queued
+from ..catalog.queues import Migration, Queued
 from ..catalog.reports import Reports
+from ..catalog.volumes import Volume
 from ..limits import VOLUME_FILES
-from ..states import CopyState, FileState, VolumeState
+from ..states import CopyState, FileState
 from ..types import CHUNK, SECTOR, DataVersion, InodeNo, VolumeId
 
 FULL_ENOUGH = 0.8
@@ -22,6 +24,20 @@ FULL_ENOUGH = 0.8
 _PAGE = 2000
 _NAMES = 1500
 """Bytes a file takes besides its data: directory records, manifest, sums."""
+
+
+class Target(NamedTuple):
+    """Which copy of its files a disc holds, and where the disc is to be kept.
+
+    Discs of one set have the same target, so copies of a file never share a set.
+    """
+
+    copy_no: int
+    vault: str = ""
+    """In the operator's words; '': in the library."""
+
+
+Targets = tuple[Target, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +68,9 @@ class Item:
 
 @dataclass(slots=True)
 class Batch:
-    """What goes together on one disc for each of the copy numbers."""
+    """What goes together on one disc for each of the targets."""
 
-    numbers: tuple[int, ...]
+    targets: Targets
     items: list[Item] = field(default_factory=list)
     room: int = 0
     full: bool = False
@@ -107,11 +123,12 @@ class Terms:
 def make(reports: Reports, terms: Terms) -> Plan:
     """Plan the next volumes."""
     plan = Plan()
-    open_: dict[tuple[int, ...], Batch] = {}
-    states = {volume.id: volume.state for volume in reports.volumes.all()}
+    open_: dict[Targets, Batch] = {}
+    discs = {volume.id: volume for volume in reports.volumes.all()}
+    leaving = {row.volume for row in reports.refreshes.open()}
 
-    def need(queued: Queued) -> list[tuple[tuple[int, ...], Item]]:
-        return _needs(reports, queued, states, terms, plan)
+    def need(queued: Queued) -> list[tuple[Targets, Item]]:
+        return _needs(reports, queued, _Discs(discs, leaving), terms, plan)
 
     for _, rows in groupby(_queue(reports), key=lambda q: q.migration.group_key):
         _place_group(rows, need, open_, plan, terms)
@@ -131,20 +148,20 @@ def _queue(reports: Reports) -> Iterator[Queued]:
 
 def _place_group(
     rows: Iterator[Queued],
-    need: Callable[[Queued], list[tuple[tuple[int, ...], Item]]],
-    open_: dict[tuple[int, ...], Batch],
+    need: Callable[[Queued], list[tuple[Targets, Item]]],
+    open_: dict[Targets, Batch],
     plan: Plan,
     terms: Terms,
 ) -> None:
     """Put a group's files on the open volumes, by the copies that they lack."""
-    lacking: dict[tuple[int, ...], list[Item]] = {}
+    lacking: dict[Targets, list[Item]] = {}
     for queued in rows:
         if queued.migration.ino not in terms.busy:
-            for numbers, item in need(queued):
-                lacking.setdefault(numbers, []).append(item)
-    for numbers, items in lacking.items():
+            for targets, item in need(queued):
+                lacking.setdefault(targets, []).append(item)
+    for targets, items in lacking.items():
         room = sum(item.room for item in items)
-        batch = open_.setdefault(numbers, Batch(numbers))
+        batch = open_.setdefault(targets, Batch(targets))
         fits = batch.room + room <= terms.capacity
         if not fits and room <= terms.capacity and batch.room > FULL_ENOUGH * terms.capacity:
             batch = _close(batch, open_, plan)
@@ -155,14 +172,14 @@ def _place_group(
             batch.add([item])
 
 
-def _close(batch: Batch, open_: dict[tuple[int, ...], Batch], plan: Plan) -> Batch:
+def _close(batch: Batch, open_: dict[Targets, Batch], plan: Plan) -> Batch:
     batch.full = True
     plan.batches.append(batch)
-    open_[batch.numbers] = Batch(batch.numbers)
-    return open_[batch.numbers]
+    open_[batch.targets] = Batch(batch.targets)
+    return open_[batch.targets]
 
 
-def _close_ripe(open_: dict[tuple[int, ...], Batch], plan: Plan, terms: Terms) -> None:
+def _close_ripe(open_: dict[Targets, Batch], plan: Plan, terms: Terms) -> None:
     """What is not full is burned when something on it has waited long enough."""
     for batch in open_.values():
         if not batch.items:
@@ -179,9 +196,9 @@ def _close_ripe(open_: dict[tuple[int, ...], Batch], plan: Plan, terms: Terms) -
 
 
 def _needs(
-    reports: Reports, queued: Queued, states: dict[VolumeId, VolumeState], terms: Terms, plan: Plan
-) -> list[tuple[tuple[int, ...], Item]]:
-    """The parts that a file lacks, each with the copy numbers it lacks them for."""
+    reports: Reports, queued: Queued, discs: _Discs, terms: Terms, plan: Plan
+) -> list[tuple[Targets, Item]]:
+    """The parts that a file lacks, each with the targets it lacks them for."""
     m = queued.migration
     whole = Item(
         m.ino, queued.version, queued.size, m.copies, m.policy, m.group_key, m.queued_ns,
@@ -190,7 +207,7 @@ def _needs(
     if queued.nlink == 0:
         plan.satisfied.append(m.ino)
         return []
-    fresh, begun = _copies(reports, m.ino, queued.version, m.copies, states)
+    fresh, begun = _copies(reports, m, queued.version, discs)
     if not fresh and not begun:
         waits = m.release and terms.needs_parity
         if not waits or reports.copies.protected(m.ino, queued.version) >= m.copies:
@@ -199,9 +216,9 @@ def _needs(
     if queued.state in (FileState.PARTIAL, FileState.MIGRATED):
         plan.absent.append(m.ino)
         return []
-    found: list[tuple[tuple[int, ...], Item]] = [
-        ((number,), part)
-        for number, have in begun.items()
+    found: list[tuple[Targets, Item]] = [
+        ((target,), part)
+        for target, have in begun.items()
         for part in _rest(whole, have)
     ]
     if fresh:
@@ -209,29 +226,47 @@ def _needs(
     return found
 
 
+class _Discs(NamedTuple):
+    """All discs, and those that are being replaced: what lies on these is to be had elsewhere."""
+
+    all: dict[VolumeId, Volume]
+    leaving: set[VolumeId]
+
+
 Have = dict[int, tuple[int, int, int]]
 """Parts that stand: number to (parts, offset, length)."""
 
 
 def _copies(
-    reports: Reports,
-    ino: InodeNo,
-    version: DataVersion,
-    wanted: int,
-    states: dict[VolumeId, VolumeState],
-) -> tuple[list[int], dict[int, Have]]:
-    """Numbers for copies that are to be made anew, and the copies of which some parts stand."""
+    reports: Reports, wanted: Migration, version: DataVersion, discs: _Discs
+) -> tuple[list[Target], dict[Target, Have]]:
+    """Copies that are to be made anew, and those of which some parts stand.
+
+    If one is wanted in a vault and none is there or on its way, it is the last of the new ones.
+    """
     standing: dict[int, Have] = {}
+    place: dict[int, str] = {}
     used = 0
-    for copy in reports.copies.of(ino, version):
+    kept = not wanted.vault
+    for copy in reports.copies.of(wanted.ino, version):
         used = max(used, copy.copy_no)
         part = copy.where
-        if copy.state is CopyState.VALID and int(states[part.volume]) in PROVEN:
+        disc = discs.all[part.volume]
+        if copy.state is CopyState.VALID and int(disc.state) in PROVEN:
             have = standing.setdefault(copy.copy_no, {})
             have[part.part] = (part.parts, part.offset, part.length)
-    begun = {n: have for n, have in standing.items() if len(have) < next(iter(have.values()))[0]}
-    lacking = wanted - len(standing)
-    return list(range(used + 1, used + 1 + lacking)), begun
+            place[copy.copy_no] = disc.vault
+            kept = kept or (disc.vault == wanted.vault and disc.id not in discs.leaving)
+    begun = {
+        Target(number, place[number]): have
+        for number, have in standing.items()
+        if len(have) < next(iter(have.values()))[0]
+    }
+    lacking = max(wanted.copies - len(standing), 0 if kept else 1)
+    fresh = [Target(number) for number in range(used + 1, used + 1 + lacking)]
+    if not kept:
+        fresh[-1] = Target(fresh[-1].copy_no, wanted.vault)
+    return fresh, begun
 
 
 def cut(whole: Item, capacity: int) -> list[Item]:

@@ -6,7 +6,8 @@ do, by rule, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,9 +120,10 @@ class Policies:
             now = clock.now_ns()
             return await self._catalog.read(lambda reports: weigh(reports, chosen, now))
         files = size = 0
-        async for some in self._pages(chosen):
-            files += len(some)
-            size += sum(attr.size for attr in some)
+        async with aclosing(self._pages(chosen)) as pages:
+            async for some in pages:
+                files += len(some)
+                size += sum(attr.size for attr in some)
         return files, size
 
     async def run_now(self, name: str | None = None) -> list[Outcome]:
@@ -171,7 +173,8 @@ class Policies:
 
     async def _run(self, matcher: Matcher) -> list[Outcome]:
         await self._note_run(matcher.rule.name)
-        outcomes = [outcome async for outcome in self._each(matcher)]
+        async with aclosing(self._each(matcher)) as each:
+            outcomes = [outcome async for outcome in each]
         for outcome in outcomes:
             if outcome.files:
                 log.info(
@@ -188,18 +191,19 @@ class Policies:
         fast = tuple(pool.id for pool in self._pools.tier(FAST)) if self._pools.tier(DISK) else ()
         return selections(matcher.rule, matcher, self.rules.before(matcher), fast)
 
-    async def _each(self, matcher: Matcher) -> AsyncIterator[Outcome]:
+    async def _each(self, matcher: Matcher) -> AsyncGenerator[Outcome]:
         """Find the files of each of a rule's actions, act on them by the page, and count."""
         for action, chosen in self._selections(matcher):
             files = size = refused = 0
-            async for some in self._pages(chosen):
-                refused += await self._act(matcher, action, some)
-                files += len(some)
-                size += sum(attr.size for attr in some)
+            async with aclosing(self._pages(chosen)) as pages:
+                async for some in pages:
+                    refused += await self._act(matcher, action, some)
+                    files += len(some)
+                    size += sum(attr.size for attr in some)
             discs = self._discs(matcher, action, size)
             yield Outcome(matcher.rule.name, action, files, size, discs, refused)
 
-    async def _pages(self, chosen: Selection) -> AsyncIterator[list[Attr]]:
+    async def _pages(self, chosen: Selection) -> AsyncGenerator[list[Attr]]:
         now = clock.now_ns()
         for query in queries(chosen, now):
             place: Place | None = Place()
@@ -224,8 +228,9 @@ class Policies:
         rule = matcher.rule
         if action == "archive":
             inos = [attr.ino for attr in some]
+            vault = None if rule.copies is None else rule.vault or ""
             await self._migrator.archive(
-                inos, rule.copies, f"policy {rule.name}", rule.release, rule.group
+                inos, rule.copies, f"policy {rule.name}", rule.release, rule.group, vault
             )
             return 0
         one = self._demoter.demote if action == "demote" else self._releaser.release

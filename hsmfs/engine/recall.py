@@ -378,12 +378,13 @@ class Recaller:
         """Recalls that wait until an operator brings the disc."""
         return self._shelf.waiting_for(volume)
 
-    def _preference(self, copy: Copy) -> tuple[bool, bool, bool, int]:
+    def _preference(self, copy: Copy) -> tuple[bool, bool, bool, bool, int]:
         volume = self._catalog.volumes.get(copy.where.volume)
         assert volume is not None
         return (
             volume.state is VolumeState.EXPORTED,
             volume.state is not VolumeState.FULL,
+            volume.vault != "",  # it is about to leave
             self._mounts.drive_with(volume.id) is None,
             copy.copy_no,
         )

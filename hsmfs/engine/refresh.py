@@ -38,8 +38,8 @@ AT_ONCE = 20_000
 TRASH = "files in the trash have bytes on it; they can be had back until they are purged"
 REFRESH, REPACK = "refresh", "repack"
 
-Archive = Callable[[Sequence[InodeNo], int, str, bool], Awaitable[object]]
-"""Queue files for so many copies for someone; True: release them then."""
+Archive = Callable[[Sequence[InodeNo], int, str, bool, str], Awaitable[object]]
+"""Queue files for so many copies for someone; True: release them then; where one is to be kept."""
 
 
 class Refresher:
@@ -212,7 +212,7 @@ class Refresher:
             if queued is None or queued.version != file.version or queued.copies < copies:
                 wanted.setdefault((copies, file.stub), []).append(file.ino)
         for (copies, stub), inos in wanted.items():
-            await self.archive(inos, copies, who, stub)
+            await self.archive(inos, copies, who, stub, volume.vault)
             crash.point("repack.queued")
 
     async def _retire(

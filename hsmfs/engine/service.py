@@ -137,8 +137,10 @@ class Engine:
             element = self.robot.where(volume.barcode)
             return element.magazine if element is not None else None
 
-        async def archive(inos: Sequence[InodeNo], copies: int, who: str, release: bool) -> None:
-            await self.migrator.archive(inos, copies, who, release)
+        async def archive(
+            inos: Sequence[InodeNo], copies: int, who: str, release: bool, vault: str
+        ) -> None:
+            await self.migrator.archive(inos, copies, who, release, vault=vault)
 
         async def complete(ino: InodeNo, who: str) -> None:
             await self.recaller.request(ino, RecallClass.BULK, who)

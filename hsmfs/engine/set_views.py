@@ -47,6 +47,7 @@ def brief(engine: Engine, group: VolumeSet) -> dict[str, Any]:
         "k": group.k,
         "m": group.m,
         "copy": group.copy_no,
+        "vault": group.vault,
         "magazine": group.magazine,
         "data_discs": sum(1 for disc in discs if (disc.set_index or 0) < group.k),
         "parity_discs": sum(1 for disc in discs if (disc.set_index or 0) >= group.k),

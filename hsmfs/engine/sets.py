@@ -30,6 +30,7 @@ from .events import Events
 from .fold import Folded, RowJob, Source, WrongImages, fold
 from .mounts import Mounts
 from .parity_disc import BurnImage, burn_parity, facts_of
+from .plan import Target, Targets
 from .schedule import Purpose
 from .spool import Spool
 from .spooled import data_discs, needed, pending
@@ -75,8 +76,8 @@ class VolumeSets:
 
     # Membership: for who burns data discs
 
-    def choose(self, numbers: tuple[int, ...], blanks: list[VolumeId]) -> list[VolumeId]:
-        """A blank disc for each copy number, from the magazine of the set that it will join."""
+    def choose(self, targets: Targets, blanks: list[VolumeId]) -> list[VolumeId]:
+        """A blank disc for each target, from the magazine of the set that it will join."""
         assert self._settings is not None
         taken: Counter[int] = Counter()
         open_ = {}
@@ -84,26 +85,27 @@ class VolumeSets:
             if group.magazine is not None:
                 taken[group.magazine] += 1
             if self._place(group) is not None:
-                open_[group.copy_no] = group
+                open_[target_of(group)] = group
         chosen: list[VolumeId] = []
-        for number in numbers:
-            magazine = open_[number].magazine if number in open_ else None
+        for target in targets:
+            magazine = open_[target].magazine if target in open_ else None
             disc = self._blanks.for_set(blanks, magazine, self._settings.discs, taken)
             blanks.remove(disc)
             chosen.append(disc)
             volume = self._catalog.volumes.get(disc)
             assert volume is not None
-            if number not in open_ and (lies := self._blanks.magazine_of(volume)) is not None:
+            if target not in open_ and (lies := self._blanks.magazine_of(volume)) is not None:
                 taken[lies] += 1
         return chosen
 
-    def join(self, volume: VolumeId, copy_no: int) -> None:
-        """The disc gets the next place of the set that is open for the copy; in a transaction."""
+    def join(self, volume: VolumeId, target: Target) -> None:
+        """The disc gets the next place of the set that is open for the target; in a transaction."""
         if self._settings is None:
+            self._catalog.volumes.set_vault(volume, target.vault)
             return
         sets = self._catalog.sets
         for group in sets.unfinished():
-            place = self._place(group) if group.copy_no == copy_no else None
+            place = self._place(group) if target_of(group) == target else None
             if place is not None:
                 sets.join(volume, group.id, place)
                 return
@@ -111,8 +113,9 @@ class VolumeSets:
         assert found is not None
         magazine = self._blanks.magazine_of(found)
         group = sets.add(
-            self._settings.k, self._settings.m, copy_no, magazine, clock.now_ns()
-        )
+            self._settings.k, self._settings.m, target.copy_no, magazine, clock.now_ns(),
+            target.vault,
+        )  # fmt: skip
         sets.join(volume, group.id, 0)
 
     def _place(self, group: VolumeSet) -> int | None:
@@ -433,6 +436,11 @@ class VolumeSets:
         assert self.burn is not None
         label = self.label(volume, None)
         await burn_parity(self._catalog, self.burn, blank, label, facts, source)
+
+
+def target_of(group: VolumeSet) -> Target:
+    """What the discs of a set are burned for."""
+    return Target(group.copy_no, group.vault)
 
 
 def _old(folder: Path, row: SpooledRow) -> Source | None:

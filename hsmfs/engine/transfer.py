@@ -14,7 +14,7 @@ import trio
 
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
-from ..catalog.vault import Leaving
+from ..catalog.vault import Leaving, Offer
 from ..catalog.volumes import Volume
 from ..errors import Conflict, HsmError, NotFound, VolumeMissing
 from ..library.ports import Element, ElementKind
@@ -90,35 +90,38 @@ class Transfer:
         return list(found.values())
 
     async def export(
-        self, names: Sequence[str], destination: str, *, dry_run: bool = False
+        self, names: Sequence[str], destination: str | None, *, dry_run: bool = False
     ) -> dict[str, Any]:
         """Order discs out; returns the pick list. Durable when this returns.
 
+        destination: None: where the policies want each.
         Raises NotFound, and Conflict naming the disc that cannot leave now; then none is ordered.
         """
         volumes = self.named(names)
         for volume in volumes:
             self._may_leave(volume)
+            _destination(volume, destination)
         numbers = [volume.id for volume in volumes]
         alone = await self._catalog.read(lambda reports: reports.vault.only_there(numbers))
         if not dry_run:
             async with self._catalog.write():
                 for volume in volumes:
                     self._may_leave(volume)
-                    self._order(volume, destination)
+                    self._order(volume, _destination(volume, destination))
             crash.point("export.ordered")
             await self._catalog.sync()
             crash.point("export.durable")
-            log.info("discs ordered out", count=len(volumes), destination=destination)
-            self._events.emit("export_ordered", count=len(volumes), destination=destination)
+            log.info("discs ordered out", count=len(volumes), destination=destination or "vaults")
+            self._events.emit(
+                "export_ordered", count=len(volumes), destination=destination or "vaults"
+            )
             self._told = False
             self._work.set()
         return {
-            "destination": destination,
             "only_there": alone,
             "mail_slots": len(self._elements(ElementKind.IMPORT_EXPORT)),
             "ordered": not dry_run,
-            "discs": [self.pick(volume, destination) for volume in volumes],
+            "discs": [self.pick(v, _destination(v, destination)) for v in volumes],
         }
 
     def _may_leave(self, volume: Volume) -> None:
@@ -304,7 +307,24 @@ class Transfer:
     # Requests
 
     def requests(self) -> list[dict[str, Any]]:
-        """Discs that operators are asked to bring, and who waits for each."""
+        """What operators are asked for: discs to bring, and who waits; discs to take to a vault."""
+        return self._to_bring() + [self._to_take(offer) for offer in self._catalog.vault.offers()]
+
+    def _to_take(self, offer: Offer) -> dict[str, Any]:
+        found = [self._catalog.volumes.get(volume) for volume in offer.discs]
+        return {
+            "kind": "take out",
+            "name": offer.name,
+            "discs": [volume.barcode for volume in found if volume is not None],
+            "place": "library",
+            "destination": offer.vault,
+            "asked_ns": offer.since_ns,
+            "who": "policy",
+            "files": sum(self._catalog.vault.contents(volume)[0] for volume in offer.discs),
+            "readers": [],
+        }
+
+    def _to_bring(self) -> list[dict[str, Any]]:
         found = []
         for row in self._catalog.vault.wanted():
             volume = self._catalog.volumes.get(row.volume)
@@ -313,8 +333,11 @@ class Transfer:
             jobs = self._recaller.shelved(row.volume)
             found.append(
                 {
-                    "barcode": volume.barcode,
+                    "kind": "bring",
+                    "name": volume.barcode,
+                    "discs": [volume.barcode],
                     "place": volume.location,
+                    "destination": "library",
                     "asked_ns": row.asked_ns,
                     "who": row.who,
                     "files": len(jobs),
@@ -324,22 +347,51 @@ class Transfer:
         return found
 
     async def done(self, barcode: str) -> dict[str, Any]:
-        """The operator has put the disc into the library. Raises as `bring_in`, NotFound."""
+        """The operator has put the disc into the library.
+
+        Raises as `bring_in`, NotFound, Conflict if it is a request to take discs out.
+        """
+        if self._offer(barcode) is not None:
+            raise Conflict(
+                f"{barcode} is to be taken out",
+                next_step=f"run 'hsmctl volume export {barcode}', then take out what it lists",
+            )
         self._wanted(barcode)
         return await self.bring_in([barcode])
 
     async def refuse(self, barcode: str, reason: str) -> int:
         """The operator will not bring it: its readers are told; how many recalls end.
 
+        Discs that were to be taken out stay in the library for good.
         Raises NotFound if nobody asked for the disc.
         """
+        offer = self._offer(barcode)
+        if offer is not None:
+            async with self._catalog.write():
+                self._catalog.vault.keep_here(offer)
+            await self._catalog.sync()
+            log.info("discs stay in the library", discs=offer.name, reason=reason)
+            self._events.emit("export_refused", name=offer.name, reason=reason)
+            return 0
         volume = self._wanted(barcode)
         ended = await self._recaller.refuse(volume.id, reason)
         self._events.emit("request_refused", barcode=barcode, reason=reason, recalls=ended)
         return ended
+
+    def _offer(self, name: str) -> Offer | None:
+        return next((o for o in self._catalog.vault.offers() if o.name == name), None)
 
     def _wanted(self, barcode: str) -> Volume:
         volume = self._catalog.volumes.by_barcode(barcode)
         if volume is None or all(row.volume != volume.id for row in self._catalog.vault.wanted()):
             raise NotFound(f"no request for disc {barcode}", next_step="see 'hsmctl request ls'")
         return volume
+
+
+def _destination(volume: Volume, destination: str | None) -> str:
+    """Where a disc is to go. Raises Conflict if nobody said."""
+    if destination or volume.vault:
+        return destination or volume.vault
+    raise Conflict(
+        f"no policy says where disc {volume.barcode} is to be kept", next_step="say it with --to"
+    )

@@ -155,6 +155,8 @@ class Status:
     """Discs that operators are asked to bring."""
     leaving: int
     """Discs that operators are to take out."""
+    for_vault: int
+    """Finished sets and single discs that policies want outside."""
     migrations_waiting: int
     migration_bytes: int
     oldest_migration_ns: int | None
@@ -333,6 +335,8 @@ class VolumeView:
     read_errors: int
     write_errors: int
     root_hash: str | None
+    vault: str
+    """Where a policy wants it kept; '': in the library."""
 
 
 @dataclass(frozen=True, slots=True)

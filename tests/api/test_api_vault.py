@@ -116,7 +116,8 @@ async def test_a_taken_disc_is_asked_for_and_serves_its_readers(world):
     with pytest.raises(OnShelf, match="vault A"):
         await read(world, ino)
     (request,) = (await world.get("/requests")).json()
-    assert (request["barcode"], request["place"], request["files"]) == (barcode, "vault A", 1)
+    assert request["kind"] == "bring"
+    assert (request["name"], request["place"], request["files"]) == (barcode, "vault A", 1)
     assert "operator" in (await world.get("/why", path="/one")).json()["answer"]
     answer = await world.post(f"/requests/{barcode}/done")
     assert answer.json()["error"] == "VolumeMissing"

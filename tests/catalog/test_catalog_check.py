@@ -85,7 +85,10 @@ BREAKS = [
     ("copies_end_with_the_version", "UPDATE copies SET length = 99 WHERE ino = 5 AND copy_no = 1"),
     ("copies_are_told_apart", "UPDATE copies SET volume = 1 WHERE ino = 5"),
     ("recalls_have_something_to_bring", "INSERT INTO recalls VALUES (5, 0, 'x', 1, 0, 9, 0, '')"),
-    ("migrations_are_of_this_version", "INSERT INTO migrations VALUES (4, 7, 1, 'x', 'g', 1, 0)"),
+    (
+        "migrations_are_of_this_version",
+        "INSERT INTO migrations VALUES (4, 7, 1, 'x', 'g', 1, 0, '')",
+    ),
     ("burns_agree_with_volumes", "INSERT INTO burns (volume, copy_no, state, image, created_ns)"
                                  " VALUES (99, 1, 0, 'i', 1)"),
     ("burns_agree_with_volumes", "INSERT INTO burns (volume, copy_no, state, image, created_ns)"

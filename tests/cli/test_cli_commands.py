@@ -123,6 +123,8 @@ def test_policy_check_needs_no_daemon(hsmctl, tmp_path):
     file = tmp_path / "policies.toml"
     file.write_text('[[policy]]\nname = "cold"\naction = "archive"\nmodified = "730 d"\n')
     assert "1 rule" in hsmctl("policy", "check", str(file))[1]
+    file.write_text(file.read_text() + 'copies = 2\nvault = "vault A"\n')
+    assert "2 copies, one of them to be kept in vault A" in hsmctl("policy", "check", str(file))[1]
     file.write_text('[[policy]]\nname = "cold"\naction = "burn"\n')
     assert hsmctl("policy", "check", str(file))[0] == 3
 

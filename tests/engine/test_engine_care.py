@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -17,129 +15,20 @@ from hsmfs.engine import overview
 from hsmfs.engine.forecast import YEAR_NS, forecast
 from hsmfs.engine.health_views import of_drive, of_volume, scrubs
 from hsmfs.engine.service import Engine
-from hsmfs.engine.setup import init, open_pools
+from hsmfs.engine.setup import open_pools
 from hsmfs.errors import Conflict
 from hsmfs.library import configured
-from hsmfs.states import CopyState, DriveState, FileState, VolumeState
-from hsmfs.types import ROOT, Requester
-
-TEXT = """
-[daemon]
-mountpoint = "/mnt/hsmfs-care"
-state = "{root}/state"
-socket = "{root}/socket"
-[[pool]]
-name = "p"
-path = "{root}/pool"
-[library]
-kind = "simulated"
-path = "{root}/library"
-drives = {drives}
-magazines = 1
-slots_per_magazine = 8
-import_export = 1
-disc = "16 MiB"
-exchange = "0 s"
-load = "0 s"
-seek = "0 s"
-read_rate = "100 GB/s"
-write_rate = "100 GB/s"
-[engine]
-spool = "{root}/spool"
-spool_limit = "200 MiB"
-recall_drives = 0
-min_residence = "0 s"
-compression = 0
-copies = {copies}
-recall_retry_wait = "50 ms"
-{more}
-"""
-READER = Requester(os.getpid(), 1, "reader")
+from hsmfs.states import DriveState, FileState, VolumeState
+from hsmfs.types import ROOT
 
 
 class Killed(BaseException):
     """What a kill is in a test."""
 
 
-class Lab:
-    def __init__(self, root, drives=2, copies=1, more=""):
-        self.root = root
-        self.text = TEXT.format(root=root, drives=drives, copies=copies, more=more)
-        self.config = configs.loads(self.text)
-
-    @asynccontextmanager
-    async def running(self):
-        config = self.config
-        if not config.daemon.state.exists():
-            (self.root / "pool").mkdir(exist_ok=True)
-            await init(config)
-        catalog = Catalog.open(config.daemon.state)
-        pools = await open_pools(config.pool, catalog)
-        library = configured.open_library(config.library)
-        self.engine = Engine(config, catalog, pools, library)
-        try:
-            async with self.engine.running():
-                yield self.engine
-        finally:
-            await library.close()
-            catalog.close()
-
-    def fail(self, *faults):
-        path = self.root / "library/faults.json"
-        path.with_suffix(".new").write_text(json.dumps(faults))
-        path.with_suffix(".new").rename(path)
-
-    async def file(self, name: bytes, data: bytes) -> int:
-        engine = self.engine
-        async with engine.catalog.write():
-            pool = engine.pools.for_new().id
-            attr = engine.catalog.names.create(ROOT, name, 0o100644, 0, 0, 1, pool=pool)
-        live = engine.files.open(attr.ino, write=True)
-        for at in range(0, len(data), 1 << 20):
-            await engine.files.write(live, at, data[at : at + (1 << 20)])
-        engine.files.close(live, write=True)
-        await engine.files.flush_closed()
-        return attr.ino
-
-    async def archive(self, *inos, release=False):
-        await self.engine.migrator.archive(inos, release=release)
-        await self.settle()
-
-    async def settle(self):
-        await self.engine.migrator.flush()
-        await self.engine.migrator.settled()
-
-    async def read(self, ino) -> bytes:
-        live = self.engine.files.open(ino, write=False)
-        try:
-            return await self.engine.files.read(live, 0, 1 << 30, READER)
-        finally:
-            self.engine.files.close(live, write=False)
-
-    def disc(self, ino):
-        (copy, *_) = [
-            c for c in self.engine.catalog.copies.all_of(ino) if c.state is CopyState.VALID
-        ]
-        return self.engine.catalog.volumes.get(copy.where.volume), copy.where.sector
-
-    async def until(self, condition, seconds=30, flush=False):
-        with trio.fail_after(seconds):
-            while not condition():
-                if flush:
-                    await self.engine.migrator.flush()
-                await trio.sleep(0.01)
-
-
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     monkeypatch.setattr("hsmfs.engine.refresh.LOOK", 0.1)
-
-
-@pytest.fixture
-async def lab(tmp_path):
-    lab = Lab(tmp_path)
-    async with lab.running():
-        yield lab
 
 
 DATA = bytes(range(256)) * 20_000
@@ -220,9 +109,9 @@ async def test_bad_drive_is_blamed_not_the_disc(lab):
 BIG = DATA[: 1 << 20] * 14
 
 
-async def test_recall_takes_the_drive_and_the_scrub_goes_on(tmp_path, monkeypatch):
+async def test_recall_takes_the_drive_and_the_scrub_goes_on(make_lab, monkeypatch):
     monkeypatch.setattr("hsmfs.engine.scrub.SAVE", 1 << 20)
-    lab = Lab(tmp_path, drives=1)
+    lab = make_lab(drives=1)
     async with lab.running(), trio.open_nursery() as nursery:
         big, other = await archived(lab, b"big", BIG), await archived(lab, b"g", release=True)
         disc, _ = lab.disc(big)
@@ -245,9 +134,9 @@ async def test_recall_takes_the_drive_and_the_scrub_goes_on(tmp_path, monkeypatc
         assert note == f"{disc.used} of {disc.used} bytes read"
 
 
-async def test_scrub_goes_on_where_it_was_killed(tmp_path, monkeypatch):
+async def test_scrub_goes_on_where_it_was_killed(make_lab, monkeypatch):
     monkeypatch.setattr("hsmfs.engine.scrub.SAVE", 1 << 20)
-    lab = Lab(tmp_path)
+    lab = make_lab()
 
     def point(where):
         if where == "scrub.saved":
@@ -277,8 +166,8 @@ async def test_scrub_goes_on_where_it_was_killed(tmp_path, monkeypatch):
         assert note == f"{disc.used} of {disc.used} bytes read"
 
 
-async def test_kill_anywhere_in_a_replacement(tmp_path, monkeypatch):
-    lab = Lab(tmp_path, copies=2)
+async def test_kill_anywhere_in_a_replacement(make_lab, monkeypatch):
+    lab = make_lab(copies=2)
     async with lab.running():
         ino = await archived(lab, release=True)
         disc, _ = lab.disc(ino)
@@ -371,10 +260,10 @@ async def test_forecast_says_what_it_assumed(lab):
     assert any("no disc failed" in text for text in year["assumed"])
 
 
-async def test_ten_years_of_tests_in_seconds(tmp_path, autojump_clock, monkeypatch):
+async def test_ten_years_of_tests_in_seconds(make_lab, autojump_clock, monkeypatch):
     autojump_clock.autojump_threshold = 0.05
     monkeypatch.setattr("hsmfs.engine.scrub.LOOK", 500 * 86_400)
-    lab = Lab(tmp_path)
+    lab = make_lab()
     async with lab.running():
         disc, _ = lab.disc(await archived(lab))
     catalog = Catalog.open(lab.config.daemon.state)

@@ -25,7 +25,8 @@ class ExportOrder(Body):
     """Discs, by sets or barcodes, and where they are to go."""
 
     names: list[str] = Field(min_length=1, max_length=10_000)
-    destination: str = Field(min_length=1, max_length=500)
+    destination: str | None = Field(default=None, min_length=1, max_length=500)
+    """None: where the policies want each."""
     dry_run: bool = False
 
 
@@ -92,7 +93,7 @@ async def import_(engine: EngineDep, order: Names) -> dict[str, Any]:
 
 @router.get("/requests")
 async def requests(engine: EngineDep) -> list[dict[str, Any]]:
-    """Discs that operators are asked to bring, the oldest request first."""
+    """Discs that operators are asked to bring, then those to take out; the oldest first."""
     return engine.vault.requests()
 
 
@@ -102,7 +103,7 @@ async def done(engine: EngineDep, barcode: str) -> dict[str, Any]:
     return await engine.vault.done(barcode)
 
 
-@router.post("/requests/{barcode}/refuse")
-async def refuse(engine: EngineDep, barcode: str, order: Refusal) -> Acted:
-    """The disc will not be brought; its readers are told."""
-    return Acted(detail={"recalls": await engine.vault.refuse(barcode, order.reason)})
+@router.post("/requests/{name}/refuse")
+async def refuse(engine: EngineDep, name: str, order: Refusal) -> Acted:
+    """The disc will not be brought; its readers are told. Or discs are not taken out: they stay."""
+    return Acted(detail={"recalls": await engine.vault.refuse(name, order.reason)})

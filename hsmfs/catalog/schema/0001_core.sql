@@ -96,6 +96,7 @@ CREATE TABLE volume_sets (
     k          INTEGER NOT NULL,               -- data discs, at most
     m          INTEGER NOT NULL,               -- parity discs
     copy_no    INTEGER NOT NULL DEFAULT 1,     -- which copy of their files its discs hold
+    vault      TEXT NOT NULL DEFAULT '',       -- where it is to be kept once it is closed; '': here
     state      INTEGER NOT NULL DEFAULT 0,     -- states.SetState
     magazine   INTEGER,                        -- where its discs came from, if the robot knows
     created_ns INTEGER NOT NULL,               -- when the row was made
@@ -148,11 +149,13 @@ CREATE TABLE volumes (
     former       INTEGER,                      -- its state before it was lost or exported
     image_sha256 TEXT,                         -- hex SHA-256 of the whole image as read back
     parity_sector INTEGER,                     -- where the parity begins on a parity disc
-    inside       TEXT                          -- barcode in its VOLUME.json; NULL: its own. A disc that
+    inside       TEXT,                         -- barcode in its VOLUME.json; NULL: its own. A disc that
                                                -- was made anew from parity keeps the old one there
+    vault        TEXT NOT NULL DEFAULT ''      -- where it is to be kept, as its set's; '': here
 ) STRICT;
 CREATE INDEX volumes_by_state ON volumes (state);
 CREATE INDEX volumes_by_set ON volumes (set_id, set_index) WHERE set_id IS NOT NULL;
+CREATE INDEX volumes_for_vault ON volumes (vault) WHERE vault != '';
 
 -- Drives, by serial number: names change over reboots.
 CREATE TABLE drives (
@@ -205,7 +208,8 @@ CREATE TABLE migrations (
     policy     TEXT NOT NULL,                  -- which rule, or who
     group_key  TEXT NOT NULL,                  -- files with the same key go to the same volume
     queued_ns  INTEGER NOT NULL,               -- when it was asked for
-    release    INTEGER NOT NULL DEFAULT 0      -- 1: release as soon as premigrated
+    release    INTEGER NOT NULL DEFAULT 0,     -- 1: release as soon as premigrated
+    vault      TEXT NOT NULL DEFAULT ''        -- where one of the copies is to be kept; '': all here
 ) STRICT;
 CREATE INDEX migrations_by_group ON migrations (group_key, ino);
 

@@ -39,9 +39,16 @@ def check(ctl: Ctl, file: Path | None) -> None:
         )
     found = rules.load(path)
     if ctl.out.as_json:
-        ctl.out.json({"file": str(path), "ok": True, "rules": [r.name for r in found.policy]})
-    else:
-        ctl.out.line(f"{path}: {plural(len(found.policy), 'rule')}, no faults")
+        shown = [
+            {"name": r.name, "action": r.action, "copies": r.copies, "vault": r.vault}
+            for r in found.policy
+        ]
+        ctl.out.json({"file": str(path), "ok": True, "rules": shown})
+        return
+    ctl.out.line(f"{path}: {plural(len(found.policy), 'rule')}, no faults")
+    for rule in found.policy:
+        if wanted := _copies(rule.copies, rule.vault):
+            ctl.out.line(f"{rule.name} ({rule.action})  {wanted}")
 
 
 @command.command("example", epilog="\b\nExamples:\n  hsmctl policy example | less")
@@ -70,10 +77,20 @@ def explain(ctl: Ctl, path: str) -> None:
 
 def _verdict(ctl: Ctl, verdict: dict[str, Any]) -> None:
     reasons = "; ".join(verdict["reasons"])
+    if not reasons and verdict["decides"]:
+        reasons = _copies(verdict["copies"], verdict["vault"])
     if not reasons and not verdict["decides"]:
         reasons = "an earlier rule decides"
     mark = ctl.out.style("acts", "green") if verdict["decides"] else "-   "
     ctl.out.line(f"{mark}  {verdict['rule']} ({verdict['action']})  {reasons}".rstrip())
+
+
+def _copies(copies: int | None, vault: str | None) -> str:
+    """What a rule asks for, in words; '' if it leaves that to the configuration."""
+    if copies is None:
+        return ""
+    kept = f", one of them to be kept in {vault}" if vault else ""
+    return ("1 copy" if copies == 1 else f"{copies} copies") + kept
 
 
 @command.command(

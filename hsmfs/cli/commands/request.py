@@ -1,4 +1,4 @@
-"""hsmctl request: discs that operators are asked to bring."""
+"""hsmctl request: discs that operators are asked to bring, or to take to a vault."""
 
 from __future__ import annotations
 
@@ -17,24 +17,30 @@ Examples:
 """,
 )
 def command() -> None:
-    """Show and answer requests for discs that lie outside the library."""
+    """Show and answer what operators are asked for: discs to bring, discs to take to a vault."""
 
 
 @command.command("ls", epilog="\b\nExamples:\n  hsmctl request ls")
 @json_option
 def ls(ctl: Ctl) -> None:
-    """List wanted discs: where each lies, who waits for it, since when."""
+    """List discs to bring, and who waits for each; and finished sets to take to a vault.
+
+    Take a set out with 'hsmctl volume export SET'.
+    """
     found = ctl.client.get("/requests")
     if ctl.out.as_json:
         ctl.out.json(found)
         return
     ctl.out.table(
-        ("DISC", "LIES IN", "SINCE", ">FILES", ">READERS", "ASKED BY"),
+        ("WHAT", "DISC OR SET", "FROM", "TO", "SINCE", ">DISCS", ">FILES", ">READERS", "ASKED BY"),
         [
-            (r["barcode"], r["place"], ago(r["asked_ns"]), r["files"], len(r["readers"]), r["who"])
+            (
+                r["kind"], r["name"], r["place"], r["destination"], ago(r["asked_ns"]),
+                len(r["discs"]), f"{r['files']:,}", len(r["readers"]), r["who"],
+            )
             for r in found
         ],
-    )
+    )  # fmt: skip
 
 
 @command.command("done", epilog="\b\nExamples:\n  hsmctl request done S0001D03")
@@ -52,12 +58,15 @@ def done(ctl: Ctl, barcode: str) -> None:
 @command.command(
     "refuse", epilog='\b\nExamples:\n  hsmctl request refuse S0001D03 --reason "disc is broken"'
 )
-@click.argument("barcode")
+@click.argument("name", metavar="BARCODE-or-SET")
 @click.option("--reason", default="", help="What readers are told.")
 @json_option
-def refuse(ctl: Ctl, barcode: str, reason: str) -> None:
-    """Say that the disc will not be brought; who waits for it gets an error."""
-    found = ctl.client.post(f"/requests/{barcode}/refuse", {"reason": reason})
+def refuse(ctl: Ctl, name: str, reason: str) -> None:
+    """Say that a disc will not be brought, or that a set will not be taken out.
+
+    Who waits for the disc gets an error; the set stays in the library for good.
+    """
+    found = ctl.client.post(f"/requests/{name}/refuse", {"reason": reason})
     if ctl.out.as_json:
         ctl.out.json(found)
         return

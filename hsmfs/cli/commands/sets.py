@@ -23,12 +23,13 @@ def ls(ctl: Ctl) -> None:
         out.json(found)
         return
     out.table(
-        ("SET", "STATE", ">DATA", ">PARITY", ">MISSING", ">SPARE", ">COPY", ">USED", "CLOSED"),
+        ("SET", "STATE", ">DATA", ">PARITY", ">MISSING", ">SPARE", ">COPY", ">USED", "CLOSED",
+         "KEPT IN"),
         [
             (
                 s["set"], out.state(s["state"]), f"{s['data_discs']}/{s['k']}",
                 f"{s['parity_discs']}/{s['m']}", s["missing"], s["spare"], s["copy"],
-                size(s["used"]), when(s["closed_ns"]),
+                size(s["used"]), when(s["closed_ns"]), s["vault"] or "library",
             )
             for s in found
         ],
@@ -54,6 +55,7 @@ def info(ctl: Ctl, name: str) -> None:
             ("missing", found["missing"]),
             ("may lose", f"{found['spare']} more"),
             ("copy", found["copy"]),
+            ("kept in", found["vault"] or "the library"),
             ("uuid", found["uuid"]),
             ("begun", when(found["created_ns"])),
             ("closed", when(found["closed_ns"])),

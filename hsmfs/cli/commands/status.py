@@ -77,6 +77,9 @@ def _show(out: Out, status: dict[str, Any]) -> None:
     if status["leaving"]:
         out.warn(f"operator: take out {plural(status['leaving'], 'disc')}, see 'hsmctl volume"
                  " leaving'")
+    if status["for_vault"]:
+        out.warn(f"operator: take {plural(status['for_vault'], 'finished set')} to a vault, see"
+                 " 'hsmctl request ls'")  # fmt: skip
     for worker in status["workers"]:
         if worker["error"]:
             out.warn(

@@ -24,15 +24,19 @@ _labels = click.option(
 Examples:
   hsmctl volume export SET00001 --to "vault A, shelf 3" --labels labels.pdf
   hsmctl volume export S0001D03 S0001D04 --to "fire safe" --dry-run
+  hsmctl volume export SET00002     to where its policy wants it
 """,
 )
 @_names
-@click.option("--to", "destination", required=True, help="Where the discs are to be put.")
+@click.option(
+    "--to", "destination", metavar="PLACE",
+    help="Where the discs are to be put; left out: where a policy wants them.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the pick list and do nothing.")
 @_labels
 @json_option
 def export(
-    ctl: Ctl, names: tuple[str, ...], destination: str, dry_run: bool, sheet: Path | None
+    ctl: Ctl, names: tuple[str, ...], destination: str | None, dry_run: bool, sheet: Path | None
 ) -> None:
     """Order discs out of the library, to a vault or a shelf, and print the pick list.
 

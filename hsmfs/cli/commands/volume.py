@@ -73,6 +73,7 @@ def info(ctl: Ctl, barcode: str) -> None:
             ("state", out.state(volume["state"])),
             ("reason", volume["reason"] or None),
             ("place", volume["place"]),
+            ("to be kept in", volume["vault"] or None),
             ("used", f"{size(volume['used'])} of {size(volume['capacity'])}"),
             ("uuid", volume["uuid"]),
             ("first seen", when(volume["created_ns"])),

@@ -90,6 +90,10 @@ class Verdict:
     decides: bool
     """The first match of its kind: this rule is acted on."""
     reasons: tuple[str, ...]
+    copies: int | None = None
+    """That it asks for; None: [engine] copies, or it is no rule about that."""
+    vault: str | None = None
+    """Where one of them is to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,8 @@ class Wishes:
     head: int
     group: Grouping
     rule: str | None
+    vault: str = ""
+    """Where one of the copies is to be kept; '': all in the library."""
 
 
 class Ruleset:
@@ -139,6 +145,7 @@ class Ruleset:
                     self._head if rule.head is None else rule.head,
                     rule.group,
                     rule.name,
+                    rule.vault or "",
                 )
         return Wishes(self._copies, self._head, "directory", None)
 
@@ -150,7 +157,10 @@ class Ruleset:
             action = matcher.rule.action
             reasons = tuple(matcher.why_not(attr, path, now_ns))
             open_ = action not in decided and "never" not in decided
-            verdicts.append(Verdict(matcher.rule.name, action, not reasons and open_, reasons))
+            rule = matcher.rule
+            verdicts.append(
+                Verdict(rule.name, action, not reasons and open_, reasons, rule.copies, rule.vault)
+            )
             if not reasons:
                 decided.add(action)
         return verdicts

@@ -26,6 +26,7 @@ EXAMPLE = "policies.example.toml"
 _AT = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?:-([01]\d|2[0-3]):([0-5]\d))?")
 Action = Literal["archive", "release", "demote", "never"]
 Grouping = Literal["directory", "dicom-study", "none"]
+Place = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
 State = Literal["resident", "premigrated", "partial", "migrated"]
 
 
@@ -104,6 +105,8 @@ class Rule(BaseModel):
 
     # What is done with them
     copies: Annotated[int, Field(ge=1, le=limits.COPIES)] | None = None
+    vault: Place | None = None
+    """Where one of the copies is to be kept, on sets of its own."""
     head: Annotated[Size, Field(le=2**30)] | None = None
     group: Grouping = "directory"
     release: bool = False
@@ -161,6 +164,8 @@ def _faults(found: PolicyFile) -> Iterator[tuple[tomlfile.Loc, str]]:
             yield (*at, "min_size"), "is larger than max_size: no file can match"
         if rule.release and rule.after is not None:
             yield (*at, "after"), "release = true releases at once: keep one of the two"
+        if rule.vault is not None and (rule.copies or 1) < 2:
+            yield (*at, "vault"), "one copy must stay in the library: ask for copies = 2 or more"
 
 
 _MATCH = {
@@ -169,7 +174,7 @@ _MATCH = {
 }  # fmt: skip
 _WHEN = {"every", "at", "watermark", "waiting"}
 _ALLOWED: dict[Action, set[str]] = {
-    "archive": _MATCH | _WHEN | {"copies", "head", "group", "release", "after"},
+    "archive": _MATCH | _WHEN | {"copies", "vault", "head", "group", "release", "after"},
     "release": _MATCH | _WHEN,
     "demote": _MATCH | _WHEN,
     "never": _MATCH,

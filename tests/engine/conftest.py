@@ -1,0 +1,134 @@
+"""A whole engine on a small simulated library, that can be killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from hsmfs import config as configs
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine.service import Engine
+from hsmfs.engine.setup import init, open_pools
+from hsmfs.library import configured
+from hsmfs.states import CopyState
+from hsmfs.types import ROOT, Requester
+
+TEXT = """
+[daemon]
+mountpoint = "/mnt/hsmfs-care"
+state = "{root}/state"
+socket = "{root}/socket"
+[[pool]]
+name = "p"
+path = "{root}/pool"
+[library]
+kind = "simulated"
+path = "{root}/library"
+drives = {drives}
+magazines = 1
+slots_per_magazine = {slots}
+import_export = 1
+disc = "{disc}"
+exchange = "0 s"
+load = "0 s"
+seek = "0 s"
+read_rate = "100 GB/s"
+write_rate = "100 GB/s"
+[engine]
+spool = "{root}/spool"
+spool_limit = "200 MiB"
+recall_drives = 0
+min_residence = "0 s"
+compression = 0
+copies = {copies}
+recall_retry_wait = "50 ms"
+{more}
+"""
+READER = Requester(os.getpid(), 1, "reader")
+
+
+class Lab:
+    def __init__(self, root, **settings):
+        given = {"drives": 2, "copies": 1, "slots": 8, "disc": "16 MiB", "more": ""} | settings
+        self.root = root
+        self.text = TEXT.format(root=root, **given)
+        self.config = configs.loads(self.text)
+
+    @asynccontextmanager
+    async def running(self):
+        config = self.config
+        if not config.daemon.state.exists():
+            (self.root / "pool").mkdir(exist_ok=True)
+            await init(config)
+        catalog = Catalog.open(config.daemon.state)
+        pools = await open_pools(config.pool, catalog)
+        library = configured.open_library(config.library)
+        self.engine = Engine(config, catalog, pools, library)
+        try:
+            async with self.engine.running():
+                yield self.engine
+        finally:
+            await library.close()
+            catalog.close()
+
+    def fail(self, *faults):
+        path = self.root / "library/faults.json"
+        path.with_suffix(".new").write_text(json.dumps(faults))
+        path.with_suffix(".new").rename(path)
+
+    async def file(self, name: bytes, data: bytes) -> int:
+        engine = self.engine
+        async with engine.catalog.write():
+            pool = engine.pools.for_new().id
+            attr = engine.catalog.names.create(ROOT, name, 0o100644, 0, 0, 1, pool=pool)
+        live = engine.files.open(attr.ino, write=True)
+        for at in range(0, len(data), 1 << 20):
+            await engine.files.write(live, at, data[at : at + (1 << 20)])
+        engine.files.close(live, write=True)
+        await engine.files.flush_closed()
+        return attr.ino
+
+    async def archive(self, *inos, release=False):
+        await self.engine.migrator.archive(inos, release=release)
+        await self.settle()
+
+    async def settle(self):
+        await self.engine.migrator.flush()
+        await self.engine.migrator.settled()
+
+    async def read(self, ino) -> bytes:
+        live = self.engine.files.open(ino, write=False)
+        try:
+            return await self.engine.files.read(live, 0, 1 << 30, READER)
+        finally:
+            self.engine.files.close(live, write=False)
+
+    def disc(self, ino):
+        (copy, *_) = [
+            c for c in self.engine.catalog.copies.all_of(ino) if c.state is CopyState.VALID
+        ]
+        return self.engine.catalog.volumes.get(copy.where.volume), copy.where.sector
+
+    async def until(self, condition, seconds=30, flush=False):
+        with trio.fail_after(seconds):
+            while not condition():
+                if flush:
+                    await self.engine.migrator.flush()
+                await trio.sleep(0.01)
+
+
+@pytest.fixture
+def make_lab(tmp_path):
+    """Makes the lab of this test, with other settings; `running` starts it."""
+    return lambda **settings: Lab(tmp_path, **settings)
+
+
+@pytest.fixture
+async def lab(make_lab):
+    lab = make_lab()
+    async with lab.running():
+        yield lab

@@ -1,0 +1,179 @@
+"""Copies that a policy wants in a vault: sets of their own, asked for when they are closed."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+
+from hsmfs.engine.policy.rules import loads
+from hsmfs.errors import Conflict, PolicyError
+from hsmfs.library.simulated.hands import put_in, take_out
+from hsmfs.states import CopyState, FileState, SetState, VolumeState
+
+RULE = '[[policy]]\nname = "all"\naction = "archive"\ncopies = {copies}\n'
+SETS = '[sets]\nparity = "raid5"\ndiscs = 2\n'
+DATA = bytes(range(256)) * 8000
+
+
+@pytest.fixture
+def make_vaulted(make_lab, tmp_path):
+    def make(copies=2, sets=SETS, vault="vault A", **settings):
+        rules = tmp_path / "policies.toml"
+        rules.write_text(RULE.format(copies=copies) + (f'vault = "{vault}"\n' if vault else ""))
+        return make_lab(more=f'policies = "{rules}"\n{sets}', slots=12, disc="8 MiB", **settings)
+
+    return make
+
+
+def places(lab, ino) -> dict[str, list]:
+    """The discs of a file's valid copies, by where they are to be kept."""
+    found: dict[str, list] = {}
+    for copy in lab.engine.catalog.copies.all_of(ino):
+        if copy.state is CopyState.VALID:
+            volume = lab.engine.catalog.volumes.get(copy.where.volume)
+            found.setdefault(volume.vault, []).append(volume)
+    return found
+
+
+async def closed(lab) -> None:
+    sets = lab.engine.catalog.sets
+    await lab.until(lambda: all(s.state is SetState.CLOSED for s in sets.all()), 60)
+
+
+def requests(lab) -> list:
+    return [(r["kind"], r["name"], r["destination"]) for r in lab.engine.vault.requests()]
+
+
+async def test_a_closed_vault_set_is_asked_for_and_never_written_again(make_vaulted):
+    lab = make_vaulted()
+    async with lab.running() as engine:
+        one = await lab.file(b"one", DATA)
+        await lab.archive(one)
+        await closed(lab)
+        (here,), (away,) = places(lab, one)[""], places(lab, one)["vault A"]
+        assert here.set_id != away.set_id
+        name = engine.catalog.sets.of(away.id).name
+        assert requests(lab) == [("take out", name, "vault A")]
+        (wanted,) = [e for e in engine.events.since(0) if e.kind == "export_wanted"]
+        assert wanted.fields["name"] == name and wanted.fields["destination"] == "vault A"
+        discs = {d.id for d in engine.catalog.sets.discs(away.set_id)}
+        assert len(discs) == 2  # its parity disc goes along
+        await lab.archive(await lab.file(b"two", DATA))
+        assert {d.id for d in engine.catalog.sets.discs(away.set_id)} == discs
+        picked = await engine.vault.export([name], None)
+        assert {d["destination"] for d in picked["discs"]} == {"vault A"}
+        assert name not in [n for _, n, _ in requests(lab)]
+
+
+async def test_recall_takes_the_copy_that_stays(make_vaulted):
+    lab = make_vaulted(drives=3)
+    async with lab.running() as engine:
+        ino = await lab.file(b"f", DATA)
+        await lab.archive(ino, release=True)
+        await closed(lab)
+        await lab.until(lambda: engine.files.attr(ino).state == FileState.MIGRATED)
+        (here,), (away,) = places(lab, ino)[""], places(lab, ino)["vault A"]
+        loads = engine.catalog.volumes.get(away.id).loads
+        assert await lab.read(ino) == DATA
+        assert engine.catalog.volumes.get(away.id).loads == loads
+        assert engine.catalog.volumes.get(here.id).read_errors == 0
+
+
+async def test_a_set_that_was_fetched_back_is_to_return(make_vaulted):
+    lab = make_vaulted()
+    async with lab.running() as engine:
+        ino = await lab.file(b"f", DATA)
+        await lab.archive(ino)
+        await closed(lab)
+        (offer,) = engine.catalog.vault.offers()
+        await engine.vault.export([offer.name], None)
+        away = places(lab, ino)["vault A"][0].barcode
+        slot = lambda: engine.robot.where(away)  # noqa: E731
+        await lab.until(lambda: slot() is None or slot().place.startswith("mail slot"))
+        address = slot().address
+        take_out(lab.config.library.path, away)
+        await engine.mounts.inventory.sync()
+        assert requests(lab) == []
+        put_in(lab.config.library.path, away, address)
+        await engine.vault.bring_in([away])
+        assert requests(lab) == [("take out", offer.name, "vault A")]
+        with pytest.raises(Conflict, match="to be taken out"):
+            await engine.vault.done(offer.name)
+        await engine.vault.refuse(offer.name, "the vault is full")
+        assert requests(lab) == []
+
+
+async def test_single_discs_are_asked_for_too(make_vaulted):
+    lab = make_vaulted(sets="")
+    async with lab.running() as engine:
+        ino = await lab.file(b"f", DATA)
+        await lab.archive(ino)
+        (away,) = places(lab, ino)["vault A"]
+        assert requests(lab) == [("take out", away.barcode, "vault A")]
+        assert [e.kind for e in engine.events.since(0)].count("export_wanted") == 1
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+async def test_copies_lie_in_different_sets(make_vaulted, rounds):
+    """Also when files come one after the other and sets are full in between."""
+    lab = make_vaulted(copies=3, vault="", sets='[sets]\nparity = "raid0"\ndiscs = 2\n')
+    async with lab.running() as engine:
+        inos = []
+        for number in range(rounds):
+            inos.append(await lab.file(b"f%d" % number, DATA))
+            await lab.archive(inos[-1])
+        sets = {ino: [volume.set_id for volume in places(lab, ino)[""]] for ino in inos}
+        for found in sets.values():
+            assert len(found) == 3 and len(set(found)) == 3 and None not in found
+        # Nor do two copies meet in a set by way of other files: a set holds one copy of each.
+        for group in engine.catalog.sets.all():
+            held = [
+                {c.ino for c in engine.catalog.copies.laid(disc.id, 0, 100)}
+                for disc in engine.catalog.sets.discs(group.id)
+            ]
+            assert all(not a & b for a, b in combinations(held, 2))
+
+
+async def test_two_copies_here_do_not_do_for_the_vault(make_vaulted):
+    lab = make_vaulted(vault="", sets="")
+    async with lab.running() as engine:
+        ino = await lab.file(b"f", DATA)
+        await lab.archive(ino)
+        assert len(places(lab, ino)[""]) == 2
+        await engine.migrator.archive([ino], copies=2, vault="vault A")
+        await lab.settle()
+        assert len(places(lab, ino)["vault A"]) == 1
+        await engine.migrator.archive([ino], copies=2, vault="vault A")
+        await lab.settle()
+        assert len(places(lab, ino)["vault A"]) == 1
+
+
+async def test_a_replaced_vault_disc_is_replaced_for_the_vault(make_vaulted, monkeypatch):
+    monkeypatch.setattr("hsmfs.engine.refresh.LOOK", 0.1)
+    lab = make_vaulted(sets="")
+    async with lab.running() as engine:
+        ino = await lab.file(b"f", DATA)
+        await lab.archive(ino)
+        (old,) = places(lab, ino)["vault A"]
+        await engine.refresher.ask([old], "refresh", "test")
+        await lab.until(lambda: not engine.catalog.refreshes.open(), flush=True)
+        (new,) = places(lab, ino)["vault A"]
+        assert new.id != old.id and len(places(lab, ino)[""]) == 1
+        assert engine.catalog.volumes.get(old.id).state is VolumeState.RETIRED
+        assert requests(lab) == [("take out", new.barcode, "vault A")]
+
+
+def test_a_vault_wants_a_copy_that_stays():
+    with pytest.raises(PolicyError, match="one copy must stay"):
+        loads(RULE.format(copies=1) + 'vault = "vault A"\n')
+    (rule,) = loads(RULE.format(copies=2) + 'vault = "vault A"\n').policy
+    assert rule.vault == "vault A"
+
+
+async def test_explain_names_the_vault(make_vaulted):
+    lab = make_vaulted()
+    async with lab.running() as engine:
+        ino = await lab.file(b"f", DATA)
+        (verdict,) = engine.policies.explain(engine.files.attr(ino), b"/f")
+        assert (verdict.copies, verdict.vault) == (2, "vault A")
