@@ -3,10 +3,11 @@
 How it is durable without an fsync on the event loop (docs/durability.md):
 
 - All writes happen on the loop's thread, inside `async with catalog.write()`, a transaction that
-  must not await. Its commit is a write to the page cache: kill -9 loses nothing. While the disks
-  are busy even that may wait for them, so then a thread makes it (`write(aside=True)`).
-- `sync()` makes everything committed before the call durable: fdatasync of the WAL in a thread,
-  shared by all who wait.
+  must not await. When it is left, its statements are in the redo log (redo.py), which is a copy in
+  memory: kill -9 loses nothing. SQLite's own transaction stays open over many of them and is
+  committed now and then, by a thread while the disks are busy (`commit`).
+- `sync()` makes everything acknowledged before the call durable: a commit, and fdatasync of the WAL
+  in a thread, shared by all who wait.
 - The loop's connection never syncs. SQLite would otherwise sync the WAL's header on the loop each
   time a checkpointed WAL starts anew, and that sync is needed: an old header before new frames
   would replay old pages. So a reader (`_pin`) keeps the WAL from starting anew, except inside
@@ -27,9 +28,9 @@ from typing import TypeVar
 import apsw
 import trio
 
-from .. import clock, durable, pressure
+from .. import clock, crash, durable, pressure
 from ..errors import CatalogDamaged, CatalogInUse, NotFound
-from . import migrate
+from . import migrate, redo
 from .adoptions import Adoptions
 from .connection import connect, connect_loop, damaged, faults
 from .copies import Copies
@@ -38,6 +39,7 @@ from .health import Health
 from .inodes import Inodes
 from .namespace import Namespace
 from .queues import Queues
+from .redo import RedoLog
 from .refreshes import Refreshes
 from .reports import Reports
 from .sets import Sets
@@ -49,6 +51,8 @@ from .xattrs import Xattrs
 T = TypeVar("T")
 FILE = "catalog.db"
 READERS = 3
+TOGETHER = 256
+"""Transactions that one commit of SQLite's takes together; some milliseconds of work."""
 CACHE_KIB = 64 * 1024
 """Pages that the loop's connection keeps: the folders in use and the ends of the indices."""
 
@@ -59,7 +63,7 @@ class Catalog:
     Attributes:
         inodes, names, xattrs, copies, volumes, sets, health, refreshes, queues, trash, adoptions:
             the tables by job; their writing methods must be called inside `write()`.
-        commits: transactions committed since the catalog was opened.
+        commits: transactions acknowledged since the catalog was opened.
         durable: those of them that a power cut cannot undo any more.
     """
 
@@ -70,6 +74,8 @@ class Catalog:
         self._keeper = connect(self.path, synchronous="FULL")
         with faults(self.path):
             migrate.upgrade(self._keeper, str(self.path))
+            self._redo = RedoLog(state / redo.FILE)
+            self._recover()
         self._pins = [connect(self.path, readonly=True, cache=64) for _ in range(2)]
         self._readers = [connect(self.path, readonly=True) for _ in range(READERS)]
         self._free_readers = trio.Semaphore(READERS)
@@ -84,9 +90,9 @@ class Catalog:
         self._checkpoint_lock = trio.Lock()
         self._wanted = self._synced = 0
         self.commits = self.durable = 0
-        self._depth = 0
-        self._write = Transaction(self, aside=False)
-        self._write_aside = Transaction(self, aside=True)
+        self._depth = self._pending = 0
+        self._undone = False
+        self._write = Transaction(self)
         self._mark()
         self._pin()
         self.inodes = Inodes(self.db)
@@ -118,9 +124,11 @@ class Catalog:
         state.mkdir(parents=True, exist_ok=True)
         catalog = cls(state, _lock(state))
         now = clock.now_ns()
-        with catalog.db:
-            catalog.inodes.insert_root(uid, gid, now)
-            catalog.db.execute("INSERT INTO meta VALUES ('created_ns', ?)", (now,))
+        catalog._enter()
+        catalog.inodes.insert_root(uid, gid, now)
+        catalog.db.execute("INSERT INTO meta VALUES ('created_ns', ?)", (now,))
+        catalog._acknowledge()
+        catalog._commit_here()
         os.fsync(catalog._wal_fd)
         durable.sync(state)
         return catalog
@@ -145,14 +153,12 @@ class Catalog:
             os.close(lock_fd)
             raise
 
-    def write(self, *, aside: bool = False) -> Transaction:
+    def write(self) -> Transaction:
         """`async with catalog.write():` a transaction; the body must not await. Nests.
 
-        aside: while the disks are busy it is committed in a thread, so leaving the block may let
-        others run. They see the rows as they will be, so what is kept in memory about them must be
-        changed in the body. The outermost block decides.
+        Entering may wait; leaving does not, and nothing that was done is lost to kill -9 then.
         """
-        return self._write_aside if aside else self._write
+        return self._write
 
     @property
     def committing(self) -> bool:
@@ -164,31 +170,109 @@ class Catalog:
         while self._lent is not None:
             await self._lent.wait()
 
-    async def _may_write(self) -> None:
-        while not (self._gate.is_set() and self._lent is None):
-            await self._gate.wait()
-            with trio.CancelScope(shield=True):
-                await self.settled()
+    def _may_write(self) -> bool:
+        return self._lent is None and self._gate.is_set() and self._pending < TOGETHER
 
-    async def _commit(self, *, aside: bool) -> None:
-        try:
-            if aside and pressure.DISK.busy():
-                await self._commit_aside()
-            else:
-                began = time.monotonic_ns()
-                with faults(self.path):
-                    self.db.commit()
-                pressure.DISK.took(time.monotonic_ns() - began)
-        except BaseException:
-            self._undo()
-            raise
+    async def _writable(self) -> None:
+        """Wait for what keeps writers off, or do it."""
+        await self._gate.wait()
+        with trio.CancelScope(shield=True):
+            await self.settled()
+            if self._pending >= TOGETHER and self._gate.is_set():
+                await self.commit()
+
+    def _enter(self) -> None:
+        if self._undone:
+            self._again()
+        self.db.noted = []
+        if not self.db.in_transaction:
+            self.db.control("BEGIN IMMEDIATE")
+
+    def _acknowledge(self) -> None:
+        """The changes are in the redo log, or committed."""
+        changes, self.db.noted = self.db.noted, None
+        if changes and self._redo.append(changes):
+            self._pending += 1
+            crash.point("catalog.noted")
+        elif changes:
+            self._commit_here()
+        elif not self._pending:
+            self.db.control("ROLLBACK")
         self.commits += 1
 
     def _undo(self) -> None:
+        """Undo the transaction that failed, and keep those before it."""
+        changes, self.db.noted = self.db.noted, None
+        if changes or not self._pending or not self.db.in_transaction:
+            self._again()
+
+    def _again(self) -> None:
+        """Back to what was acknowledged: the last commit, and what the redo log says came after.
+
+        If that fails nothing is committed until it was tried again.
+        """
+        self._undone = True
         if self.db.in_transaction:
-            self.db.execute("ROLLBACK")
+            self.db.control("ROLLBACK")
         self.inodes.rolled_back()
         self.names.rolled_back()
+        if self._pending:
+            self.db.control("BEGIN IMMEDIATE")
+            for statements in self._redo.records():
+                for sql, values in statements:
+                    self.db.control(sql, values)
+        self._undone = False
+
+    def _recover(self) -> None:
+        """Commit what the last daemon acknowledged and did not commit; durable."""
+        found = self._keeper.execute("SELECT value FROM meta WHERE key = 'redo'").get
+        with self._keeper:
+            if found is not None:
+                self._redo.begin(found)
+                for statements in self._redo.records():
+                    for sql, values in statements:
+                        self._keeper.execute(sql, values)
+            epoch = redo.new_epoch()
+            self._keeper.execute("INSERT OR REPLACE INTO meta VALUES ('redo', ?)", (epoch,))
+        self._redo.begin(epoch)
+
+    async def commit(self) -> None:
+        """Commit what is pending, for readers and the sync; by a thread while the disks are busy.
+
+        A commit that fails changes nothing: all of it is still to be committed.
+        """
+        await self.settled()
+        if not self._pending:
+            return
+        if pressure.DISK.busy():
+            await self._commit_aside()
+        else:
+            began = time.monotonic_ns()
+            self._commit_here()
+            pressure.DISK.took(time.monotonic_ns() - began)
+
+    def _commit_here(self) -> None:
+        if self._undone:
+            self._again()
+        try:
+            self._end_transaction()
+        except BaseException:
+            self._again()
+            raise
+        self._committed()
+
+    def _end_transaction(self) -> None:
+        """On whichever thread has the connection."""
+        with faults(self.path):
+            epoch = self._redo.epoch + 1
+            self.db.control("UPDATE meta SET value = ? WHERE key = 'redo'", (epoch,))
+            crash.point("catalog.commit.begun")
+            self.db.control("COMMIT")
+            crash.point("catalog.commit.done")
+
+    def _committed(self) -> None:
+        self._pending = 0
+        self._redo.begin(self._redo.epoch + 1)
 
     async def _commit_aside(self) -> None:
         """Others that wait run after this task, which is told first."""
@@ -198,8 +282,7 @@ class Catalog:
 
         def commit() -> None:
             try:
-                with faults(self.path):
-                    self.db.commit()
+                self._commit_here()
             except BaseException as found:
                 fault.append(found)
             finally:
@@ -219,6 +302,7 @@ class Catalog:
         """Run f in a thread on a read-only snapshot, and return what it returns."""
         await self._gate.wait()
         async with self._free_readers:
+            await self.commit()
             self._reading += 1
             reader = self._readers.pop()
             try:
@@ -246,6 +330,7 @@ class Catalog:
             if self._synced >= mine:
                 return
             upto, commits = self._wanted, self.commits
+            await self.commit()
             await clock.blocking(lambda: os.fdatasync(self._wal_fd))
             self._synced, self.durable = upto, commits
 
@@ -263,7 +348,7 @@ class Catalog:
             await clock.blocking(self._copy_frames)
             self._gate = trio.Event()
             try:
-                await self.settled()
+                await self.commit()
                 if not await self._readers_left(patience):
                     return False
                 await clock.blocking(self._start_anew)
@@ -311,6 +396,9 @@ class Catalog:
     def close(self) -> None:
         """Close; what was committed but not synced is as durable as the page cache."""
         self._committer.end()
+        if self._pending:
+            self._commit_here()
+        self._redo.close()
         for db in (*self._pins, *self._readers, self.db, self._keeper):
             db.close()
         os.close(self._wal_fd)
@@ -320,17 +408,17 @@ class Catalog:
 class Transaction:
     """The write transaction of a catalog, entered by `async with`; nested entries join."""
 
-    __slots__ = ("_aside", "_catalog")
+    __slots__ = ("_catalog",)
 
-    def __init__(self, catalog: Catalog, *, aside: bool) -> None:
-        self._catalog, self._aside = catalog, aside
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
 
     async def __aenter__(self) -> None:
         catalog = self._catalog
         if not catalog._depth:
-            if catalog._lent is not None or not catalog._gate.is_set():
-                await catalog._may_write()
-            catalog.db.execute("BEGIN IMMEDIATE")
+            while not catalog._may_write():
+                await catalog._writable()
+            catalog._enter()
         catalog._depth += 1
 
     async def __aexit__(
@@ -344,7 +432,7 @@ class Transaction:
         if catalog._depth:
             return
         if fault is None:
-            await catalog._commit(aside=self._aside)
+            catalog._acknowledge()
         else:
             catalog._undo()
             if error := damaged(catalog.path, fault):

@@ -11,24 +11,43 @@ from typing import Any, TypeAlias, TypeVar
 import apsw
 
 from ..errors import CatalogDamaged, CatalogInUse
+from .redo import Statement
 
 Database: TypeAlias = Any
 """An apsw.Connection. apsw types every column as a union of all SQLite types, so the tables' own
 methods state what they return instead."""
 DAMAGE = (apsw.CorruptError, apsw.NotADBError)
+_READING = frozenset("SWEP")
+"""How SELECT, WITH (never before a change here), EXPLAIN and PRAGMA begin."""
 
 
 class LoopConnection(apsw.Connection):
-    """The event loop's connection, which a thread may borrow to commit on.
+    """The event loop's connection. It notes what changes the catalog, for the redo log.
 
-    Meanwhile `execute` waits for it to come back, so nobody sees half a commit; who can wait
-    without holding the loop up does so before (`Catalog.settled`).
+    A thread may borrow it to commit on. Meanwhile `execute` waits for it to come back, so nobody
+    sees half a commit; who can wait without holding the loop up does so before (`Catalog.settled`).
+
+    Attributes:
+        noted: the changing statements since `Catalog.write` was entered; None outside.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._back = threading.Event()
-        self.give_back()
+        self.noted: list[Statement] | None = None
+
+    def execute(self, sql: str, values: Any = (), **kwargs: Any) -> apsw.Cursor:  # type: ignore[override]
+        """As apsw's. A statement that changes something must be inside `Catalog.write`."""
+        if sql[0] in _READING:
+            return super().execute(sql, values, **kwargs)
+        assert self.noted is not None, f"outside a transaction: {sql}"
+        cursor = super().execute(sql, values, **kwargs)
+        self.noted.append((sql, values))
+        return cursor
+
+    def control(self, sql: str, values: Any = ()) -> None:
+        """Run what the redo log must not repeat: the ends of transactions, and its own records."""
+        super().execute(sql, values)
 
     def lend(self) -> None:
         """On the loop, before the thread is asked."""
@@ -37,17 +56,12 @@ class LoopConnection(apsw.Connection):
 
     def give_back(self) -> None:
         """By the thread, when it is done."""
-        # An attribute of the instance: a query costs no call more than on a plain connection.
-        self.execute = super().execute  # type: ignore[method-assign]
+        del self.execute
         self._back.set()
-
-    def commit(self) -> None:
-        """End the transaction, on whichever thread has the connection."""
-        super().execute("COMMIT")
 
     def _execute_later(self, *args: Any, **kwargs: Any) -> apsw.Cursor:
         self._back.wait()
-        return super().execute(*args, **kwargs)
+        return LoopConnection.execute(self, *args, **kwargs)
 
 
 C = TypeVar("C", bound=apsw.Connection)

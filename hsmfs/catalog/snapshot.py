@@ -78,6 +78,8 @@ def copy(reports: Reports, plain: Path, *, next_ino: int | None, now_ns: int) ->
             while not backup.done:
                 backup.step(_PAGES)
         db.pragma("journal_mode", "delete")
+        # The redo log that it names is not for the copy.
+        db.execute("DELETE FROM meta WHERE key = 'redo'")
         for key, value in (("snapshot_next_ino", next_ino), ("snapshot_ns", now_ns or None)):
             if value is not None:
                 db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

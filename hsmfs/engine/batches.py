@@ -27,7 +27,7 @@ async def in_batches(
     todo = iter(items)
     done = False
     while not done:
-        async with catalog.write(aside=True):
+        async with catalog.write():
             until = time.monotonic() + BATCH_SECONDS / 2
             done = True
             for item in islice(todo, BATCH_ROWS):

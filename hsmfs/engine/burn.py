@@ -106,7 +106,7 @@ class Burner:
         image = self._spool.image(volume)
         self.progress[volume] = Progress(volume, found.barcode, copy_no, len(staged.files))
         try:
-            async with self._catalog.write(aside=True):
+            async with self._catalog.write():
                 self._catalog.queues.add_burn(volume, copy_no, image, clock.now_ns())
                 self._sets.join(volume, target)
             crash.point("burn.planned")
@@ -139,7 +139,7 @@ class Burner:
             show.done, show.size = done, size
 
         try:
-            async with self._catalog.write(aside=True):
+            async with self._catalog.write():
                 self._catalog.queues.add_burn(volume, 0, image, clock.now_ns())
             crash.point("burn.whole.planned")
             await self._spool.reuse(image)
@@ -149,7 +149,7 @@ class Burner:
             if result.size > found.capacity:
                 raise _too_large(result.size, found.barcode, found.capacity)
             show.size = result.size
-            async with self._catalog.write(aside=True):
+            async with self._catalog.write():
                 self._catalog.queues.stage_burn(volume, result.size, result.root_hash.hex())
             crash.point("burn.whole.staged")
             await self._burn_and_verify(found, label)
@@ -229,7 +229,7 @@ class Burner:
             self._catalog.copies.add(file.ino, file.version, copy_no, part, CopyState.PENDING)
 
         await in_batches(self._catalog, staged.files, add, "burn.copies.added")
-        async with self._catalog.write(aside=True):
+        async with self._catalog.write():
             self._catalog.queues.stage_burn(volume.id, result.size, result.root_hash.hex())
         crash.point("burn.staged")
 
@@ -242,7 +242,7 @@ class Burner:
                 volume.id, Purpose.BURN, bytes=size, who=f"migration to {volume.barcode}",
                 urgency=RecallClass.STANDARD,
             ) as session:  # fmt: skip
-                async with self._catalog.write(aside=True):
+                async with self._catalog.write():
                     self._catalog.volumes.start(volume.id, label.uuid)
                     self._catalog.queues.set_burn(volume.id, BurnState.BURNING)
                 # A disc that may be written must never be taken for blank again.
@@ -265,7 +265,7 @@ class Burner:
             image = self._spool.path / self._spool.image(volume.id)
             await session.burn(image, on_progress)
             crash.point("burn.ended")
-            async with self._catalog.write(aside=True):
+            async with self._catalog.write():
                 self._catalog.queues.set_burn(volume.id, BurnState.VERIFYING)
         crash.point("burn.verifying")
         await trio.lowlevel.checkpoint()
@@ -372,7 +372,7 @@ class Burner:
             # What is called archived must not be torn by a power cut afterwards.
             await clock.blocking(pool.sync)
         crash.point("burn.pools.synced")
-        async with self._catalog.write(aside=True):
+        async with self._catalog.write():
             now = clock.now_ns()
             self._catalog.volumes.close(
                 volume, burn.size, session.drive.serial, burn.root_hash, now, image_sha256
@@ -391,21 +391,21 @@ class Burner:
         if burn is None or found is None or burn.state is BurnState.VERIFIED:
             return
         with trio.CancelScope(shield=True):
-            async with self._catalog.write(aside=True):
+            async with self._catalog.write():
                 if found.state is VolumeState.BURNING:
                     self._catalog.volumes.set_state(volume, VolumeState.DAMAGED, reason)
                 self._catalog.queues.set_burn(volume, BurnState.FAILED, reason)
                 self._sets.gave_up(volume)
             crash.point("burn.failed")
             while True:
-                async with self._catalog.write(aside=True):
+                async with self._catalog.write():
                     dropped = self._catalog.copies.drop_pending(volume, 500)
                 if not dropped:
                     break
                 await trio.lowlevel.checkpoint()
             crash.point("burn.pending.dropped")
             await self._spool.remove(burn.image)
-            async with self._catalog.write(aside=True):
+            async with self._catalog.write():
                 self._catalog.queues.end_burn(volume)
         log.warning("burn given up", volume=found.barcode, copy=burn.copy_no, reason=reason)
         self._events.emit(

@@ -71,7 +71,7 @@ class Files(Residency):
 
         Never pauses inside a transaction. A new mtime is given to `stamp` before.
         """
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             live = self._live.get(ino)
             if live is not None:
                 attr = attr._replace(size=live.attr.size, dirty=live.attr.dirty)
@@ -216,7 +216,7 @@ class Files(Residency):
             await clock.blocking(lambda: os.fdatasync(fd))
             crash.point("files.overwrite_stub.synced")
             left = subtract(live.absent, Range(offset, end))
-            async with self.catalog.write(aside=True):
+            async with self.catalog.write():
                 self.catalog.inodes.set_absent(live.ino, left)
                 if not left:
                     self._set_state(live, FileState.RESIDENT)
@@ -263,7 +263,7 @@ class Files(Residency):
                     raise PoolFull(f"pool {pool.name} is full: {pool.path}") from fault
 
     async def _mark_dirty(self, live: Live) -> None:
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             self.catalog.inodes.set_dirty(live.ino)
         crash.point("files.write.marked_dirty")
         live.dirty_mark = self.catalog.commits
@@ -276,7 +276,7 @@ class Files(Residency):
         mixed = attr.base_version if attr.base_version != attr.version else attr.version
         base = mixed if live.absent else version
         state = FileState.PARTIAL if live.absent else FileState.RESIDENT
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             self.catalog.inodes.set_version(live.ino, version, base)
             self.catalog.inodes.set_dirty(live.ino)
             self.catalog.inodes.set_state(live.ino, state)
@@ -337,7 +337,7 @@ class Files(Residency):
 
     async def _clip(self, live: Live, size: int) -> None:
         left = overlap(live.absent, Range(0, size))
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             self.catalog.inodes.set_absent(live.ino, left)
             if not left:
                 self._set_state(live, FileState.RESIDENT)

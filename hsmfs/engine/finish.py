@@ -50,7 +50,7 @@ class Finisher:
         files = size = 0
         paths = PathCache(self._catalog.db)
         while True:
-            async with self._catalog.write(aside=True):
+            async with self._catalog.write():
                 rows = self._catalog.copies.validate(volume, BATCH)
                 release = [row.ino for row in rows if self._mark(row, found, burn, paths)]
             crash.point("finish.batch.marked")
@@ -60,7 +60,7 @@ class Finisher:
                 break
             await self.release_all(release)
             await trio.lowlevel.checkpoint()
-        async with self._catalog.write(aside=True):
+        async with self._catalog.write():
             self._catalog.queues.set_burn(volume, BurnState.DONE)
             self._catalog.queues.end_burn(volume)
         crash.point("finish.burn.ended")
@@ -137,6 +137,6 @@ class Finisher:
                 await self.release(ino, migration.policy if migration else "migration")
         except HsmError as fault:
             log.info("not released", ino=ino, reason=fault.message)
-        async with self._catalog.write(aside=True):
+        async with self._catalog.write():
             self._catalog.queues.end_migration(ino)
         crash.point("finish.file.released")

@@ -32,7 +32,7 @@ class CatalogJournal:
 
     async def begin(self, barcode: Barcode, src: ElementAddress, dst: ElementAddress) -> int:
         crash.point("move.begin.before")
-        async with self._catalog.write(aside=True):
+        async with self._catalog.write():
             token = self._catalog.volumes.begin_move(barcode, src, dst, clock.now_ns())
         crash.point("move.begin.committed")
         await self._catalog.sync()
@@ -41,7 +41,7 @@ class CatalogJournal:
 
     async def finish(self, token: int, ok: bool) -> None:
         crash.point("move.finish.before")
-        async with self._catalog.write(aside=True):
+        async with self._catalog.write():
             self._catalog.volumes.finish_move(token, ok, clock.now_ns())
         crash.point("move.finish.committed")
 

@@ -116,7 +116,7 @@ class DiscReading:
         text = f"copy {work.copy.copy_no} on disc {name}: {error.message}"
         job.bad.add(work.copy.id)
         job.faults.append(text)
-        async with self._catalog.write(aside=True):
+        async with self._catalog.write():
             self._catalog.queues.fail_attempt(job.ino, text)
 
     async def _stream(self, queue: VolumeQueue, session: Session) -> bool:
@@ -247,7 +247,7 @@ class DiscReading:
             work.dead = True
             work.todo.clear()
             await self._fault(work, error)
-            async with self._catalog.write(aside=True):
+            async with self._catalog.write():
                 self._catalog.copies.damage(work.copy.id)
             crash.point("recall.copy.damaged")
         if not work.in_flight:

@@ -132,7 +132,7 @@ class Residency:
         """Write attributes of inodes that nobody writes any more to the catalog; how many."""
         ready = [live for live in self._live.values() if live.ready][:limit]
         if ready:
-            async with self.catalog.write(aside=True):
+            async with self.catalog.write():
                 for live in ready:
                     if live.ready:  # still: this may have waited for another transaction
                         self._flush(live)
@@ -194,7 +194,7 @@ class Residency:
     async def settle(self, live: Live) -> None:
         """Write the attributes to the catalog now. The caller holds live.lock."""
         if live.unflushed:
-            async with self.catalog.write(aside=True):
+            async with self.catalog.write():
                 self._flush(live)
 
     async def fill(self, live: Live, version: DataVersion, offset: int, data: bytes) -> bool:
@@ -231,7 +231,7 @@ class Residency:
             if not live.absent:
                 state = FileState.PREMIGRATED if live.sealed else FileState.RESIDENT
             blocks = os.fstat(fd).st_blocks
-            async with self.catalog.write(aside=True):
+            async with self.catalog.write():
                 self.catalog.inodes.set_absent(live.ino, live.absent)
                 self.catalog.inodes.set_blocks(live.ino, blocks)
                 self._set_state(live, state)
@@ -269,7 +269,7 @@ class Residency:
                     next_step="remove the other hard link of the adopted file first",
                 )
             absent = [Range(start, attr.size)]
-            async with self.catalog.write(aside=True):
+            async with self.catalog.write():
                 self.catalog.inodes.set_version(live.ino, attr.version, attr.version)
                 self.catalog.inodes.set_absent(live.ino, absent)
                 self._set_state(live, FileState.MIGRATED)
@@ -283,7 +283,7 @@ class Residency:
             end = -(-attr.size // BLOCK) * BLOCK
             blocks = await clock.blocking(lambda: pool.release(fd, start, end))
             crash.point("release.punched")
-            async with self.catalog.write(aside=True):
+            async with self.catalog.write():
                 self.catalog.inodes.set_blocks(live.ino, blocks)
             live.attr = live.attr._replace(blocks=blocks)
         self.changed(live.ino)
@@ -300,7 +300,7 @@ class Residency:
     async def purge_many(self, inos: Sequence[InodeNo]) -> list[InodeNo]:
         """As `purge`, in one transaction; returns those that are in use and so were left."""
         kept, going = list[InodeNo](), list[InodeNo]()
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             for ino in inos:
                 live = self._live.get(ino)
                 if live is not None and (live.opens or live.holds):

@@ -169,7 +169,7 @@ class Stager:
 
     async def _seal(self, works: Sequence[_Work], result: Staged) -> list[_Work]:
         good = []
-        async with self._catalog.write(aside=True):
+        async with self._catalog.write():
             for work in works:
                 live = work.live
                 if work.problem == _LENGTH and self._files.begin_hash(live) == work.gen:

@@ -55,7 +55,7 @@ class Attributes(Core):
             if "mtime_ns" in changes:
                 await self.files.stamp(ino, changes["mtime_ns"])
             changes["ctime_ns"] = attr.st_ctime_ns if fields.update_ctime else now()
-            async with self.catalog.write(aside=True):
+            async with self.catalog.write():
                 await self._apply(self.must(inode), changes)
         return self.entry(self.must(inode))
 

@@ -72,7 +72,7 @@ class Directories(Core):
             raise FUSEError(errno.ESTALE)
         newest = max(attr.mtime_ns, attr.ctime_ns)
         if attr.atime_ns <= newest or attr.atime_ns < time_ns - _DAY_NS:
-            async with self.catalog.write(aside=True):
+            async with self.catalog.write():
                 await self.files.setattr(ino, self.must(ino)._replace(atime_ns=time_ns))
 
     @guarded

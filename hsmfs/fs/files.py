@@ -58,7 +58,7 @@ class OpenFiles(Core):
         capable = self.xattr(ino, CAPABILITY) is not None
         if mode == live.attr.mode and not capable:
             return
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             if capable:
                 self.catalog.xattrs.remove(ino, CAPABILITY)
             await self.files.setattr(ino, live.attr._replace(mode=mode, ctime_ns=now()))

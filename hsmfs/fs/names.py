@@ -130,7 +130,7 @@ class Names(Core):
                 acl, mode = rules.acl.inherited(mode)
             else:
                 mode &= ~ctx.umask
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             attr = self.catalog.names.create(
                 InodeNo(parent), name, mode, ctx.uid, gid, now(),
                 rdev=rdev, target=target, pool=pool,
@@ -153,7 +153,7 @@ class Names(Core):
     async def link(
         self, inode: int, new_parent: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             attr = self.catalog.names.link(InodeNo(inode), InodeNo(new_parent), new_name, now())
             self.files.touch_links(attr)
         return self.known(self.files.overlay(attr))
@@ -161,7 +161,7 @@ class Names(Core):
     @settled
     async def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         time_ns = now()
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             attr = self.catalog.names.unlink(InodeNo(parent), name, time_ns)
             self.drop_name(attr, parent, name, time_ns)
         self.unnamed(attr)
@@ -169,7 +169,7 @@ class Names(Core):
     @settled
     async def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         time_ns = now()
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             attr = self.catalog.names.rmdir(InodeNo(parent), name, time_ns)
             self.drop_name(attr, parent, name, time_ns)
         self.unnamed(attr)
@@ -189,13 +189,13 @@ class Names(Core):
         if len(name_new) > NAME_BYTES:
             raise FUSEError(errno.ENAMETOOLONG)
         if flags == pyfuse3.RENAME_EXCHANGE:
-            async with self.catalog.write(aside=True):
+            async with self.catalog.write():
                 for attr in names.exchange(source, name_old, target, name_new, time_ns):
                     self.files.touch_links(attr)
             return
         if flags not in (0, pyfuse3.RENAME_NOREPLACE):
             raise FUSEError(errno.EINVAL)
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             moved, replaced = names.rename(
                 source, name_old, target, name_new, time_ns, no_replace=bool(flags)
             )

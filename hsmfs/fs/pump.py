@@ -4,7 +4,8 @@ pyfuse3 fetches a request by taking a `trio.Lock` and calling `trio.lowlevel.wai
 costs several turns of the loop and more time than most handlers. It takes its `trio` from a module
 global that may be replaced (pyfuse3.asyncio does so), and `install` puts one there that differs in
 these two calls only: the lock is handed on only if its holder stops, and a request that is there,
-or comes within SPIN_SECONDS, is fetched at once. Every TURN_SECONDS the loop has its turn in any
+or comes within SPIN_SECONDS, is fetched at once. It is looked for without sleeping: to be woken
+costs more than most handlers do. Every TURN_SECONDS the loop has its turn in any
 case, so nothing else is held up for longer. docs/adr/0008-fetching-requests.md has the figures.
 """
 
@@ -76,16 +77,22 @@ class LowLevel:
         """Return when a request is there."""
         now = time.perf_counter()
         if now < self._turn_ends:
-            wait = SPIN_SECONDS if self._busy else 0.0
-            if select.select((fd,), (), (), wait)[0]:
-                self._busy = True
+            self._busy = _comes(fd, now + SPIN_SECONDS if self._busy else now)
+            if self._busy:
                 return
-            self._busy = False
         await trio.lowlevel.wait_readable(fd)
         woken = time.perf_counter()
         # A client that comes back this soon will do so again.
         self._busy = woken - now < 2 * SPIN_SECONDS
         self._turn_ends = woken + TURN_SECONDS
+
+
+def _comes(fd: int, until: float) -> bool:
+    """True if the descriptor is readable before that time of the counter."""
+    while not select.select((fd,), (), (), 0)[0]:
+        if time.perf_counter() >= until:
+            return False
+    return True
 
 
 class Trio:

@@ -67,7 +67,7 @@ class Xattrs(Core):
             return
         if name == dosattrib.NAME:
             value = dosattrib.stored(value)
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             attr = self.must(inode)
             if name == ACCESS:
                 await self._set_access(attr, Acl.parse(value), ctx)
@@ -85,7 +85,7 @@ class Xattrs(Core):
     @settled
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         _check_name(name)
-        async with self.catalog.write(aside=True):
+        async with self.catalog.write():
             attr = self.must(inode)
             await self._remove(attr, name, must_exist=name not in (ACCESS, DEFAULT))
 

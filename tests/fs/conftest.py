@@ -40,18 +40,21 @@ class World:
         self.mountpoint = path / "mnt"
         self.mountpoint.mkdir()
         self.catalog = Catalog.create(path / "state")
-        uuid = Pool.create(path / "pool")
+        self.uuid = Pool.create(path / "pool")
         self.pool = Pool("p", path / "pool")
-        with self.catalog.db:
-            self.pool.id = self.catalog.volumes.register_pool("p", "disk", uuid)
-        self.files = Files(self.catalog, Pools([self.pool]))
         self.config = Config(
             daemon=DaemonConfig(mountpoint=self.mountpoint, state=path / "state"),
             pool=(PoolConfig(name="p", path=path / "pool"),),
             fs=FsConfig(), trash=TrashConfig(keep=keep),
             library=LibraryConfig(kind="simulated", path=path / "library"),
         )  # fmt: skip
+
+    async def start(self) -> World:
+        async with self.catalog.write():
+            self.pool.id = self.catalog.volumes.register_pool("p", "disk", self.uuid)
+        self.files = Files(self.catalog, Pools([self.pool]))
         self.operations = Operations(self.files, self.config, None)
+        return self
 
     async def stub(self, name: bytes, content: bytes) -> InodeNo:
         """A migrated file: the bytes that `arrive` brings in are not on disk."""
@@ -91,7 +94,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
+    made = await World(tmp_path).start()
     yield made
     made.catalog.close()
 
@@ -99,7 +102,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 async def keeping(tmp_path: Path) -> AsyncIterator[World]:
     """A world with a trash."""
-    made = World(tmp_path, keep="1 h")
+    made = await World(tmp_path, keep="1 h").start()
     yield made
     made.catalog.close()
 

@@ -1,0 +1,238 @@
+"""Transactions acknowledged and not committed yet: what survives, and who commits them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import threading
+
+import apsw
+import pytest
+import trio
+import trio.testing
+
+from hsmfs import pressure
+from hsmfs.catalog import catalog as module
+from hsmfs.catalog import redo
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.errors import PosixError
+from hsmfs.states import FileState
+from hsmfs.types import ROOT
+
+FILE = stat.S_IFREG | 0o644
+
+
+class Held:
+    """Holds the catalog's commits until `let_go`; notes which threads make them."""
+
+    def __init__(self, catalog, monkeypatch):
+        self.threads, self.began, self.let_go = [], threading.Event(), threading.Event()
+        end = catalog._end_transaction
+
+        def held():
+            self.threads.append(threading.current_thread().name)
+            self.began.set()
+            assert self.let_go.wait(30)
+            end()
+
+        monkeypatch.setattr(catalog, "_end_transaction", held)
+
+
+@pytest.fixture
+async def catalog(tmp_path):
+    catalog = Catalog.create(tmp_path / "c")
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    monkeypatch.setattr(pressure.DISK, "busy", lambda: True)
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    monkeypatch.setattr(pressure.DISK, "busy", lambda: False)
+
+
+async def make(catalog, name):
+    async with catalog.write():
+        return catalog.names.create(ROOT, name, FILE, 0, 0, 1)
+
+
+def killed(tmp_path):
+    """What a process that is killed now leaves, opened again."""
+    left = tmp_path / f"left{len(os.listdir(tmp_path))}"
+    shutil.copytree(tmp_path / "c", left)
+    (left / "catalog.db-shm").unlink()
+    return contextlib.closing(Catalog.open(left))
+
+
+async def listed(catalog):
+    return {name for _, name, _ in catalog.names.entries(ROOT, 0, 10_000)}
+
+
+# What survives
+
+
+async def test_a_kill_loses_nothing_that_was_acknowledged(catalog, tmp_path):
+    attr = await make(catalog, b"a")
+    async with catalog.write():
+        catalog.inodes.set_state(attr.ino, FileState.PREMIGRATED)  # an enumeration
+        catalog.xattrs.set(attr.ino, b"user.x", memoryview(b"\0\xff"))
+    await make(catalog, b"b")
+    with pytest.raises(PosixError):
+        await make(catalog, b"a")
+    async with catalog.write():
+        catalog.names.unlink(ROOT, b"b", 2)
+    rows = "SELECT * FROM inodes ORDER BY ino"
+    with killed(tmp_path) as after:
+        assert await listed(after) == {b"a"}
+        assert after.db.execute(rows).fetchall() == catalog.db.execute(rows).fetchall()
+        assert after.xattrs.get(attr.ino, b"user.x") == b"\0\xff"
+
+
+async def test_it_survives_any_number_of_kills_and_commits(catalog, tmp_path):
+    for number in range(3 * module.TOGETHER // 2):
+        await make(catalog, b"%d" % number)
+        if number % 100 == 7:
+            await catalog.sync()
+        if number % 50 == 3:
+            with killed(tmp_path) as after:
+                assert await listed(after) == await listed(catalog)
+
+
+async def test_a_record_that_is_not_whole_ends_the_log(catalog, tmp_path):
+    await make(catalog, b"a")
+    whole = catalog._redo.used
+    await make(catalog, b"b")
+    with open(tmp_path / "c" / redo.FILE, "r+b") as log:
+        log.seek(whole + 40)
+        log.write(b"\xff")
+    with killed(tmp_path) as after:
+        assert await listed(after) == {b"a"}
+
+
+async def test_an_old_log_is_not_taken_for_this_catalog_s(catalog, tmp_path):
+    await make(catalog, b"a")
+    with killed(tmp_path):
+        pass
+    stale = next(tmp_path.glob("left*"))
+    Catalog.create(tmp_path / "new").close()
+    shutil.copy(stale / redo.FILE, tmp_path / "new" / redo.FILE)
+    with contextlib.closing(Catalog.open(tmp_path / "new")) as other:
+        assert await listed(other) == set()
+
+
+async def test_what_does_not_fit_is_committed(catalog, tmp_path, monkeypatch):
+    monkeypatch.setattr(redo, "SIZE", 2000)
+    for number in range(10):
+        await make(catalog, b"%d" % number)
+    with killed(tmp_path) as after:
+        assert await listed(after) == await listed(catalog)
+
+
+async def test_a_change_outside_a_transaction_is_refused(catalog):
+    with pytest.raises(AssertionError, match="outside a transaction"):
+        catalog.db.execute("DELETE FROM inodes")
+
+
+# What is undone
+
+
+async def test_a_failed_transaction_leaves_those_before_it(catalog):
+    await make(catalog, b"a")
+    with contextlib.suppress(ZeroDivisionError):
+        async with catalog.write():
+            catalog.names.create(ROOT, b"b", FILE, 0, 0, 1)
+            raise ZeroDivisionError
+    assert await listed(catalog) == {b"a"}
+    await make(catalog, b"c")
+    await catalog.sync()
+    assert await listed(catalog) == {b"a", b"c"}
+
+
+@pytest.mark.parametrize("disk", ["busy", "idle"])
+async def test_a_commit_that_fails_loses_nothing(catalog, tmp_path, monkeypatch, request, disk):
+    request.getfixturevalue(disk)
+    await make(catalog, b"a")
+
+    def fails():
+        catalog.db.control("ROLLBACK")  # as SQLite does
+        raise apsw.FullError("disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog, "_end_transaction", fails)
+        with pytest.raises(apsw.FullError):
+            await catalog.sync()
+        assert catalog.durable < catalog.commits
+    assert await listed(catalog) == {b"a"}
+    await make(catalog, b"b")
+    with killed(tmp_path) as after:
+        assert await listed(after) == {b"a", b"b"}
+    await catalog.sync()
+    assert catalog.durable == catalog.commits
+
+
+# Who commits
+
+
+async def test_readers_see_what_was_acknowledged(catalog):
+    await make(catalog, b"a")
+    assert await catalog.read(lambda reports: reports.by_state())
+
+
+async def test_many_are_committed_together(catalog, idle, monkeypatch):
+    held = Held(catalog, monkeypatch)
+    held.let_go.set()
+    for number in range(2 * module.TOGETHER + 1):
+        await make(catalog, b"%d" % number)
+    assert held.threads == [threading.current_thread().name] * 2
+
+
+async def test_a_busy_disk_has_its_commits_in_a_thread(catalog, busy, monkeypatch):
+    held = Held(catalog, monkeypatch)
+    await make(catalog, b"a")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catalog.sync)
+        nursery.start_soon(make, catalog, b"b")
+        with trio.fail_after(30):
+            while not held.began.is_set():  # noqa: ASYNC110 - a thread sets it
+                await trio.sleep(0.001)
+        assert catalog.committing
+        held.let_go.set()
+    assert not catalog.committing
+    assert held.threads == ["committer"]
+    assert await listed(catalog) == {b"a", b"b"}
+
+
+async def test_a_query_meanwhile_sees_the_whole_commit(catalog, busy, monkeypatch):
+    held = Held(catalog, monkeypatch)
+    await make(catalog, b"a")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catalog.sync)
+        with trio.fail_after(30):
+            while not catalog.committing:
+                await trio.lowlevel.checkpoint()
+        threading.Timer(0.01, held.let_go.set).start()
+        assert catalog.names.lookup(ROOT, b"a") is not None
+
+
+async def test_leaving_is_not_cancelled(catalog, busy):
+    with trio.CancelScope() as scope:
+        async with catalog.write():
+            scope.cancel()
+            attr = catalog.names.create(ROOT, b"a", FILE, 0, 0, 1)
+    assert catalog.names.lookup(ROOT, b"a") == attr
+    assert not scope.cancelled_caught
+
+
+async def test_a_checkpoint_takes_all_in(catalog, busy):
+    async with trio.open_nursery() as nursery:
+        for n in range(20):
+            nursery.start_soon(make, catalog, b"%d" % n)
+        nursery.start_soon(catalog.checkpoint)
+    assert len(await listed(catalog)) == 20
+    assert await catalog.checkpoint()
