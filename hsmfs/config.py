@@ -132,11 +132,34 @@ class EngineConfig(_Table):
     recall_drives: Annotated[int, Field(ge=0)] | None = None
     """Drives that never burn; None: one if there are two or more."""
     run_cap: Annotated[Duration, Field(gt=0)] = 600.0
-    age_limit: Annotated[Duration, Field(gt=0)] = 3600.0
     min_residence: Duration = 600.0
     recall_retries: Annotated[int, Field(ge=0, le=100)] = 3
     recall_retry_wait: Duration = 10.0
     verify: Annotated[Literal[True], BeforeValidator(_always_verify)] = True
+
+
+class ScheduleConfig(_Table):
+    """Who gets the drives: see docs/scheduler.md."""
+
+    interactive_age_limit: Annotated[Duration, Field(gt=0)] = 900.0
+    standard_deadline: Duration = 900.0
+    standard_share: Annotated[int, Field(ge=0, le=100)] = 20
+    """Percent of the drives, as bulk_share."""
+    standard_age_limit: Annotated[Duration, Field(gt=0)] = 7200.0
+    bulk_deadline: Duration = 4 * 3600.0
+    bulk_share: Annotated[int, Field(ge=0, le=100)] = 10
+    bulk_age_limit: Annotated[Duration, Field(gt=0)] = 3 * 86_400.0
+    quiet: Duration = 0.5
+    quiet_limit: Duration = 30.0
+    quiet_bytes: Size = 10**9
+    quiet_count: Annotated[int, Field(ge=1)] = 100
+    earn: Size | None = None
+    """None: what a drive reads in the time that it takes to load a disc."""
+    spare: Annotated[int, Field(ge=0, le=limits.DRIVES)] | None = None
+    """None: one for each nine drives."""
+    spare_for: Duration = 3600.0
+    keep: Duration = 120.0
+    half_life: Annotated[Duration, Field(gt=0)] = 3600.0
 
 
 class SetsConfig(_Table):
@@ -195,6 +218,7 @@ class Config(_Table):
     recall: RecallConfig = RecallConfig()
     library: LibraryConfig
     engine: EngineConfig = EngineConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     catalog: CatalogConfig = CatalogConfig()
     scrub: ScrubConfig = ScrubConfig()
     sets: SetsConfig | None = None

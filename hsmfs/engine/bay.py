@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -30,6 +31,9 @@ class Claim:
     bytes: int
     who: str
     since: float
+    count: int = 1
+    last: float = -math.inf
+    """When the latest request came, if more may come: see schedule.ClaimView."""
     not_before: float = 0.0
     failures: int = 0
     """Drives that failed, and refusals of the robot, while serving it."""
@@ -61,11 +65,22 @@ class Bay:
     reason: str = ""
     claim: Claim | None = None
     emptying: bool = False
+    moving: bool = False
+    """The robot brings a disc to it, or takes one, or is about to."""
+    yielding: bool = False
+    """Its session was asked to end."""
+    used: float = 0.0
+    """When its last session ended."""
     calls: int = 0
     checked: VolumeId | None = None
     """The disc whose label was read since it was loaded."""
     holds_fast: VolumeId | None = None
     """A disc that the drive does not give back."""
+
+    def free(self) -> None:
+        """Its session is over."""
+        self.claim, self.yielding = None, False
+        self.used = trio.current_time()
 
     @property
     def busy(self) -> bool:

@@ -48,7 +48,6 @@ class Bays:
         self._catalog, self._library, self._robot = catalog, library, robot
         self._events = events
         engine, timing = config.engine, config.library
-        self._run_cap = engine.run_cap
         self._retries, self._retry_wait = engine.recall_retries, engine.recall_retry_wait
         self.inventory = Inventory(catalog, library, robot, events)
         self.ledger = Ledger(catalog, events)
@@ -61,6 +60,7 @@ class Bays:
         self.read_limit = 300.0
         self._bays = {drive.serial: Bay(drive) for drive in library.drives}
         self._claims: dict[int, Claim] = {}
+        self._board = schedule.Board(schedule.rules(config))
         self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
 
@@ -98,7 +98,7 @@ class Bays:
             if self._robot.in_drive(bay.drive) == barcode:
                 if bay.busy:
                     return False
-                bay.emptying = True
+                bay.emptying = bay.moving = True
                 await self._empty(bay)
                 return self._robot.in_drive(bay.drive) != barcode
         return True
@@ -122,42 +122,30 @@ class Bays:
                 return bay
         raise NotFound(f"the library has no drive {serial}")
 
+    def _wait(self, claim: Claim) -> None:
+        """Show the claim to the rules if it waits for a drive; what is known of it may be new."""
+        if claim.id in self._claims and claim.waiting:
+            view = schedule.ClaimView(
+                claim.id, claim.volume, claim.purpose, claim.urgency, claim.since, claim.bytes,
+                claim.count, claim.last, claim.not_before,
+            )  # fmt: skip
+            if self._board.put(view, trio.current_time()):
+                self._poke()
+        else:
+            self._board.drop(claim.id)
+
+    def _moved(self, bay: Bay) -> None:
+        """The robot is done with the drive."""
+        bay.moving = False
+        self._poke()
+
     def _poke(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 
-    def _claim_view(self, claim: Claim) -> schedule.ClaimView:
-        avoid: frozenset[str] = frozenset()
-        if not claim.again:
-            avoid = frozenset(
-                serial for serial in self._bays if not self.ledger.may_pair(serial, claim.barcode)
-            )
-        return schedule.ClaimView(
-            claim.id, claim.volume, claim.purpose, claim.urgency, claim.since, claim.bytes,
-            avoid, claim.not_before,
-        )  # fmt: skip
-
     def _wanted(self, session: Session) -> bool:
         bay = self._bays[session.drive.serial]
-        if not bay.up:
-            return True
-        if self.robot_care.trouble:
-            return False
-        now = trio.current_time()
-        over = now - session.started >= self._run_cap
-        waiting = [
-            self._claim_view(claim)
-            for claim in self._claims.values()
-            if claim.waiting and (over or claim.urgency < session.urgency)
-        ]
-        elsewhere = {
-            self._robot.in_drive(other.drive) for other in self._bays.values() if other is not bay
-        }
-        return schedule.must_yield(
-            now, session.started, session.urgency,
-            [view for view in waiting if self._claims[view.id].barcode not in elsewhere],
-            drive=session.drive.serial, run_cap=self._run_cap,
-        )  # fmt: skip
+        return bay.yielding or not bay.up
 
     # Serving a claim
 
@@ -181,9 +169,11 @@ class Bays:
             claim.fail(HsmError(f"disc {claim.barcode}: {error!r}"))
         finally:
             if bay.claim is claim and (claim.session is None or claim.done.is_set()):
-                bay.claim = None
+                bay.free()
+            bay.moving = False
             if claim.session is None:
                 claim.bay = None
+                self._wait(claim)
             self._poke()
 
     async def _prepare(self, bay: Bay, claim: Claim) -> Session:
@@ -196,6 +186,7 @@ class Bays:
                 bay.checked = None
                 await self._call(bay, self.load_limit, "to eject", drive.eject)
                 await self.robot_care.move(lambda: self._robot.fetch(claim.barcode, drive))
+                self._moved(bay)
                 crash.point("mounts.fetched")
             fresh = drive.loaded is None
             medium = await self._call(bay, self.load_limit, "to load", drive.load)
@@ -241,7 +232,7 @@ class Bays:
         except HsmError as error:
             self.robot_care.failed(error)
         finally:
-            bay.emptying = False
+            bay.emptying = bay.moving = False
             self._poke()
 
     # Troubles

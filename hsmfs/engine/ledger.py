@@ -46,6 +46,11 @@ class Ledger:
         pair = (serial, barcode)
         return pair not in self._failed and pair not in self._apart
 
+    @property
+    def clean(self) -> bool:
+        """No disc failed in any drive."""
+        return not self._failed and not self._apart
+
     def forgive(self, serial: str) -> None:
         """The drive was repaired: its past says nothing any more."""
         self._failed = {pair: w for pair, w in self._failed.items() if pair[0] != serial}

@@ -6,7 +6,8 @@ robot's troubles hold up only claims that need it. The work itself is in bays.py
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -51,7 +52,7 @@ class Mounts(Bays):
         self, catalog: Catalog, library: Library, robot: Robot, events: Events, config: Config
     ) -> None:
         super().__init__(catalog, library, robot, events, config)
-        self._rules = schedule.Rules(config.recall_drives, config.engine.age_limit)
+        self.pressure: Callable[[], float] = lambda: 0.0
         self._numbers = count(1)
 
     # For users of discs
@@ -65,13 +66,25 @@ class Mounts(Bays):
         urgency: RecallClass = RecallClass.STANDARD,
         bytes: int = 0,
         who: str = "",
+        since: float | None = None,
+        count: int = 1,
+        last: float = -math.inf,
     ) -> AsyncIterator[Session]:
         """The disc in a drive for as long as the block runs; its label was checked.
 
+        bytes, count: wanted of it, by how many requests; since, last: when the oldest and the
+        latest of them came, in trio's time.
         Raises VolumeMissing (not in the library), MediaError (damaged; for a burn: not blank),
         WrongVolume or ForeignDisc, DriveError if no drive can take it, ChangerError.
         """
-        claim = self._claim(volume, purpose, urgency, bytes, who)
+        found = self._admit(volume, purpose)
+        now = trio.current_time()
+        claim = Claim(
+            next(self._numbers), volume, found.barcode, purpose, urgency, bytes, who,
+            now if since is None else since, count, last,
+        )  # fmt: skip
+        self._claims[claim.id] = claim
+        self._wait(claim)
         try:
             await claim.ready.wait()
             if claim.error is not None:
@@ -87,21 +100,23 @@ class Mounts(Bays):
                 )
         finally:
             self._claims.pop(claim.id, None)
+            self._board.drop(claim.id)
             claim.done.set()
             if claim.session is not None and claim.bay is not None and claim.bay.claim is claim:
-                claim.bay.claim = None
+                claim.bay.free()
             self._poke()
 
-    def press(self, volume: VolumeId, urgency: RecallClass, bytes: int) -> None:
+    def press(
+        self, volume: VolumeId, urgency: RecallClass, bytes: int, count: int, last: float
+    ) -> None:
         """What is wanted of a disc grew or shrank: take it into account for its read claims."""
         for claim in self._claims.values():
             if claim.volume == volume and claim.purpose is Purpose.READ:
                 if claim.session is not None:
                     claim.session.urgency = urgency
-                changed = claim.urgency != urgency
                 claim.urgency, claim.bytes = urgency, bytes
-                if changed:
-                    self._poke()
+                claim.count, claim.last = count, last
+                self._wait(claim)
 
     def place(self, volume: VolumeId) -> tuple[int, bool]:
         """How many claims go before the disc's own, and whether it is being worked on."""
@@ -111,18 +126,6 @@ class Mounts(Bays):
         key = (mine.urgency, mine.since)
         ahead = [c for c in self._claims.values() if (c.urgency, c.since) < key]
         return len(ahead), False
-
-    def _claim(
-        self, volume: VolumeId, purpose: Purpose, urgency: RecallClass, size: int, who: str
-    ) -> Claim:
-        found = self._admit(volume, purpose)
-        claim = Claim(
-            next(self._numbers), volume, found.barcode, purpose, urgency, size, who,
-            trio.current_time(),
-        )  # fmt: skip
-        self._claims[claim.id] = claim
-        self._poke()
-        return claim
 
     def _admit(self, volume: VolumeId, purpose: Purpose) -> Volume:
         """The disc, if it can be had for that purpose at all."""
@@ -194,14 +197,15 @@ class Mounts(Bays):
                 while True:
                     await self._catalog.settled()
                     changed = self._changed
-                    self._decide(nursery)
-                    await changed.wait()
+                    again_at = self._decide(nursery)
+                    with trio.move_on_at(again_at):
+                        await changed.wait()
         finally:
             self._nursery = self.robot_care.nursery = None
             for bay in self._bays.values():
-                bay.emptying = False
+                bay.emptying = bay.moving = False
                 if bay.claim is not None and bay.claim.id not in self._claims:
-                    bay.claim = None
+                    bay.free()
             for claim in list(self._claims.values()):
                 claim.fail(Conflict("the library is being stopped"))
 
@@ -211,24 +215,45 @@ class Mounts(Bays):
             if bay is not None:
                 bay.up, bay.reason = record.state is DriveState.UP, record.reason
 
-    def _decide(self, nursery: trio.Nursery) -> None:
+    def _decide(self, nursery: trio.Nursery) -> float:
+        """Start what is to be done now; when to decide again if nothing happens."""
         now = trio.current_time()
-        waiting = [claim for claim in self._claims.values() if claim.waiting]
-        for claim in waiting:
-            self._perhaps_again(claim, now)
-        drives = [self._view(bay) for bay in self._bays.values()]
-        claims = [self._claim_view(claim) for claim in waiting]
-        for action in schedule.decide(
-            now, drives, claims, self._rules, robot_works=not self.robot_care.trouble
-        ):
+        if not self.ledger.clean:
+            for claim in [claim for claim in self._claims.values() if claim.waiting]:
+                self._perhaps_again(claim, now)
+        moving = sum(bay.moving for bay in self._bays.values())
+        decision = self._board.decide(
+            now,
+            [self._view(bay, now) for bay in self._bays.values()],
+            arms=0 if self.robot_care.trouble or moving else 1,
+            pressure=self.pressure(),
+            may_pair=self._may_pair,
+        )
+        for action in decision.actions:
             bay = self._bays[action.drive]
-            if isinstance(action, schedule.PutAway):
-                bay.emptying = True
+            if isinstance(action, schedule.Yield):
+                bay.yielding = True
+            elif isinstance(action, schedule.PutAway):
+                bay.emptying = bay.moving = True
                 nursery.start_soon(self._empty, bay)
             else:
-                claim = self._claims[action.claim]
-                claim.bay, bay.claim = bay, claim
-                nursery.start_soon(self._serve, bay, claim)
+                self._assign(bay, action.claim, nursery)
+        return decision.again_at
+
+    def _assign(self, bay: Bay, number: int, nursery: trio.Nursery) -> None:
+        self._board.drop(number)
+        claim = self._claims.get(number)
+        if claim is not None and claim.waiting:
+            claim.bay, bay.claim = bay, claim
+            bay.moving = self._robot.in_drive(bay.drive) != claim.barcode
+            nursery.start_soon(self._serve, bay, claim)
+
+    def _may_pair(self, serial: str, volume: VolumeId) -> bool:
+        """Whether the disc may be tried in the drive; once more, if it failed in all of them."""
+        if self.ledger.clean:
+            return True
+        claims = [claim for claim in self._claims.values() if claim.volume == volume]
+        return all(claim.again or self.ledger.may_pair(serial, claim.barcode) for claim in claims)
 
     def _perhaps_again(self, claim: Claim, now: float) -> None:
         """If it failed in all drives that are up, it may try them once more after a pause."""
@@ -239,25 +264,23 @@ class Mounts(Bays):
             and not any(self.ledger.may_pair(serial, claim.barcode) for serial in up)
         ):
             claim.again, claim.not_before = True, now + self._retry_wait
-            self._poke_after(self._retry_wait)
+            self._wait(claim)
 
-    def _poke_after(self, seconds: float) -> None:
-        async def later() -> None:
-            await trio.sleep(seconds)
-            self._poke()
-
-        assert self._nursery is not None
-        self._nursery.start_soon(later)
-
-    def _view(self, bay: Bay) -> schedule.DriveView:
+    def _view(self, bay: Bay, now: float) -> schedule.DriveView:
         barcode = self._robot.in_drive(bay.drive)
         element = self._robot.elements.get(bay.drive.address)
         found = self._catalog.volumes.by_barcode(barcode) if barcode else None
+        claim, session = bay.claim, bay.claim.session if bay.claim else None
         return schedule.DriveView(
             bay.drive.serial,
             up=bay.up,
             volume=found.id if found else None,
-            holds_disc=element is not None and element.full,
             busy=bay.busy or bay.holds_fast is not None,
-            burning=bay.claim is not None and bay.claim.purpose is Purpose.BURN,
+            purpose=claim.purpose if claim else None,
+            urgency=session.urgency if session else claim.urgency if claim else None,
+            started=session.started if session else now,
+            yielding=bay.yielding,
+            idle_since=bay.used,
+            carrier=found.id if found else None,
+            holds=element is not None and element.full,
         )

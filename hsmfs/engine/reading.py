@@ -91,7 +91,7 @@ class DiscReading:
 
     async def _one_session(self, queue: VolumeQueue) -> None:
         async with self._mounts.use(
-            queue.volume, Purpose.READ, urgency=queue.urgency, bytes=queue.bytes, who="recall"
+            queue.volume, Purpose.READ, who="recall", since=queue.since, **queue.demand
         ) as session:
             queue.session = session
             while await self._stream(queue, session) and not session.wanted_elsewhere:

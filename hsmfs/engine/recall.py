@@ -29,6 +29,7 @@ from ..errors import (
 )
 from ..states import FileState, VolumeState
 from ..types import InodeNo, Range, Requester, VolumeId
+from .copy_choice import CopyChoice
 from .events import Events
 from .files import Files
 from .live import Live
@@ -82,6 +83,7 @@ class Recaller:
         self._parity = ParityRecall(
             catalog, files, self.parity_reader, events, place=self._place, end=self._end
         )
+        self._copies = CopyChoice(catalog, mounts, self._queues)
         self._shelf = Shelf(catalog, events, config)
         self._rewritten: set[InodeNo] = set()
         self._some_rewritten = trio.Event()
@@ -198,7 +200,7 @@ class Recaller:
         job.waiters.remove(waiter)
         queue = self.queue(job)
         if queue is not None:
-            queue.refresh(job, job.urgency)
+            queue.refresh(job)
         nobody = not job.waiters and job.for_readers
         if nobody and queue is not None and queue.session is None and not job.ended:
             work = queue.get(job.ino)
@@ -276,7 +278,6 @@ class Recaller:
             if self._nursery is not None:
                 await self._place(job)
             return job
-        before = job.urgency
         job.urgency = min(job.urgency, urgency)
         job.start, job.end = min(job.start, wanted.start), max(job.end, wanted.end)
         job.for_readers = job.for_readers and waiter is not None
@@ -284,12 +285,12 @@ class Recaller:
             job.waiters.append(waiter)
         queue = self.queue(job)
         if queue is not None:
-            queue.refresh(job, before)
+            queue.refresh(job)
             self._press(queue)
         return job
 
     def _press(self, queue: VolumeQueue) -> None:
-        self._mounts.press(queue.volume, queue.urgency, queue.bytes)
+        self._mounts.press(queue.volume, **queue.demand)
 
     # From which disc
 
@@ -307,7 +308,7 @@ class Recaller:
             if wanted is None:
                 await self._end(job, None)
                 return
-            copy = self._choose(job, live, wanted)
+            copy = self._copies.choose(job, live, wanted)
             outside = copy if copy is not None and self._is_outside(copy) else None
             if copy is None or outside is not None:
                 copy = self._parity.choose(job, live, wanted.start)
@@ -341,18 +342,6 @@ class Recaller:
         if self._queues.get(queue.volume) is queue:
             del self._queues[queue.volume]
 
-    def _choose(self, job: Job, live: Live, wanted: Range) -> Copy | None:
-        """A part that holds the first wanted byte: in a drive first, then a healthy disc."""
-        found = [
-            copy
-            for copy in self._catalog.copies.readable(job.ino, live.attr.base_version)
-            if copy.id not in job.bad
-            and copy.where.offset <= wanted.start < copy.where.offset + copy.where.length
-        ]
-        if len(found) < 2:
-            return found[0] if found else None
-        return min(found, key=self._preference)
-
     def _is_outside(self, copy: Copy) -> bool:
         volume = self._catalog.volumes.get(copy.where.volume)
         return volume is not None and volume.state is VolumeState.EXPORTED
@@ -377,17 +366,6 @@ class Recaller:
     def shelved(self, volume: VolumeId) -> list[Job]:
         """Recalls that wait until an operator brings the disc."""
         return self._shelf.waiting_for(volume)
-
-    def _preference(self, copy: Copy) -> tuple[bool, bool, bool, bool, int]:
-        volume = self._catalog.volumes.get(copy.where.volume)
-        assert volume is not None
-        return (
-            volume.state is VolumeState.EXPORTED,
-            volume.state is not VolumeState.FULL,
-            volume.vault != "",  # it is about to leave
-            self._mounts.drive_with(volume.id) is None,
-            copy.copy_no,
-        )
 
     def _no_copy_left(self, job: Job, live: Live) -> RecallFailed:
         """Names each disc, what is wrong with it, and what to do."""

@@ -5,9 +5,8 @@ Plain records and their order; the recaller acts on them.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from dataclasses import dataclass, field
-from itertools import chain
+from typing import Any
 
 import trio
 
@@ -17,6 +16,7 @@ from ..errors import HsmError
 from ..types import CHUNK, SECTOR, CopyId, DataVersion, Digest, InodeNo, Range, StoredPart, VolumeId
 from .live import Live
 from .ranges import overlap
+from .schedule import DiscOrder
 from .session import Session
 from .waiters import Waiter
 
@@ -73,6 +73,7 @@ class Work:
     dead: bool = False
     reserved: int = 0
     unsaved: int = 0
+    came: float = 0.0
     read: int = 0
     began: float = 0.0
 
@@ -135,7 +136,6 @@ class VolumeQueue:
         session: the disc is in a drive and is being read.
         scope: around the wait for a drive and the reading.
         retries: sessions in a row that a drive broke.
-        bytes: on the disc, of all work.
     """
 
     def __init__(self, volume: VolumeId) -> None:
@@ -143,12 +143,12 @@ class VolumeQueue:
         self.session: Session | None = None
         self.scope = trio.CancelScope()
         self.retries = 0
-        self.bytes = 0
         self._works: dict[InodeNo, Work] = {}
-        self._order: list[tuple[int, int, InodeNo]] = []
+        self._order: DiscOrder[InodeNo] = DiscOrder()
         self._hot: dict[InodeNo, Work] = {}
         self._position = 0
         self._current: Work | None = None
+        self._last = 0.0
 
     def __len__(self) -> int:
         return len(self._works)
@@ -162,34 +162,55 @@ class VolumeQueue:
         return self._works.get(ino)
 
     @property
+    def bytes(self) -> int:
+        """On the disc, of all work."""
+        return self._order.bytes
+
+    @property
     def urgency(self) -> RecallClass:
         """The most urgent of all."""
         if self._hot:
             return RecallClass.INTERACTIVE
-        return RecallClass(self._order[0][0]) if self._order else RecallClass.BULK
+        urgency = self._order.urgency
+        return RecallClass.BULK if urgency is None else urgency
+
+    @property
+    def demand(self) -> dict[str, Any]:
+        """What `Mounts.press` wants to know."""
+        return {
+            "urgency": self.urgency, "bytes": self.bytes, "count": len(self), "last": self._last,
+        }  # fmt: skip
+
+    @property
+    def since(self) -> float:
+        """When the oldest work of the most urgent class came, in trio's time."""
+        first = next(iter(self._hot.values()), None)
+        if first is not None:
+            return first.came
+        since = self._order.since(self.urgency)
+        return trio.current_time() if since is None else since
 
     def add(self, work: Work) -> None:
         """One more file."""
-        ino = work.job.ino
-        self._works[ino] = work
-        self.bytes += work.part.stored
-        insort(self._order, self._key(work))
-        if work.job.waiters:
-            self._hot[ino] = work
+        job, part = work.job, work.part
+        work.came = self._last = trio.current_time()
+        self._works[job.ino] = work
+        self._order.add(job.ino, job.urgency, part.sector, part.stored, work.came)
+        if job.waiters:
+            self._hot[job.ino] = work
 
     def remove(self, work: Work) -> None:
         """It is done, or not wanted."""
         ino = work.job.ino
         if self._works.get(ino) is work:
             del self._works[ino]
-            self.bytes -= work.part.stored
             self._hot.pop(ino, None)
-            self._forget_order(work)
+            self._order.remove(ino)
         if self._current is work:
             self._current = None
 
-    def refresh(self, job: Job, urgency: RecallClass) -> None:
-        """The job's waiters or its urgency changed (it was urgency before)."""
+    def refresh(self, job: Job) -> None:
+        """The job's waiters or its urgency changed."""
         work = self._works.get(job.ino)
         if work is None:
             return
@@ -197,17 +218,7 @@ class VolumeQueue:
             self._hot[job.ino] = work
         else:
             self._hot.pop(job.ino, None)
-        if job.urgency != urgency:
-            self._order.remove((int(urgency), work.part.sector, job.ino))
-            insort(self._order, self._key(work))
-
-    def _key(self, work: Work) -> tuple[int, int, InodeNo]:
-        return int(work.job.urgency), work.part.sector, work.job.ino
-
-    def _forget_order(self, work: Work) -> None:
-        at = bisect_left(self._order, self._key(work))
-        assert self._order[at] == self._key(work)
-        del self._order[at]
+        self._order.change(job.ino, job.urgency)
 
     def next_work(self) -> Work | None:
         """What to read of next: for readers first, then on with the file, then by sector."""
@@ -216,16 +227,8 @@ class VolumeQueue:
                 return work
         if self._current is not None and self._current.todo:
             return self._current
-        return self._next_in_order()
-
-    def _next_in_order(self) -> Work | None:
-        """The next file on the disc after the last, most urgent class first; then around."""
-        if not self._order:
-            return None
-        urgency = self._order[0][0]
-        start = bisect_left(self._order, (urgency, self._position, InodeNo(0)))
-        for at in chain(range(start, len(self._order)), range(start)):
-            work = self._works[self._order[at][2]]
+        for ino in self._order.from_sector(self._position):
+            work = self._works[ino]
             if work.live is None or work.todo:
                 return work
         return None

@@ -49,6 +49,8 @@ class Releaser:
 
     Attributes:
         rules: the policies in force; replaced when they are loaded again.
+        pressure: how far the fullest pool stays above its low watermark although all was released
+            that may be: 0, or up to 1 at the high watermark and above.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Releaser:
         self._wake = trio.Event()
         self._useless_until = 0.0
         self._recalled: dict[InodeNo, int] = {}
+        self.pressure = 0.0
 
     async def release(self, ino: InodeNo, who: str, *, even_open: bool = False) -> int:
         """Release one file; the bytes freed. Raises Conflict with the reason, or NotFound's ENOENT.
@@ -118,9 +121,11 @@ class Releaser:
             limit = clock.now_ns() - self._residence_ns
             self._recalled = {ino: at for ino, at in self._recalled.items() if at > limit}
             self._wake = trio.Event()
+            pressure = 0.0
             for pool in self._pools:
                 if pool.tier == DISK or not self._pools.tier(DISK):
-                    await self._keep_below(pool)
+                    pressure = max(pressure, await self._keep_below(pool))
+            self.pressure = pressure
             with trio.move_on_after(LOOK):
                 await self._wake.wait()
 
@@ -132,16 +137,19 @@ class Releaser:
                 return True
         return False
 
-    async def _keep_below(self, pool: Pool) -> None:
+    async def _keep_below(self, pool: Pool) -> float:
+        """Release down to the low watermark if it is over the high one; its pressure after that."""
         usage = await clock.blocking(pool.usage)
         if usage.percent <= pool.high:
-            return
+            return 0.0
         excess = usage.used - usage.capacity * pool.low // 100
         async with self._one:
             freed = await self._free(pool, excess, "watermark")
         if freed < excess:
             log.warning("cannot release enough", pool=pool.name, wanted=excess, freed=freed)
             self._events.emit("cannot_release", pool=pool.name, wanted=excess, freed=freed)
+        between = usage.capacity * (pool.high - pool.low) / 100
+        return min(1.0, max(0, excess - freed) / between)
 
     def _excess(self, pool: Pool) -> int:
         """Bytes above the low watermark, so that writers do not come for each megabyte."""

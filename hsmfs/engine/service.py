@@ -160,6 +160,7 @@ class Engine:
         self.migrator.finisher.release = self.releaser.release
         self.migrator.recall = bring_in
         self.recaller.came_in = self.migrator.came_in
+        self.mounts.pressure = lambda: self.releaser.pressure
         self.mounts.inventory.came_back = self.vault.came_back
 
     @asynccontextmanager

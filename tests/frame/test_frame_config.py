@@ -31,6 +31,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "catalog": config.CatalogConfig,
     "sets": config.SetsConfig,
     "scrub": config.ScrubConfig,
+    "schedule": config.ScheduleConfig,
 }
 
 

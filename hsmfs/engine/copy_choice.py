@@ -1,0 +1,55 @@
+"""From which copy a file is recalled: a healthy disc, then the one that costs fewest exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from ..catalog.catalog import Catalog
+from ..catalog.copies import Copy
+from ..states import VolumeState
+from ..types import Range, VolumeId
+from .live import Live
+from .mounts import Mounts
+from .recall_queue import Job
+from .schedule import Effort, fewest_exchanges
+
+
+class CopyChoice:
+    """Chooses by what the catalog says of discs, and by where they are; queued: discs to fetch."""
+
+    def __init__(self, catalog: Catalog, mounts: Mounts, queued: Container[VolumeId]) -> None:
+        self._catalog, self._mounts, self._queued = catalog, mounts, queued
+
+    def choose(self, job: Job, live: Live, wanted: Range) -> Copy | None:
+        """A part that holds the first wanted byte: a healthy disc, then the fewest exchanges."""
+        found = [
+            copy
+            for copy in self._catalog.copies.readable(job.ino, live.attr.base_version)
+            if copy.id not in job.bad
+            and copy.where.offset <= wanted.start < copy.where.offset + copy.where.length
+        ]
+        if len(found) < 2:
+            return found[0] if found else None
+        best = min(self._health(copy) for copy in found)
+        of_volume = {
+            copy.where.volume: copy
+            for copy in sorted(found, key=lambda copy: copy.copy_no)
+            if self._health(copy) == best
+        }
+        (volume,) = fewest_exchanges([(volume,) for volume in of_volume], self._effort)
+        return of_volume[volume]
+
+    def _health(self, copy: Copy) -> tuple[bool, bool, bool]:
+        """The smaller, the better: in the library before outside, sound before suspect."""
+        volume = self._catalog.volumes.get(copy.where.volume)
+        assert volume is not None
+        return (
+            volume.state is VolumeState.EXPORTED,
+            volume.state is not VolumeState.FULL,
+            volume.vault != "",  # it is about to leave
+        )
+
+    def _effort(self, volume: VolumeId) -> Effort:
+        if self._mounts.drive_with(volume) is not None:
+            return Effort.NONE
+        return Effort.SHARED if volume in self._queued else Effort.EXCHANGE
