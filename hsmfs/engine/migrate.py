@@ -49,6 +49,8 @@ AGAIN = 15.0
 """Seconds after which a file that was skipped is looked at again."""
 BACK_OFF = 120.0
 """Seconds after which the files of a burn that failed are tried again."""
+CAUTION = 1.05
+"""Files are expected to shrink a little less than the last ones did."""
 ROTTEN = 86_400.0
 """Seconds after which a file is tried again whose bytes on disk are not those of its checksums."""
 
@@ -98,6 +100,7 @@ class Migrator:
         self._snapshots = Snapshots(catalog, config)
         self._stager = Stager(catalog, pools, files, engine.compression)
         self.recall: Callable[[InodeNo, str], Awaitable[object]] | None = None
+        self._shrink = 1.0
         self._active = 0
         self._busy: Counter[int] = Counter()
         self._ended: list[Collection[int]] = []
@@ -237,7 +240,7 @@ class Migrator:
         self._later = {ino: until for ino, until in self._later.items() if until > now}
         terms = Terms(
             _usable(self._disc), clock.now_ns(), self._catalog.queues.burn_before(),
-            self._wait_ns, _Either(self._busy, self._later), room, self._needs_parity,
+            self._wait_ns, _Either(self._busy, self._later), room, self._shrink, self._needs_parity,
         )  # fmt: skip
         found = await self._catalog.read(lambda reports: plan.make(reports, terms))
         await self._tidy(found)
@@ -343,6 +346,8 @@ class Migrator:
         async with self._staging:
             # One at a time, with all threads: the first disc burns while the second is staged.
             staged = await self._stager.stage(items, folder)
+        if staged.shrink is not None:
+            self._shrink = min(1.0, (self._shrink + staged.shrink * CAUTION) / 2)
         try:
             crash.point("migrate.staged")
             snapshot, size = await self._snapshots.make(folder)

@@ -58,12 +58,11 @@ class Item:
     offset: int = 0
     length: int = 0
 
-    @property
-    def room(self) -> int:
-        """Bytes it takes on a disc, about."""
+    def room(self, shrink: float = 1.0) -> int:
+        """Bytes it takes on a disc, about, if its own shrink to that part of them."""
         chunks = -(-self.length // CHUNK)
         sums = 67 * chunks if chunks > 1 else 0
-        return -(-self.length // SECTOR) * SECTOR + _NAMES + sums
+        return -(-int(self.length * shrink) // SECTOR) * SECTOR + _NAMES + sums
 
 
 @dataclass(slots=True)
@@ -75,9 +74,9 @@ class Batch:
     room: int = 0
     full: bool = False
 
-    def add(self, items: list[Item]) -> None:
-        self.items += items
-        self.room += sum(item.room for item in items)
+    def add(self, item: Item, room: int) -> None:
+        self.items.append(item)
+        self.room += room
 
     @property
     def oldest_ns(self) -> int:
@@ -116,6 +115,9 @@ class Terms:
     """Inodes that are being worked on, or were skipped a moment ago."""
     most: int
     """Volumes to plan at once."""
+    shrink: float = 1.0
+    """Stored bytes for each byte, as lately seen: what shrinks more fills a disc with more files.
+    What shrinks less than expected is left for the next disc when it is staged."""
     needs_parity: bool = False
     """A release waits for the parity of a file's sets."""
 
@@ -160,16 +162,17 @@ def _place_group(
             for targets, item in need(queued):
                 lacking.setdefault(targets, []).append(item)
     for targets, items in lacking.items():
-        room = sum(item.room for item in items)
+        rooms = [item.room(terms.shrink) for item in items]
+        room = sum(rooms)
         batch = open_.setdefault(targets, Batch(targets))
         fits = batch.room + room <= terms.capacity
         if not fits and room <= terms.capacity and batch.room > FULL_ENOUGH * terms.capacity:
             batch = _close(batch, open_, plan)
-        for item in items:
-            over = batch.room + item.room > terms.capacity
+        for item, room in zip(items, rooms, strict=True):
+            over = batch.room + room > terms.capacity
             if batch.items and (over or len(batch.items) >= VOLUME_FILES):
                 batch = _close(batch, open_, plan)
-            batch.add([item])
+            batch.add(item, room)
 
 
 def _close(batch: Batch, open_: dict[Targets, Batch], plan: Plan) -> Batch:
@@ -271,7 +274,7 @@ def _copies(
 
 def cut(whole: Item, capacity: int) -> list[Item]:
     """The file as parts that each fit on a disc; itself if it does."""
-    if whole.room <= capacity:
+    if whole.room() <= capacity:
         return [whole]
     step = (capacity - _NAMES - capacity // 500) // CHUNK * CHUNK
     return _parts(whole, max(step, CHUNK))

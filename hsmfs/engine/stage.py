@@ -60,6 +60,12 @@ class Staged:
     held: list[Live] = field(default_factory=list)
     skipped: dict[InodeNo, str] = field(default_factory=dict)
 
+    @property
+    def shrink(self) -> float | None:
+        """Stored bytes for each byte of the files; None if they have none."""
+        length = sum(file.length for file in self.files)
+        return sum(file.stored for file in self.files) / length if length else None
+
     def without(self, inos: set[InodeNo], why: str) -> None:
         """Leave files out."""
         self.files = [file for file in self.files if file.ino not in inos]

@@ -53,6 +53,18 @@ async def test_a_second_copy_later(site):
     site.sound()
 
 
+async def test_what_shrinks_fills_a_disc_with_more(make_site):
+    site = await make_site(engine="compression = 3")
+    disc = site.config.library.disc
+    text = b"".join(b"%08d" % n for n in range(disc // 32))
+    async with site.running():
+        await site.archive(await site.file(b"first", text))
+        await site.archive(*[await site.file(b"%d" % n, text) for n in range(6)])
+    assert 6 * len(text) > 1.4 * disc
+    assert len(site.volumes(VolumeState.FULL)) == 2
+    site.sound()
+
+
 async def test_compressed_files_come_back(make_site):
     site = await make_site(engine="compression = 3")
     data = b"".join(b"%08d" % n for n in range(700_000))
