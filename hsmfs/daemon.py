@@ -25,8 +25,9 @@ from .config import Config
 from .engine.service import Engine
 from .engine.setup import open_pools
 from .errors import HsmError
-from .fs.mount import mounted
+from .fs.mount import Mount, mounted
 from .library import configured
+from .shares import nfsd
 from .tasks import dump_tasks
 from .watchdog import LoopWatch, log_stall
 
@@ -102,6 +103,7 @@ async def run(settings: Config, watch: LoopWatch) -> None:
                 )
                 await stack.enter_async_context(serving(engine))
                 _tell_ready(settings)
+                nursery.start_soon(_renew_shares, settings, mount)
                 await _until_stopped(engine, mount.ended, signals)
                 nursery.start_soon(_while_stopping, signals)
             nursery.cancel_scope.cancel()
@@ -112,6 +114,19 @@ def _tell_ready(settings: Config) -> None:
     mountpoint = settings.daemon.mountpoint
     log.info("ready", mountpoint=mountpoint, version=__version__)
     sdnotify.ready(f"mounted on {mountpoint}")
+
+
+async def _renew_shares(settings: Config, mount: Mount) -> None:
+    """Servers that held the mount before are told of the new one, then the old one is ended."""
+    mountpoint, state = settings.daemon.mountpoint, settings.daemon.state
+    try:
+        threads = await clock.blocking(lambda: nfsd.renew(mountpoint, state))
+    except HsmError as fault:
+        log.warning("the NFS server could not be told of the mount", error=fault)
+    else:
+        if threads:
+            log.info("the NFS server was started anew", threads=threads)
+    await mount.bury()
 
 
 async def _until_stopped(

@@ -22,6 +22,12 @@ tgt command -v tgtd
 open-iscsi command -v iscsid
 dvd+rw-tools command -v growisofs"
 
+# And for the mount on the network there.
+NAS="nfs-kernel-server command -v exportfs
+nfs-common command -v mount.nfs
+rpcbind command -v rpcbind
+mergerfs command -v mergerfs"
+
 step() { printf '==> %s\n' "$*" >&2; }
 die() {
     printf 'error: %s\n' "$@" >&2

@@ -19,7 +19,7 @@ from ..limits import NAME_BYTES
 from ..types import Attr, InodeNo
 from .acl import Acl
 from .core import ACCESS, Core, now
-from .guard import settled
+from .guard import settled, stable
 
 _STATFS_BLOCK = 4096
 _STATFS_SECONDS = 1.0
@@ -38,7 +38,7 @@ class Attributes(Core):
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         return self.entry(self.must(inode))
 
-    @settled
+    @stable
     async def setattr(
         self,
         inode: int,
@@ -49,7 +49,7 @@ class Attributes(Core):
     ) -> EntryAttributes:
         ino = InodeNo(inode)
         if fields.update_size:
-            await self._resize(ino, attr.st_size)
+            await self._resize(ino, attr.st_size, durable=self.nfs.asks(ctx))
         changes = _changes(attr, fields)
         if changes or not fields.update_size:
             if "mtime_ns" in changes:
@@ -59,12 +59,14 @@ class Attributes(Core):
                 await self._apply(self.must(inode), changes)
         return self.entry(self.must(inode))
 
-    async def _resize(self, ino: InodeNo, size: int) -> None:
+    async def _resize(self, ino: InodeNo, size: int, *, durable: bool) -> None:
         if not self.must(ino).is_file:
             raise FUSEError(errno.EINVAL)
         live = self.files.hold(ino)
         try:
             await self.files.truncate(live, size)
+            if durable:
+                await self.files.fsync(live)
         finally:
             self.files.drop(live)
 

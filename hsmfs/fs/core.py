@@ -17,8 +17,10 @@ from ..engine.files import Files
 from ..states import FileState
 from ..types import Attr, InodeNo
 from .acl import Acl
+from .deputies import Deputies
 from .handles import Handles
 from .lookups import Lookups
+from .nfs import Nfs
 from .ports import Control
 from .waits import Waits
 
@@ -50,6 +52,7 @@ class Core(pyfuse3.Operations):
         handles: open files and folders.
         lookups: inodes the kernel knows.
         waits: requests that wait for a disc.
+        nfs, deputies: the kernel's NFS server, and who waits in place of its threads.
         folder_rules: a cache of what new inodes inherit, dropped when a folder's attributes change.
     """
 
@@ -66,6 +69,8 @@ class Core(pyfuse3.Operations):
         self.handles = Handles()
         self.lookups = Lookups(files)
         self.waits = Waits()
+        self.nfs = Nfs()
+        self.deputies = Deputies(files, self.nfs, config.fs.nfs_wait)
         self.folder_rules: dict[int, FolderRules] = {}
         self._entry_timeout = config.fs.entry_timeout
         self._attr_timeout = config.fs.attr_timeout

@@ -6,12 +6,11 @@ pyfuse3 sends a read's answer before anything else runs, so a buffer that is reu
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from typing import cast
 
-from pyfuse3 import FileInfo, FUSEError, RequestContext, get_sup_groups
+from pyfuse3 import FileInfo, RequestContext, get_sup_groups
 
 from ..engine.live import Live
 from ..engine.ranges import overlap
@@ -73,17 +72,17 @@ class OpenFiles(Core):
         data = self.files.read_now(live, off, size)
         if data is not None:
             return cast(bytes, data)
-        if live.absent and handle.who.nfs:
-            await self._refuse_to_wait(handle, Range(off, off + size))
-        with self.waits.waiting():
-            return await self.files.read(live, off, size, handle.who)
+        if live.absent:
+            await self._wait_for(handle, Range(off, min(off + size, live.attr.size)))
+        return await self.files.read(live, off, size, handle.who)
 
-    async def _refuse_to_wait(self, handle: Handle, wanted: Range) -> None:
-        """A thread of nfsd is never held: it makes of EAGAIN that the client tries again later."""
-        if overlap(handle.live.absent, wanted):
-            if self.control is not None:
-                await self.control.recall(handle.live.ino, handle.who)
-            raise FUSEError(errno.EAGAIN)
+    async def _wait_for(self, handle: Handle, wanted: Range) -> None:
+        """Until the bytes are on disk; a thread of nfsd is not held by the robot."""
+        live, who = handle.live, handle.who
+        wait = self.deputies.wait if who.nfs else self.files.wait_for
+        while missing := overlap(live.absent, wanted):
+            with self.waits.waiting(nfs=who.nfs):
+                await wait(live.ino, Range(missing[0].start, missing[-1].end), who)
 
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:

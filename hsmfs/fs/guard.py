@@ -9,20 +9,22 @@ from __future__ import annotations
 import errno
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import trio
-from pyfuse3 import FUSEError
+from pyfuse3 import FUSEError, RequestContext
 
 from .. import logs
 from ..catalog.catalog import Catalog
 from ..errors import HsmError, PosixError
+from .nfs import Nfs
 
 
 class Handlers(Protocol):
     """Whose methods are guarded."""
 
     catalog: Catalog
+    nfs: Nfs
 
 
 S = TypeVar("S", bound=Handlers)
@@ -45,12 +47,30 @@ def settled(
     return guarded(functools.wraps(handler)(begin))
 
 
+def stable(
+    handler: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """As `settled`, for handlers that change names and attributes; their last argument is ctx.
+
+    What an NFS client changed is durable when it is answered (RFC 1813 section 4.8); nfsd leaves
+    that to the filesystem, and FUSE has no message for it.
+    """
+
+    async def finish(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        result = await handler(self, *args, **kwargs)
+        if self.nfs.threads and self.nfs.asks(cast(RequestContext, args[-1])):
+            await self.catalog.sync()
+        return result
+
+    return settled(functools.wraps(handler)(finish))
+
+
 def guarded(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """The handler, raising nothing but FUSEError.
 
-    A handler that is cancelled answers EIO: its process must not hang for ever (nor, by EINTR, be
-    told to ask again). The cancelled
-    scope stays so, and ends the task at its next checkpoint, after the reply was sent.
+    A handler that is cancelled answers ETIMEDOUT: its process must not hang for ever (nor, by
+    EINTR, be told to ask again), while nfsd makes of it that the client asks the next daemon. The
+    cancelled scope stays so, and ends the task at its next checkpoint, after the reply was sent.
     """
 
     @functools.wraps(handler)
@@ -60,10 +80,10 @@ def guarded(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
         except FUSEError:
             raise
         except trio.Cancelled:
-            raise FUSEError(errno.EIO) from None
+            raise FUSEError(errno.ETIMEDOUT) from None
         except BaseExceptionGroup as faults:
             if faults.split(trio.Cancelled)[1] is None:
-                raise FUSEError(errno.EIO) from None
+                raise FUSEError(errno.ETIMEDOUT) from None
             raise FUSEError(number_of(faults, handler.__name__)) from faults
         except Exception as fault:
             raise FUSEError(number_of(fault, handler.__name__)) from fault

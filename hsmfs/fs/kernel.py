@@ -25,6 +25,8 @@ _MS_NOSUID, _MS_NODEV, _MS_POSIXACL = 0x2, 0x4, 0x10000  # linux/mount.h
 _MNT_DETACH = 0x2
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MALLOC_BYTES = 64 * 1024 * 1024
+_DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT)
+"""What a mount answers whose daemon was killed; ETIMEDOUT is its keeper's."""
 _FUSECTL = Path("/sys/fs/fuse/connections")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,14 +48,17 @@ class Mounted:
     type: str
 
 
-def mount(mountpoint: Path, *, allow_other: bool) -> int:
-    """Mount; return the descriptor of the connection. Raises MountError or Conflict."""
+def mount(mountpoint: Path, *, allow_other: bool) -> tuple[int, list[str]]:
+    """Mount; return the descriptor of the connection, and the devices of dead mounts taken away.
+
+    Raises MountError or Conflict.
+    """
     try:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as fault:
         raise MountError(f"/dev/fuse: {fault.strerror}") from fault
     try:
-        mode = _root_mode(mountpoint)
+        mode, dead = _root_mode(mountpoint)
         options = f"fd={fd},rootmode={mode:o},user_id=0,group_id=0,default_permissions"
         options += ",allow_other" if allow_other else ""
         flags = _MS_NOSUID | _MS_NODEV | _MS_POSIXACL
@@ -64,18 +69,23 @@ def mount(mountpoint: Path, *, allow_other: bool) -> int:
     except BaseException:
         os.close(fd)
         raise
-    return fd
+    return fd, dead
 
 
-def _root_mode(mountpoint: Path) -> int:
+def _root_mode(mountpoint: Path) -> tuple[int, list[str]]:
     """The mountpoint's file type, after what a killed daemon left mounted there was taken away."""
+    dead: list[str] = []
     while True:
         try:
+            os.statvfs(mountpoint)  # what stat says may be remembered
             mode = os.stat(mountpoint).st_mode
         except OSError as fault:
-            if fault.errno != errno.ENOTCONN:
+            if fault.errno not in _DEAD:
                 raise MountError(f"mountpoint {mountpoint}: {fault.strerror}") from fault
             log.warning("unmounted what a killed daemon left", mountpoint=mountpoint)
+            left = find(mountpoint)
+            if left is not None:
+                dead.append(left.device)
             unmount(mountpoint, lazy=True)
             continue
         found = find(mountpoint)
@@ -85,7 +95,7 @@ def _root_mode(mountpoint: Path) -> int:
             )
         if not stat.S_ISDIR(mode):
             raise MountError(f"mountpoint {mountpoint} is not a folder")
-        return stat.S_IFMT(mode)
+        return stat.S_IFMT(mode), dead
 
 
 def unmount(mountpoint: Path, *, lazy: bool) -> None:
@@ -93,6 +103,12 @@ def unmount(mountpoint: Path, *, lazy: bool) -> None:
     if _libc.umount2(os.fsencode(mountpoint), _MNT_DETACH if lazy else 0):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(mountpoint))
+
+
+def abort(device: str) -> None:
+    """Break a connection that is still there: whoever waits for an answer gets ECONNABORTED."""
+    with contextlib.suppress(OSError):
+        (_FUSECTL / device.partition(":")[2] / "abort").write_text("1")
 
 
 def find(mountpoint: Path) -> Mounted | None:

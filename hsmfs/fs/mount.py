@@ -50,6 +50,7 @@ class Mount:
         self.notifier = Notifier(self.operations.lookups)
         self.ended = trio.Event()
         self._device = ""
+        self._dead: list[str] = []
         files.changed = self.notifier.changed
         files.renamed = self.notifier.renamed
 
@@ -59,7 +60,9 @@ class Mount:
         Raises MountError or Conflict.
         """
         allow_other = self._config.daemon.allow_other
-        fd = await clock.blocking(lambda: kernel.mount(self._mountpoint, allow_other=allow_other))
+        fd, self._dead = await clock.blocking(
+            lambda: kernel.mount(self._mountpoint, allow_other=allow_other)
+        )
         try:
             # libfuse takes over a mount that was made for it, by this name (fuse_lowlevel.h).
             pyfuse3.init(self.operations, f"/dev/fd/{fd}", set())
@@ -69,20 +72,22 @@ class Mount:
             await self._unmount()
             raise
         try:
-            await self._run(task_status)
+            await self._run(fd, task_status)
         finally:
             with trio.CancelScope(shield=True):
                 await self._unmount()
             pyfuse3.close(unmount=False)
             self.ended.set()
 
-    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _run(self, fd: int, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._main, nursery.cancel_scope)
             nursery.start_soon(self.operations.lookups.run)
             nursery.start_soon(self.notifier.run)
+            nursery.start_soon(self.operations.deputies.run)
             await clock.blocking(self._tune, abandon=True)
             nursery.start_soon(self._watch)
+            nursery.start_soon(self.operations.nfs.watch, fd, self._mountpoint)
             task_status.started()
 
     async def _main(self, all_tasks: trio.CancelScope) -> None:
@@ -108,6 +113,11 @@ class Mount:
         while self._device and kernel.is_mounted(self._device):  # noqa: ASYNC110 - no event says it
             await trio.sleep(_WATCH_SECONDS)
         self.operations.waits.end()
+
+    async def bury(self) -> None:
+        """End what a killed daemon left and a keeper held: its readers would wait for ever."""
+        for device in self._dead:
+            await clock.blocking(lambda device=device: kernel.abort(device))  # type: ignore[misc]
 
     async def stop(self) -> None:
         """Answer who waits, unmount, and give running requests a moment to end."""

@@ -18,7 +18,7 @@ from ..limits import NAME_BYTES, SYMLINK_BYTES
 from ..types import Attr, InodeNo, PoolId
 from .acl import Acl
 from .core import ACCESS, DEFAULT, Core, now
-from .guard import settled
+from .guard import settled, stable
 from .handles import Handle, write_only, writes
 
 
@@ -61,7 +61,7 @@ class Names(Core):
 
     # New inodes
 
-    @settled
+    @stable
     async def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
@@ -83,21 +83,21 @@ class Names(Core):
         number = self.handles.add(Handle(live, flags, ctx, direct=direct))
         return FileInfo(fh=number, direct_io=direct, keep_cache=True), self.known(attr)
 
-    @settled
+    @stable
     async def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         pool = self.files.pools.for_new().id if stat.S_ISREG(mode) else None
         return self.known(await self._make(parent, name, mode, ctx, rdev=rdev, pool=pool))
 
-    @settled
+    @stable
     async def mkdir(
         self, parent: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
         mode = stat.S_IFDIR | stat.S_IMODE(mode)
         return self.known(await self._make(parent, name, mode, ctx))
 
-    @settled
+    @stable
     async def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
@@ -149,7 +149,7 @@ class Names(Core):
 
     # Names of inodes that exist
 
-    @settled
+    @stable
     async def link(
         self, inode: int, new_parent: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
@@ -158,7 +158,7 @@ class Names(Core):
             self.files.touch_links(attr)
         return self.known(self.files.overlay(attr))
 
-    @settled
+    @stable
     async def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         time_ns = now()
         async with self.catalog.write():
@@ -166,7 +166,7 @@ class Names(Core):
             self.drop_name(attr, parent, name, time_ns)
         self.unnamed(attr)
 
-    @settled
+    @stable
     async def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         time_ns = now()
         async with self.catalog.write():
@@ -174,7 +174,7 @@ class Names(Core):
             self.drop_name(attr, parent, name, time_ns)
         self.unnamed(attr)
 
-    @settled
+    @stable
     async def rename(
         self,
         parent_old: int,

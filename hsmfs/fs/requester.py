@@ -6,6 +6,8 @@ shows the kill pending on it, see proc_pid_status(5).
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 
 from pyfuse3 import RequestContext
@@ -20,8 +22,18 @@ NFSD = "nfsd"
 def requester(ctx: RequestContext) -> Requester:
     """The process of a request's context; pid 0 is one of another pid namespace."""
     name = process_name(ctx.pid) if ctx.pid else "unknown"
-    nfs = name == NFSD and ctx.pid > 0
-    return Requester(ctx.pid, ctx.uid, ctx.gid, name, nfs)
+    return Requester(ctx.pid, ctx.uid, ctx.gid, name, name == NFSD and is_nfsd(ctx.pid))
+
+
+def is_nfsd(pid: int) -> bool:
+    """Whether a process is a thread of the kernel's NFS server: the name, and no program."""
+    if process_name(pid) != NFSD:
+        return False
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except OSError as fault:
+        return fault.errno == errno.ENOENT
+    return False
 
 
 def process_name(pid: int) -> str:

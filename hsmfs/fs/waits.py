@@ -13,7 +13,8 @@ from pyfuse3 import FUSEError
 class Waits:
     """The requests that wait now; neither pyfuse3 nor an unmount ends them.
 
-    The answer is EIO and not EINTR, on which most programs just ask again, for ever.
+    The answer is EIO and not EINTR, on which most programs just ask again, for ever; nfsd's is one
+    on which its client asks again, since it finds the next daemon then.
     """
 
     def __init__(self) -> None:
@@ -24,10 +25,11 @@ class Waits:
         return len(self._scopes)
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around the wait. Raises FUSEError EIO when it is ended."""
+    def waiting(self, *, nfs: bool = False) -> Iterator[None]:
+        """Around the wait. Raises FUSEError EIO, for nfsd EAGAIN, when it is ended."""
+        number = errno.EAGAIN if nfs else errno.EIO
         if self._ended:
-            raise FUSEError(errno.EIO)
+            raise FUSEError(number)
         with trio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
@@ -35,10 +37,10 @@ class Waits:
             finally:
                 self._scopes.discard(scope)
         if scope.cancelled_caught:
-            raise FUSEError(errno.EIO)
+            raise FUSEError(number)
 
     def end(self) -> None:
-        """Answer all of them with EIO, and who comes later at once."""
+        """Answer all of them, and who comes later at once."""
         self._ended = True
         for scope in self._scopes:
             scope.cancel()

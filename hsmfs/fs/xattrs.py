@@ -22,7 +22,7 @@ from . import dosattrib
 from .acl import Acl
 from .core import ACCESS, DEFAULT, STUBS, Core, now
 from .files import in_group
-from .guard import settled
+from .guard import settled, stable
 from .ports import Control
 from .requester import requester
 
@@ -57,7 +57,7 @@ class Xattrs(Core):
         names = self.catalog.xattrs.names(inode)
         return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
 
-    @settled
+    @stable
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         _check_name(name)
         if len(value) > XATTR_VALUE_BYTES:
@@ -82,7 +82,7 @@ class Xattrs(Core):
             self._check_room(inode, name)
             await self._store(attr, name, value)
 
-    @settled
+    @stable
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         _check_name(name)
         async with self.catalog.write():

@@ -145,7 +145,7 @@ async def test_cancelled_is_answered():
 
     with trio.CancelScope() as scope:
         scope.cancel()
-        await refused(errno.EIO, sleeper())
+        await refused(errno.ETIMEDOUT, sleeper())
 
 
 async def test_the_last_user_lets_an_unlinked_inode_go(world):

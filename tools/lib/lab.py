@@ -13,9 +13,10 @@ READY_S = 120.0
 """Programs start slowly there: each page of theirs comes from the host."""
 
 
-def inside(words: list[str], *, memory: str, limit_s: int) -> int:
+def inside(words: list[str], *, memory: str, limit_s: int, modules: str = "") -> int:
     """Run Python with these words in the lab's kernel; its exit status, 124 if it did not end."""
-    command = [str(UML), "-m", memory, "-t", str(limit_s), sys.executable, "-P", *words]
+    command = [str(UML), "-m", memory, "-t", str(limit_s), "-k", modules, sys.executable, "-P"]
+    command += words
     return subprocess.run(command, check=False).returncode
 
 

@@ -136,6 +136,13 @@ class TempFs:
         if os.path.ismount(self.mountpoint):
             raise TempFsError(f"hsmfsd ended and left {self.mountpoint} mounted")
 
+    def crash(self) -> None:
+        """SIGKILL the daemon and leave its mount as it is, for the next one to find."""
+        daemon, self.daemon = self.daemon, None
+        if daemon is not None:
+            daemon.send_signal(signal.SIGKILL)
+            daemon.wait(30)
+
     def kill(self) -> None:
         """SIGKILL the daemon and take the dead mount away, as a crash and a reboot would."""
         daemon, self.daemon = self.daemon, None

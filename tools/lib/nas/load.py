@@ -1,0 +1,141 @@
+"""A client at work: writes files and says what was acknowledged, until it is told to stop.
+
+    python load.py FOLDER JOURNAL STOP
+
+FOLDER lies on a mount of a share; JOURNAL gets a line of JSON for each act that was acknowledged,
+or failed; it ends when the file STOP is there. `judge` compares what the journal says with the
+files. One file stays open all the time, as a database's would.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+RECORD = 4096
+RECORDS = 64
+SIZES = (1, 5000, 70_000, 400_000)
+OPEN = "open.db"
+
+
+def work(folder: Path, journal: Path, stop: Path) -> None:
+    """Write, sync, rename and read back, until told to stop."""
+    random.seed(str(folder))
+    with journal.open("a", buffering=1) as out:
+
+        def say(**line: object) -> None:
+            out.write(json.dumps(line) + "\n")
+
+        held = os.open(folder / OPEN, os.O_RDWR | os.O_CREAT, 0o644)
+        number = 0
+        while not stop.exists():
+            number += 1
+            for act in (_file, _record):
+                began = time.monotonic()
+                try:
+                    act(folder, held, number, say)
+                except OSError as fault:
+                    say(kind="error", act=act.__name__, errno=fault.errno, number=number)
+                say(kind="act", seconds=round(time.monotonic() - began, 3))
+        os.close(held)
+
+
+def _file(folder: Path, held: int, number: int, say) -> None:
+    """A whole file by save-and-rename; acknowledged when close returns, durable after fsync."""
+    data = random.randbytes(SIZES[number % len(SIZES)])
+    name, new = f"{number:06}", folder / f".{number:06}.new"
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    try:
+        os.rename(new, folder / name)
+    except FileNotFoundError:
+        # Done, but the answer was lost with the server and the client asked once more.
+        say(kind="twice", name=name)
+    say(kind="file", name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    if (folder / name).read_bytes() != data:
+        say(kind="wrong", name=name)
+
+
+def _record(folder: Path, held: int, number: int, say) -> None:
+    """A record of the file that stays open."""
+    data = random.randbytes(RECORD)
+    place = number % RECORDS
+    say(kind="begin", place=place, sha256=hashlib.sha256(data).hexdigest())
+    os.pwrite(held, data, place * RECORD)
+    os.fsync(held)
+    say(kind="record", place=place, sha256=hashlib.sha256(data).hexdigest())
+
+
+@dataclass
+class Verdict:
+    """What a journal says, compared with the files.
+
+    Attributes:
+        files, records: acknowledged ones.
+        lost: those of which the files say something else.
+        errors: by errno's name.
+        twice: renames that were done before the answer was lost.
+        pause_s: the longest act.
+    """
+
+    files: int = 0
+    records: int = 0
+    lost: list[str] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    pause_s: float = 0.0
+    twice: int = 0
+
+
+def judge(folder: Path, journal: Path) -> Verdict:
+    """Read every file and record that was acknowledged."""
+    found = Verdict()
+    begun: dict[int, list[str]] = {}
+    for line in map(json.loads, journal.read_text().splitlines()):
+        match line["kind"]:
+            case "file":
+                found.files += 1
+                if _digest(folder / line["name"]) != line["sha256"]:
+                    found.lost.append(line["name"])
+            case "begin":
+                begun.setdefault(line["place"], []).append(line["sha256"])
+            case "record":
+                found.records += 1
+                begun[line["place"]] = [line["sha256"]]
+            case "error":
+                found.errors[errno.errorcode[line["errno"]]] += 1
+            case "wrong":
+                found.lost.append(f"{line['name']} (read back at once)")
+            case "twice":
+                found.twice += 1
+            case "act":
+                found.pause_s = max(found.pause_s, line["seconds"])
+    data = (folder / OPEN).read_bytes()
+    for place, digests in begun.items():
+        record = data[place * RECORD : (place + 1) * RECORD]
+        # A write that was never acknowledged may be there or not, as the one before it.
+        if hashlib.sha256(record).hexdigest() not in digests:
+            found.lost.append(f"record {place}")
+    return found
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as fault:
+        return str(fault)
+
+
+if __name__ == "__main__":
+    work(*map(Path, sys.argv[1:]))

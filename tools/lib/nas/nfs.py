@@ -1,0 +1,90 @@
+"""The kernel's NFS server and its clients, started as Debian starts them, in the lab's kernel.
+
+/etc and /var/lib/nfs are the host's, so what is written there lies in memory. The root that clients
+of NFS 4 see is /run, as the host's filesystem behind / cannot be exported.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+MODULES = "sunrpc nfsd nfsv3 nfsv4"
+THREADS = 8
+CLIENTS = "127.0.0.1"
+GRACE_S = 10
+"""How long a restarted server waits for clients of NFS 4; the kernel's default is 90."""
+VERSIONS = {"v3": "vers=3", "v4.2": "vers=4.2"}
+_STATE = Path("/var/lib/nfs")
+_NFSD = Path("/proc/fs/nfsd")
+_PIPES = Path("/run/rpc_pipefs")
+"""Where Debian's nfs.conf has it."""
+
+
+def sh(*words: str | Path, check: bool = True) -> str:
+    """Run a tool and return what it prints; raises RuntimeError with its message."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, words))}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def serve(threads: int = THREADS) -> None:
+    """Start the server; it exports nothing yet, and runs until the kernel is switched off."""
+    for folder in (Path("/etc/exports.d"), _STATE):
+        folder.mkdir(exist_ok=True)
+        sh("mount", "-t", "tmpfs", "-o", "mode=755", "lab", folder)
+    for name in ("v4recovery", "rpc_pipefs", "sm", "sm.bak", "nfsdcld", "nfsdcltrack"):
+        (_STATE / name).mkdir()
+    for name in ("etab", "rmtab", "state"):
+        (_STATE / name).touch()
+    empty = Path("/run/exports")
+    empty.touch()
+    Path("/etc/exports").touch()
+    sh("mount", "--bind", empty, "/etc/exports")
+    Path("/run/rpcbind").mkdir(exist_ok=True)
+    sh("rpcbind", "-w")
+    _PIPES.mkdir(exist_ok=True)
+    sh("mount", "-t", "rpc_pipefs", "rpc", _PIPES)
+    sh("mount", "-t", "nfsd", "nfsd", _NFSD)
+    for file in ("nfsv4gracetime", "nfsv4leasetime"):
+        (_NFSD / file).write_text(str(GRACE_S))
+    Path("/etc/exports.d/root.exports").write_text(f"/run {CLIENTS}(ro,fsid=0,no_subtree_check)\n")
+    sh("nfsdcld")
+    sh("rpc.statd", "--no-notify")
+    sh("exportfs", "-r")
+    sh("rpc.mountd")
+    sh("rpc.nfsd", str(threads))
+
+
+def mount(path: Path, version: str, options: str = "") -> Path:
+    """Mount an export of this host with a version of the protocol; where it is."""
+    folder = Path("/run/nfs", version, str(abs(hash((path, options)))))
+    folder.mkdir(parents=True)
+    words = ",".join(filter(None, (VERSIONS[version], options)))
+    shown = path if version == "v3" else Path("/", path.relative_to("/run"))
+    sh("mount", "-t", "nfs", "-o", words, f"{CLIENTS}:{shown}", folder)
+    return folder
+
+
+def umount(folder: Path) -> None:
+    """Take a client's mount away."""
+    sh("umount", folder)
+
+
+def drop_caches() -> None:
+    """Make clients and server forget pages, names and inodes."""
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def until(holds, what: str, patience_s: float = 60.0) -> float:
+    """Wait until something holds; the seconds it took. Raises TimeoutError."""
+    began = time.monotonic()
+    while not holds():
+        if time.monotonic() - began > patience_s:
+            raise TimeoutError(f"{what}: not within {patience_s:g} s")
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
