@@ -7,9 +7,11 @@ with a limiter of its own, so that forty stuck drive calls cannot take the threa
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -44,7 +46,54 @@ class WallClock:
         return self._offset_ns + int(trio.current_time() * 1e9)
 
 
+class BootClock:
+    """Nanoseconds since the kernel started, sleep counted: CLOCK_BOOTTIME, which nobody can set.
+
+    A simulation owns it from `simulate` on: it then moves with trio's clock, whatever the wall
+    clock does, and begins anew with another identity at each `reboot`.
+    """
+
+    def __init__(self) -> None:
+        self._start: float | None = None
+        self._reboots = 0
+
+    def simulate(self) -> None:
+        """From now on it moves with trio's clock."""
+        self._start = trio.current_time()
+
+    def reboot(self) -> None:
+        """The simulated machine starts again now."""
+        self._start = trio.current_time()
+        self._reboots += 1
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the start; a time namespace cannot shift it (time_namespaces(7))."""
+        if self._start is None:
+            return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - _namespace_shift_ns()
+        return int((trio.current_time() - self._start) * 1e9)
+
+    def boot_id(self) -> str:
+        """Which start of which kernel it is: random(4)."""
+        if self._start is not None:
+            return f"simulated-{self._reboots}"
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+@functools.cache
+def _namespace_shift_ns() -> int:
+    """What a time namespace adds to CLOCK_BOOTTIME; it cannot change while we run in it."""
+    try:
+        lines = Path("/proc/self/timens_offsets").read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:  # a kernel without time namespaces
+        return 0
+    for name, seconds, nanoseconds in (line.split() for line in lines):
+        if name in ("boottime", "7"):
+            return int(seconds) * 10**9 + int(nanoseconds)
+    return 0
+
+
 WALL = WallClock()
+BOOT = BootClock()
 
 
 def now_ns() -> int:

@@ -99,7 +99,9 @@ async def run(settings: Config, watch: LoopWatch) -> None:
                 engine = Engine(settings, catalog, pools, library, watch)
                 await stack.enter_async_context(engine.running())
                 mount = await stack.enter_async_context(
-                    mounted(settings, engine.files, engine.events, engine.control)
+                    mounted(
+                        settings, engine.files, engine.events, engine.trust, engine.control
+                    )
                 )
                 await stack.enter_async_context(serving(engine))
                 _tell_ready(settings)

@@ -209,6 +209,19 @@ class DaemonUnreachable(HsmError):
     default_next = "start it with 'systemctl start hsmfs' or 'hsmctl mount'"
 
 
+class Forbidden(HsmError):
+    """Retention or a legal hold forbids it, to everybody."""
+
+    errno, status, exit_code = E.EPERM, 403, 20
+    default_next = "see 'hsmctl retention show' for until when and why"
+
+    def __init__(
+        self, message: str, *, act: str = "", ino: int = 0, next_step: str | None = None
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+        self.act, self.ino = act, ino
+
+
 class NotClean(HsmError):
     """fsck found what is not right and was not put right."""
 

@@ -5,7 +5,7 @@ The code asks `check`, fsck asks `allowed`, and the docs print the tables (`tool
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import TypeVar
 
 
@@ -80,6 +80,28 @@ class SetState(IntEnum):
     """No more data; parity is completed and burned."""
     CLOSED = 2
     """All its discs are verified, parity too."""
+
+
+class Lock(IntFlag):
+    """Why the bytes and names of a file must not change; none of them for most files."""
+
+    RECORD = 1
+    """It was committed: its bytes never change again, and it stays until its retention ends."""
+    APPEND = 2
+    """A record that takes more bytes at its end."""
+    CLOSING = 4
+    """To be committed when the last who has it open for writing closes it."""
+    HELD = 8
+    """A legal hold names it."""
+
+
+class RetentionMode(IntEnum):
+    """Who may end a retention early."""
+
+    ENTERPRISE = 1
+    """An administrator, by a privileged delete that is audited."""
+    COMPLIANCE = 2
+    """Nobody."""
 
 
 S = TypeVar("S", bound=IntEnum)

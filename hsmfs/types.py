@@ -15,6 +15,7 @@ PoolId = NewType("PoolId", int)
 VolumeId = NewType("VolumeId", int)
 SetId = NewType("SetId", int)
 CopyId = NewType("CopyId", int)
+HoldId = NewType("HoldId", int)
 DataVersion = NewType("DataVersion", int)
 Barcode = NewType("Barcode", str)
 ElementAddress = NewType("ElementAddress", int)
@@ -73,6 +74,8 @@ class Attr(NamedTuple):
     dirty: bool
     """The pool file's size and times are truer than these (see catalog/inodes.py)."""
     pinned: bool
+    locked: int
+    """states.Lock: why bytes and names must not change; 0 of most files."""
     change_seq: int
 
     @property

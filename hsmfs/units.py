@@ -88,6 +88,28 @@ def parse_duration(value: object) -> float:
     return float(total)
 
 
+YEAR = 366 * 86_400
+"""Seconds of a year in a period of retention: no calendar year is longer."""
+
+
+def parse_period(value: object) -> float:
+    """Seconds from "15 y", "30 d" or "forever" (infinite); a year counts as 366 days, so that a
+    retention is never shorter than the calendar's. ValueError says what was expected.
+    """
+    if value == "forever":
+        return float("inf")
+    years = re.fullmatch(r"\s*(\d+)\s*y\s*", value) if isinstance(value, str) else None
+    return float(int(years[1]) * YEAR) if years else parse_duration(value)
+
+
+def format_period(seconds: float) -> str:
+    """A period for people; parse_period reads it."""
+    if seconds == float("inf"):
+        return "forever"
+    years, rest = divmod(seconds, YEAR)
+    return f"{int(years)} y" if years and not rest else format_duration(seconds)
+
+
 def format_duration(seconds: float) -> str:
     """Seconds for people, in at most two units: 5400 is "1 h 30 min"; parse_duration reads it."""
     if seconds < 0:

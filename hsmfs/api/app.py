@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from .. import __version__
 from ..engine.service import Engine
 from . import errors
-from .deps import settled
+from .deps import audited, settled
 from .routes import ROUTERS
 
 PREFIX = "/v1"
@@ -31,7 +31,7 @@ def create_app(engine: Engine) -> FastAPI:
     app.state.engine = engine
     errors.install(app)
     for router in ROUTERS:
-        app.include_router(router, prefix=PREFIX, dependencies=[Depends(settled)])
+        app.include_router(router, prefix=PREFIX, dependencies=[Depends(settled), Depends(audited)])
 
     @app.get("/", include_in_schema=False)
     async def root() -> dict[str, str]:

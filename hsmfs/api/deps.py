@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
@@ -12,6 +13,9 @@ from ..engine.paths import resolve
 from ..engine.service import Engine
 from ..errors import NotFound
 from ..types import Attr
+
+BODY_KEPT = 4096
+"""Bytes of an order's body that its record holds; of a longer one the checksum tells."""
 
 
 async def _engine(request: Request) -> Engine:
@@ -23,6 +27,32 @@ async def _engine(request: Request) -> Engine:
 async def settled(request: Request) -> None:
     """The handler begins when no thread commits: its queries do not hold the loop up then."""
     await (await _engine(request)).catalog.settled()
+
+
+async def audited(
+    request: Request, who: Annotated[str, Header(alias="X-Hsmfs-Who", max_length=200)] = "api"
+) -> None:
+    """An order is on record before it is carried out; questions are not."""
+    if request.method in ("GET", "HEAD"):
+        return
+    body = await request.body()
+    engine = await _engine(request)
+    head = await engine.trust.audit.write(
+        "admin.order", who, request.url.path, method=request.method, query=request.url.query,
+        body=body[:BODY_KEPT].decode("utf-8", "backslashreplace"), bytes=len(body),
+        sha256=hashlib.sha256(body).hexdigest(),
+    )  # fmt: skip
+    request.state.order = who, head.seq
+
+
+async def order_failed(request: Request, cause: str) -> None:
+    """What `audited` put on record was refused or failed."""
+    who, seq = getattr(request.state, "order", ("", 0))
+    if seq:
+        engine = await _engine(request)
+        await engine.trust.audit.write(
+            "admin.failed", who, request.url.path, outcome="failed", order=seq, cause=cause
+        )
 
 
 EngineDep = Annotated[Engine, Depends(_engine)]

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from ..errors import HsmError
+from .deps import order_failed
 
 
 def body_of(fault: Exception) -> dict[str, Any]:
@@ -37,11 +38,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HsmError)
     async def known(request: Request, fault: HsmError) -> JSONResponse:
+        await order_failed(request, fault.message)
         return JSONResponse(body_of(fault), fault.status)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, fault: RequestValidationError) -> JSONResponse:
         causes = [f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in fault.errors()]
+        await order_failed(request, "; ".join(causes))
         return JSONResponse(_plain("BadRequest", "; ".join(causes), "see /openapi.json"), 422)
 
     @app.exception_handler(HTTPException)
@@ -51,6 +54,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, fault: Exception) -> JSONResponse:
+        await order_failed(request, f"{type(fault).__name__}: {fault}")
         return JSONResponse(body_of(fault), 500)
 
 

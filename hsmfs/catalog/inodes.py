@@ -19,7 +19,8 @@ from .connection import Database
 
 COLUMNS = (
     "ino, mode, uid, gid, nlink, rdev, size, blocks, atime_ns, mtime_ns, ctime_ns, btime_ns,"
-    " state, pool, version, base_version, dirty, pinned, change_seq"
+    " state, pool, version, base_version, dirty, pinned, locked,"
+    " change_seq"
 )
 PREFIXED = ", ".join(f"i.{column.strip()}" for column in COLUMNS.split(","))
 _GET = f"SELECT {COLUMNS} FROM inodes WHERE ino = ?"
@@ -95,6 +96,20 @@ class Inodes:
         )
         return [Attr(*row) for row in rows]
 
+    def locked(self, bits: int) -> list[InodeNo]:
+        """Files locked for one of these reasons (states.Lock)."""
+        rows = self._db.execute(
+            "SELECT ino FROM inodes WHERE locked != 0 AND locked & ? ORDER BY ino", (int(bits),)
+        )
+        return [InodeNo(ino) for (ino,) in rows.fetchall()]
+
+    def locked_of(self, inos: Sequence[InodeNo]) -> list[InodeNo]:
+        """Those that are locked for any reason."""
+        rows = self._db.execute(
+            f"SELECT ino FROM inodes WHERE locked != 0 AND ino IN {LISTED}", (json.dumps(inos),)
+        )
+        return [InodeNo(ino) for (ino,) in rows.fetchall()]
+
     def target(self, ino: InodeNo) -> bytes | None:
         """Where a symbolic link points."""
         for (target,) in self._db.execute("SELECT target FROM symlinks WHERE ino = ?", (ino,)):
@@ -142,7 +157,7 @@ class Inodes:
         one = DataVersion(1)
         return Attr(
             ino, mode, uid, gid, nlink, rdev, size, 0, *times, state, pool, one, one, regular,
-            False, seq,
+            False, 0, seq,
         )
 
     def reserve(self) -> InodeNo:
@@ -159,7 +174,7 @@ class Inodes:
     def insert_as(self, attr: Attr) -> Attr:
         """A new inode under a number that was reserved, with all that attr says but the order."""
         seq = self.next_seq()
-        row = (*attr[:-3], int(attr.dirty), int(attr.pinned), seq)
+        row = (*attr[:-4], int(attr.dirty), int(attr.pinned), attr.locked, seq)
         marks = ", ".join("?" * len(row))
         self._db.execute(f"INSERT INTO inodes ({COLUMNS}) VALUES ({marks})", row)
         return attr._replace(change_seq=seq)
@@ -224,6 +239,13 @@ class Inodes:
             (int(pinned), self.next_seq(), ino),
         )
 
+    def set_locked(self, ino: InodeNo, locked: int) -> None:
+        """Why the file's bytes and names must not change from now on (states.Lock)."""
+        self._db.execute(
+            "UPDATE inodes SET locked = ?, change_seq = ? WHERE ino = ?",
+            (int(locked), self.next_seq(), ino),
+        )
+
     def set_blocks(self, ino: InodeNo, blocks: int) -> None:
         """512-byte units on disk."""
         self._db.execute("UPDATE inodes SET blocks = ? WHERE ino = ?", (blocks, ino))
@@ -247,7 +269,8 @@ class Inodes:
         Returns those there were, each with the pool that still has its bytes.
         """
         many = (json.dumps(inos),)
-        for table in ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash"):
+        for table in ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash", "retained",
+                      "uncommitted", "held"):  # fmt: skip
             self._db.execute(f"DELETE FROM {table} WHERE ino IN {LISTED}", many)
         rows = self._db.execute(
             f"DELETE FROM inodes WHERE ino IN {LISTED} RETURNING ino, pool", many

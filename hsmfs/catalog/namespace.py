@@ -83,6 +83,11 @@ class Namespace:
         rows = self._db.execute("SELECT DISTINCT parent FROM dentries WHERE ino = ?", (ino,))
         return [InodeNo(parent) for (parent,) in rows]
 
+    def links(self, ino: int) -> list[tuple[InodeNo, bytes]]:
+        """Every name of ino, with the directory that it is in."""
+        rows = self._db.execute("SELECT parent, name FROM dentries WHERE ino = ?", (ino,))
+        return [(InodeNo(parent), bytes(name)) for parent, name in rows.fetchall()]
+
     def parent(self, ino: int) -> InodeNo | None:
         """A directory that holds a name of ino; the root is its own parent."""
         if ino == ROOT:

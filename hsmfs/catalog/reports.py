@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from ..states import CopyState, FileState
 from ..types import ROOT, Attr, InodeNo, PoolId
 from .adoptions import Adoptions
+from .audit import AuditLog
 from .connection import Database
 from .copies import Copies
 from .health import Health
+from .holds import Holds
 from .inodes import PREFIXED, Inodes
 from .namespace import Namespace
 from .queues import Queues
 from .refreshes import Refreshes
+from .retention import Retentions
 from .sets import Sets
 from .vault import Vault
 from .volumes import Volumes
@@ -65,6 +68,9 @@ class Reports:
         self.health = Health(db)
         self.refreshes = Refreshes(db)
         self.xattrs = Xattrs(db)
+        self.audit = AuditLog(db)
+        self.retention = Retentions(db)
+        self.holds = Holds(db)
 
     def files(self, query: Query, *, after: int = 0, limit: int = -1) -> Iterator[Attr]:
         """Regular files with a name that match, oldest mtime first within one state.

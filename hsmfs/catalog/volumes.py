@@ -169,10 +169,12 @@ class Volumes:
         )
         return state
 
-    def start(self, volume: VolumeId, uuid: str) -> None:
-        """A burn of the volume begins under this uuid."""
+    def start(self, volume: VolumeId, uuid: str, audit_head: str | None = None) -> None:
+        """A burn of the volume begins under this uuid, with this head of the audit chain on it."""
         self.set_state(volume, VolumeState.BURNING)
-        self._db.execute("UPDATE volumes SET uuid = ? WHERE id = ?", (uuid, volume))
+        self._db.execute(
+            "UPDATE volumes SET uuid = ?, audit_head = ? WHERE id = ?", (uuid, audit_head, volume)
+        )
 
     def close(
         self,
@@ -189,6 +191,24 @@ class Volumes:
             "UPDATE volumes SET used = ?, burned_ns = ?, verified_ns = ?, written_by = ?,"
             " root_hash = ?, image_sha256 = ? WHERE id = ?",
             (used, now_ns, now_ns, serial, root_hash, image_sha256, volume),
+        )
+
+    def audit_heads(self) -> list[tuple[str, str]]:
+        """(barcode, head of the audit chain) of discs that bear one and were read back."""
+        rows = self._db.execute(
+            "SELECT barcode, audit_head FROM volumes WHERE audit_head IS NOT NULL"
+            " AND burned_ns IS NOT NULL ORDER BY id"
+        )
+        return [(barcode, head) for barcode, head in rows]
+
+    def newest_audit_seq(self) -> int:
+        """The last record of the audit log that a disc in use bears; 0: none."""
+        return int(
+            self._db.execute(
+                "SELECT coalesce(max(CAST(audit_head AS INTEGER)), 0) FROM volumes"
+                " WHERE audit_head IS NOT NULL AND burned_ns IS NOT NULL AND state IN (?, ?)",
+                (int(VolumeState.FULL), int(VolumeState.EXPORTED)),
+            ).get
         )
 
     def verified(self, volume: VolumeId, now_ns: int) -> None:

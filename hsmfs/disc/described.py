@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hsmfs.disc.iso9660 import Entry, Iso, ReadAt
-from hsmfs.disc.manifest import CATALOG, MANIFEST
+from hsmfs.disc.manifest import AUDIT, CATALOG, MANIFEST
 from hsmfs.disc.reader import DiscReader
 from hsmfs.errors import ChecksumMismatch, ForeignDisc
 from hsmfs.types import SECTOR
@@ -54,6 +54,15 @@ def has_snapshot(reader: DiscReader) -> bool:
 def copy_snapshot(reader: DiscReader, dest: Path, told: Told = lambda done: None) -> None:
     """CATALOG.sqlite.zst, checked. Raises ChecksumMismatch, ForeignDisc, what reading raises."""
     _copy(reader, CATALOG, reader.volume["catalog_sha256"], dest, told)
+
+
+def copy_audit(reader: DiscReader, dest: Path) -> bool:
+    """AUDIT.jsonl.zst, checked; False if the disc has none. Raises as `copy_manifest`."""
+    sha256 = reader.volume.get("audit_sha256")
+    if sha256 is None:
+        return False
+    _copy(reader, AUDIT, sha256, dest, lambda done: None)
+    return True
 
 
 def _copy(reader: DiscReader, name: str, sha256: str, dest: Path, told: Told) -> None:

@@ -22,6 +22,7 @@ from hsmfs.disc.iso9660 import Entry, Iso
 from hsmfs.disc.lay import STUB, laid, lay
 from hsmfs.disc.layout import Key, Kind, Placed, StagedFile, VolumeLabel, ancestors, place
 from hsmfs.disc.manifest import (
+    AUDIT,
     CATALOG,
     MANIFEST,
     README,
@@ -88,24 +89,28 @@ def build_image(
     *,
     staging: Path,
     snapshot: Path | None = None,
+    audit: Path | None = None,
     progress: Progress | None = None,
     xorriso: str = "xorriso",
 ) -> ImageResult:
     """Write the image of a volume to dest, which may be an old image. Blocking; does not sync.
 
     staging is a folder for small files (manifest and the like), made and removed here; snapshot
-    is put on the disc as CATALOG.sqlite.zst. Raises MediaError if xorriso fails (dest is then
-    removed), ConfigError if there is no xorriso, ValueError for files that cannot be told apart.
+    is put on the disc as CATALOG.sqlite.zst, audit as AUDIT.jsonl.zst. Raises MediaError if
+    xorriso fails (dest is then removed), ConfigError if there is no xorriso, ValueError for files
+    that cannot be told apart.
     """
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
         wipe(dest)
         placed = place([_with_checksum(file) for file in files])
-        root_hash = _describe(placed, label, staging, snapshot)
+        extra = {CATALOG: snapshot, AUDIT: audit}
+        given = {name: path for name, path in extra.items() if path is not None}
+        root_hash = _describe(placed, label, staging, given)
         script = staging / "commands"
         with script.open("wb") as out:
-            out.writelines(_commands(placed, staging, snapshot))
+            out.writelines(_commands(placed, staging, given))
         total = sum(file.stored for file in files)
         late = [item for item in placed if laid(item.file, item.names)]
         early = total - sum(item.file.stored for item in late)
@@ -151,15 +156,14 @@ def _with_checksum(file: StagedFile) -> StagedFile:
 
 
 def _describe(
-    placed: Sequence[Placed], label: VolumeLabel, staging: Path, snapshot: Path | None
+    placed: Sequence[Placed], label: VolumeLabel, staging: Path, given: Mapping[str, Path]
 ) -> bytes:
     """Write the disc's own files; the root hash is returned."""
     with (staging / MANIFEST).open("wb") as out:
         write_manifest(placed, out)
     (staging / README).write_bytes(readme(label))
     own = {MANIFEST: sha256_of(staging / MANIFEST), README: sha256_of(staging / README)}
-    if snapshot is not None:
-        own[CATALOG] = sha256_of(snapshot)
+    own |= {name: sha256_of(path) for name, path in given.items()}
     with (staging / SUMS).open("wb") as out:
         out.writelines(sums_line(sha, name.encode()) for name, sha in own.items())
         out.writelines(file_sums(placed))
@@ -179,11 +183,11 @@ def sha256_of(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _commands(placed: Sequence[Placed], staging: Path, snapshot: Path | None) -> Iterator[bytes]:
+def _commands(
+    placed: Sequence[Placed], staging: Path, given: Mapping[str, Path]
+) -> Iterator[bytes]:
     """xorriso's commands, in descending order of names, folders after what is in them."""
-    own = {name: staging / name for name in (MANIFEST, README, SUMS, VOLUME)}
-    if snapshot is not None:
-        own[CATALOG] = snapshot
+    own = {name: staging / name for name in (MANIFEST, README, SUMS, VOLUME)} | dict(given)
     names = [(stored, item) for item in placed for stored in item.names]
     names.sort(key=lambda pair: pair[0].split(b"/"), reverse=True)
     implied: set[bytes] = set()

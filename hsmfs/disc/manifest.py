@@ -21,6 +21,7 @@ SUMS = "SHA256SUMS"
 VOLUME = "VOLUME.json"
 README = "README.txt"
 CATALOG = "CATALOG.sqlite.zst"
+AUDIT = "AUDIT.jsonl.zst"
 PARITY = "PARITY.bin"
 FORMAT = "hsmfs-disc"
 
@@ -185,6 +186,7 @@ def write_volume(
         "manifest_sha256": sums[MANIFEST],
         "sums_sha256": sums[SUMS],
         "catalog_sha256": sums.get(CATALOG),
+        "audit_sha256": sums.get(AUDIT),
     }
     if parity is not None:
         volume["parity"] = dict(parity)

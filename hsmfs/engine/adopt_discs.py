@@ -222,7 +222,7 @@ class DiscAdopter:
         attr = Attr(
             ino, _TYPES[file.kind] | file.mode, file.uid, file.gid, len(free), file.rdev, size, 0,
             file.atime_ns, file.mtime_ns, file.ctime_ns, file.btime_ns, state, None, _FIRST, _FIRST,
-            False, False, 0,
+            False, False, 0, 0,
         )  # fmt: skip
         self._catalog.inodes.insert_as(attr)
         for parent_ino, name in free:

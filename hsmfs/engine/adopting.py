@@ -338,5 +338,5 @@ def inode_of(item: Item, ino: InodeNo, pool: Pool | None) -> Attr:
         btime_ns=min(seen.st_mtime_ns, seen.st_ctime_ns),
         state=int(FileState.RESIDENT) if item.is_file else None,
         pool=pool.id if item.is_file and pool is not None else None,
-        version=one, base_version=one, dirty=False, pinned=False, change_seq=0,
+        version=one, base_version=one, dirty=False, pinned=False, locked=0, change_seq=0,
     )  # fmt: skip

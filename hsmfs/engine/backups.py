@@ -5,13 +5,15 @@ All of it reads the catalog through a reader's connection in a thread: the event
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from .. import clock, crash, logs
-from ..catalog import backup, snapshot
+from ..catalog import audit_extract, backup, snapshot
+from ..catalog.audit import Head
 from ..catalog.catalog import Catalog
 from ..catalog.reports import Reports
 from ..config import CatalogConfig, Config
@@ -29,14 +31,36 @@ AGAIN_S = 600.0
 SCRATCH = "backup.plain"
 
 
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What a disc carries besides its files.
+
+    Attributes:
+        snapshot: of the catalog, or None. audit: the records that no disc bears yet.
+        head: of the audit chain, behind them. size: bytes of both.
+    """
+
+    snapshot: Path | None
+    audit: Path
+    head: Head
+    size: int
+
+
 class Snapshots:
-    """Decides which disc carries a snapshot, and makes it."""
+    """Makes what the next disc carries, and decides whether that includes a snapshot."""
 
     def __init__(self, catalog: Catalog, config: Config) -> None:
         self._catalog = catalog
         self._disc, self._every = config.library.disc, config.catalog.snapshot_every
 
-    async def make(self, folder: Path) -> tuple[Path | None, int]:
+    async def make(self, folder: Path) -> Extra:
+        """What the next disc carries, in folder. Raises OSError, CatalogDamaged."""
+        audit = folder / "audit.zst"
+        head, bytes_ = await self._catalog.read(lambda reports: audit_extract.write(reports, audit))
+        snapshot_, size = await self._snapshot(folder)
+        return Extra(snapshot_, audit, head, size + bytes_)
+
+    async def _snapshot(self, folder: Path) -> tuple[Path | None, int]:
         """A snapshot in folder for the next disc, and its bytes; None if it is not its turn.
 
         None as well if it would take too much of the disc, which is logged.

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -26,6 +25,7 @@ from ..errors import ChecksumMismatch, HsmError, MediaError
 from ..pool.pools import Pools
 from ..states import BurnState, CopyState, FileState, VolumeState
 from ..types import SECTOR, DataVersion, Digest, InodeNo, StoredPart, VolumeId
+from .backups import Extra
 from .batches import in_batches
 from .events import Events
 from .finish import Finisher
@@ -37,6 +37,7 @@ from .session import Session
 from .sets import VolumeSets
 from .spool import Spool
 from .stage import CHANGED, Staged
+from .trust.audit import Note, unheard
 from .verify import Checker, SourceMismatch
 
 log = logs.get(__name__)
@@ -71,6 +72,7 @@ class Burner:
     Attributes:
         progress: the volumes that are being made.
         committed: called in the transaction that makes a volume count.
+        note: puts it on record in the same one.
     """
 
     def __init__(
@@ -88,13 +90,14 @@ class Burner:
         self._sets = sets
         self.progress: dict[VolumeId, Progress] = {}
         self.committed: Callable[[VolumeId], None] = lambda volume: None
+        self.note: Note = unheard
 
     async def make(
         self,
         volume: VolumeId,
         staged: Staged,
         target: Target,
-        snapshot: Path | None,
+        extra: Extra,
         built: Callable[[], None],
     ) -> None:
         """Put the staged files on a blank volume for the target. `built` is called after the image.
@@ -112,7 +115,7 @@ class Burner:
             crash.point("burn.planned")
             await self._spool.reuse(image)
             await self._catalog.settled()
-            label, result = await self._build(self._volume(volume), staged, snapshot)
+            label, result = await self._build(self._volume(volume), staged, extra)
             built()
             await self._write_down(found, staged, copy_no, result)
             await self._burn_and_verify(found, label)
@@ -169,7 +172,7 @@ class Burner:
     # The image
 
     async def _build(
-        self, volume: Volume, staged: Staged, snapshot: Path | None
+        self, volume: Volume, staged: Staged, extra: Extra
     ) -> tuple[VolumeLabel, ImageResult]:
         """An image whose every file is as its checksum says; files that change are left out."""
         show = self.progress[volume.id]
@@ -181,11 +184,11 @@ class Burner:
 
         for _ in range(REBUILDS):
             files = [*staged.carried, *staged.files]
-            label = self._sets.label(volume, show.copy_no)
+            label = replace(self._sets.label(volume, show.copy_no), audit_head=str(extra.head))
             result = await clock.blocking(
                 lambda files=files, label=label: build_image(  # type: ignore[misc]
-                    files, label, dest, staging=dest.with_suffix(".staging"), snapshot=snapshot,
-                    progress=on_progress,
+                    files, label, dest, staging=dest.with_suffix(".staging"),
+                    snapshot=extra.snapshot, audit=extra.audit, progress=on_progress,
                 ),
                 clock.HASH,
             )
@@ -243,7 +246,7 @@ class Burner:
                 urgency=RecallClass.STANDARD,
             ) as session:  # fmt: skip
                 async with self._catalog.write():
-                    self._catalog.volumes.start(volume.id, label.uuid)
+                    self._catalog.volumes.start(volume.id, label.uuid, label.audit_head)
                     self._catalog.queues.set_burn(volume.id, BurnState.BURNING)
                 # A disc that may be written must never be taken for blank again.
                 await self._catalog.sync()
@@ -281,8 +284,8 @@ class Burner:
         assert burn is not None
         show = self.progress[volume]
         show.phase, show.done, show.size = "verify", 0, burn.size
-        # What parity is computed of must be what is on the disc, not what was to be.
-        whole = hashlib.sha256() if self._sets.has_parity(volume) else None
+        # Parity is computed of what is on the disc, and the audit log vouches for that too.
+        whole = hashlib.sha256()
         image = os.open(self._spool.path / burn.image, os.O_RDONLY | os.O_CLOEXEC)
         try:
             checker = Checker(image)
@@ -290,7 +293,7 @@ class Burner:
         finally:
             os.close(image)
         crash.point("burn.verified")
-        await self._commit(session, volume, burn, whole.hexdigest() if whole else None)
+        await self._commit(session, volume, burn, whole.hexdigest())
 
     async def _compare(
         self,
@@ -298,7 +301,7 @@ class Burner:
         volume: VolumeId,
         size: int,
         checker: Checker,
-        whole: hashlib._Hash | None,
+        whole: hashlib._Hash,
         show: Progress,
         blame: bool,
     ) -> None:
@@ -307,8 +310,7 @@ class Burner:
         fault: list[HsmError] = []
 
         def feed(data: bytes) -> None:
-            if whole is not None:
-                whole.update(data)
+            whole.update(data)
             checker.feed(data)
 
         async def check(scope: trio.CancelScope) -> None:
@@ -365,7 +367,7 @@ class Burner:
         return await self._catalog.read(read)
 
     async def _commit(
-        self, session: Session, volume: VolumeId, burn: Burn, image_sha256: str | None
+        self, session: Session, volume: VolumeId, burn: Burn, image_sha256: str
     ) -> None:
         """The commit point: one row makes every copy on the disc count."""
         for pool in self._pools:
@@ -379,9 +381,19 @@ class Burner:
             )
             self._catalog.queues.set_burn(volume, BurnState.VERIFIED)
             self.committed(volume)
+            self._on_record(volume, burn, session.drive.serial, image_sha256)
         crash.point("burn.committed")
         await self._catalog.sync()
         crash.point("burn.commit.durable")
+
+    def _on_record(
+        self, volume: VolumeId, burn: Burn, serial: str, image_sha256: str
+    ) -> None:
+        found = self._volume(volume)
+        self.note(
+            "disc.verified", "hsmfsd", found.barcode, uuid=found.uuid, copy=burn.copy_no,
+            bytes=burn.size, root_hash=burn.root_hash, image_sha256=image_sha256, drive=serial,
+        )  # fmt: skip
 
     # What went wrong, and what a crash left
 

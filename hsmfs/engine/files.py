@@ -16,7 +16,7 @@ from ..catalog.catalog import Catalog
 from ..errors import PoolFull, PosixError, RecallFailed
 from ..pool.pools import Pools
 from ..pressure import DISK, WritePressure
-from ..states import FileState
+from ..states import FileState, Lock
 from ..types import Attr, DataVersion, InodeNo, Range, Requester
 from .live import Live
 from .ranges import overlap, subtract
@@ -171,6 +171,8 @@ class Files(Residency):
     def accessed(self, live: Live) -> None:
         """Bytes were read: set atime as relatime does; it reaches the catalog with the others."""
         attr, now = live.attr, clock.now_ns()
+        if attr.locked & Lock.RECORD:
+            return  # it says until when the record is kept
         if attr.atime_ns <= max(attr.mtime_ns, attr.ctime_ns) or attr.atime_ns < now - _DAY_NS:
             live.attr = attr._replace(atime_ns=now)
             live.unflushed = True

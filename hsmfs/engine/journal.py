@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from .. import clock, crash
 from ..catalog.catalog import Catalog
 from ..types import Barcode, ElementAddress
+from .trust.audit import Note, unheard
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +26,21 @@ class OpenMove:
 
 
 class CatalogJournal:
-    """A library.journal.MoveJournal in the catalog's table of moves."""
+    """A library.journal.MoveJournal in the catalog's table of moves.
+
+    Attributes:
+        note: puts each move on record, before it begins.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self.note: Note = unheard
 
     async def begin(self, barcode: Barcode, src: ElementAddress, dst: ElementAddress) -> int:
         crash.point("move.begin.before")
         async with self._catalog.write():
             token = self._catalog.volumes.begin_move(barcode, src, dst, clock.now_ns())
+            self.note("disc.moved", "hsmfsd", barcode, src=src, dst=dst)
         crash.point("move.begin.committed")
         await self._catalog.sync()
         crash.point("move.begin.durable")

@@ -24,7 +24,7 @@ from ..pool.pools import Pools
 from ..states import FileState
 from ..types import Attr, InodeNo, VolumeId
 from . import group, plan
-from .backups import Snapshots
+from .backups import Extra, Snapshots
 from .batches import at_leisure, in_batches
 from .blanks import Blanks, by_ends
 from .burn import AnotherDisc, Burner
@@ -350,14 +350,14 @@ class Migrator:
             self._shrink = min(1.0, (self._shrink + staged.shrink * CAUTION) / 2)
         try:
             crash.point("migrate.staged")
-            snapshot, size = await self._snapshots.make(folder)
-            await clock.blocking(lambda: trim(staged, self._disc, size), clock.HASH)
+            extra = await self._snapshots.make(folder)
+            await clock.blocking(lambda: trim(staged, self._disc, extra.size), clock.HASH)
             for ino, why in staged.skipped.items():
                 if why not in (GONE, NO_ROOM):
                     self._put_off(ino, why)
             if staged.files:
-                await self._burn_copies(batch, volumes, staged, snapshot, together)
-                if snapshot is not None:
+                await self._burn_copies(batch, volumes, staged, extra, together)
+                if extra.snapshot is not None:
                     await self._snapshots.burned()
         finally:
             self._stager.drop(staged)
@@ -367,7 +367,7 @@ class Migrator:
         batch: Batch,
         volumes: list[VolumeId],
         staged: Staged,
-        snapshot: Path | None,
+        extra: Extra,
         together: bool,
     ) -> None:
         to_build = len(volumes)
@@ -384,7 +384,7 @@ class Migrator:
         async def copy(target: Target, volume: VolumeId) -> None:
             mine = Staged(list(staged.files), staged.carried, staged.items)
             try:
-                await self._one_copy(target, volume, mine, snapshot, built)
+                await self._one_copy(target, volume, mine, extra, built)
             except Exception as fault:
                 # The other copies go on.
                 faults.append(fault)
@@ -405,13 +405,13 @@ class Migrator:
         target: Target,
         volume: VolumeId,
         staged: Staged,
-        snapshot: Path | None,
+        extra: Extra,
         built: Callable[[], None],
     ) -> None:
         """One copy on the first disc that takes it."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                await self.burner.make(volume, staged, target, snapshot, built)
+                await self.burner.make(volume, staged, target, extra, built)
                 if not self._in_sets and (made := self._catalog.volumes.get(volume)) is not None:
                     self._offer(made.barcode, made.vault)
                 return

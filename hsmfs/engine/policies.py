@@ -6,6 +6,7 @@ do, by rule, and changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from .policy.rules import Action
 from .policy.select import Selection, page, queries, selections, weigh
 from .policy.when import Situation, due
 from .release import Releaser
+from .trust.audit import Note, unheard
 
 log = logs.get(__name__)
 LOOK = 30.0
@@ -73,6 +75,7 @@ class Policies:
         self._started_ns = clock.now_ns()
         self._last = catalog.queues.policy_runs()
         self._one = trio.Lock()
+        self.note: Note = unheard
         self.rules = self._ruleset(policy_file.PolicyFile())
         self._in_force()
 
@@ -92,7 +95,11 @@ class Policies:
         source = path or self.file
         if source is None:
             return 0
-        found = await clock.blocking(lambda: policy_file.load(source))
+        found, digest = await clock.blocking(lambda: _load(source))
+        async with self._catalog.write():
+            self.note(
+                "policy.loaded", "hsmfsd", str(source), rules=len(found.policy), sha256=digest
+            )
         self.rules = self._ruleset(found)
         self._in_force()
         log.info("policies loaded", file=source, rules=len(found.policy))
@@ -247,3 +254,9 @@ class Policies:
                 refused += 1
                 log.debug("policy refused", ino=attr.ino, reason=fault.message)
         return refused
+
+
+def _load(source: Path) -> tuple[policy_file.PolicyFile, str]:
+    """The rules of a file, and its SHA-256. Raises PolicyError; blocking."""
+    found = policy_file.load(source)
+    return found, hashlib.sha256(source.read_bytes()).hexdigest()

@@ -40,6 +40,8 @@ from .ranges import overlap
 from .reading import DiscReading
 from .recall_queue import Job, VolumeQueue, Work
 from .shelf import Shelf
+from .trust.audit import Note, unheard
+from .trust.words import path_of
 from .waiters import Waiter, Waiters, WaiterView, again
 from .why import Why
 
@@ -71,6 +73,7 @@ class Recaller:
         self._catalog, self._files, self._mounts = catalog, files, mounts
         self._events, self._config = events, config
         self.waiting = Waiters(gone)
+        self.note: Note = unheard
         self.came_in: Callable[[InodeNo], None] = lambda ino: None
         self._jobs: dict[InodeNo, Job] = {}
         self._queues: dict[VolumeId, VolumeQueue] = {}
@@ -265,6 +268,7 @@ class Recaller:
         if not covered:
             async with self._catalog.write():
                 self._catalog.queues.join_recall(ino, urgency, who, now, wanted.start, wanted.end)
+                self.note("file.recalled", who, path_of(self._catalog, ino), ino=ino)
             crash.point("recall.request.committed")
             job = self._jobs.get(ino)
         if job is None:
@@ -451,8 +455,7 @@ class Recaller:
         job = self._jobs.get(ino)
         if job is not None:
             return self._why.job(job) | self._shelf.why(job)
-        error = self._failed.get(ino)
-        if error is None:
+        if (error := self._failed.get(ino)) is None:
             return {"state": "no recall"}
         return {"state": "failed", "error": error.message, "next_step": error.next_step}
 

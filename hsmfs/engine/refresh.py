@@ -25,6 +25,7 @@ from ..states import VOLUME_TRANSITIONS, SetState, VolumeState
 from ..types import InodeNo, VolumeId
 from . import certificate
 from .events import Events
+from .trust.audit import Note, unheard
 
 log = logs.get(__name__)
 LOOK = 60.0
@@ -47,6 +48,8 @@ class Refresher:
 
     Attributes:
         archive: the migrator's; set by who wires the engine.
+        may_retire: raises Conflict for a disc that must stay, as it has copies of held files.
+        note: puts it on record when a disc stops counting.
         complete: asks for the absent bytes of a file that was overwritten in part.
     """
 
@@ -56,6 +59,8 @@ class Refresher:
         self._below = config.scrub.repack_below
         self.archive: Archive | None = None
         self.complete: Callable[[InodeNo, str], Awaitable[object]] | None = None
+        self.may_retire: Callable[[Volume], None] = lambda volume: None
+        self.note: Note = unheard
         self._repack_at = 0.0
         self._wake = trio.Event()
 
@@ -101,6 +106,7 @@ class Refresher:
         return [v for v in self._catalog.sets.discs(group.id) if v.state is not _RETIRED]
 
     def _admit(self, volume: Volume) -> None:
+        self.may_retire(volume)
         if _RETIRED not in VOLUME_TRANSITIONS[volume.state] or volume.uuid is None:
             raise Conflict(
                 f"disc {volume.barcode} is {volume.state.name.lower()} and cannot be replaced",
@@ -234,6 +240,8 @@ class Refresher:
                     continue
                 if _RETIRED not in VOLUME_TRANSITIONS[found.state]:
                     raise Conflict(f"disc {found.barcode} is {found.state.name.lower()}")
+                self.may_retire(found)
+                self.note("disc.retired", row.requester, found.barcode, order=row.kind)
                 self._catalog.volumes.set_state(
                     volume, _RETIRED, f"{row.kind}: its files are on other discs"
                 )

@@ -18,6 +18,7 @@ from ..catalog.catalog import Catalog
 from ..catalog.reports import Query, Reports
 from ..config import Config
 from ..errors import Conflict, HsmError, PosixError
+from ..logs import printable
 from ..pool.pools import DISK, Pools
 from ..pool.store import BLOCK, Pool
 from ..states import FileState
@@ -25,6 +26,7 @@ from ..types import Attr, InodeNo
 from .events import Events
 from .policy.match import Ruleset
 from .residency import Residency
+from .trust.audit import Note, unheard
 
 log = logs.get(__name__)
 LOOK = 10.0
@@ -66,6 +68,7 @@ class Releaser:
         self.rules, self._events = rules, events
         self._needs_parity = config.sets is not None and config.sets.release_needs == "parity"
         self._residence_ns = int(config.engine.min_residence * 1e9)
+        self.note: Note = unheard
         self._one = trio.Lock()
         self._wake = trio.Event()
         self._useless_until = 0.0
@@ -271,7 +274,10 @@ class Releaser:
         try:
             crash.point("release.before")
             head = self.rules.wishes(attr, path).head
-            freed = await self._files.release(live, head, even_open=even_open)
+            freed = await self._files.release(
+                live, head, even_open=even_open,
+                noted=lambda: self.note("file.released", who, printable(path), ino=attr.ino),
+            )  # fmt: skip
             crash.point("release.after")
         finally:
             self._files.drop(live)

@@ -39,6 +39,8 @@ class Residency:
     Attributes:
         changed: called with an inode number when the engine changed what stat shows.
         renamed: called with a folder and a name that the engine made there or took away.
+        may_purge: asked before a locked inode is deleted for good; set by the engine.
+        purged: called in the transaction that deletes inodes for good.
     """
 
     def __init__(self, catalog: Catalog, pools: Pools) -> None:
@@ -47,6 +49,8 @@ class Residency:
         self._live: dict[InodeNo, Live] = {}
         self.changed: Callable[[InodeNo], None] = lambda ino: None
         self.renamed: Callable[[InodeNo, bytes], None] = lambda parent, name: None
+        self.may_purge: Callable[[InodeNo], bool] = lambda ino: False
+        self.purged: Callable[[list[InodeNo]], None] = lambda inos: None
 
     def live(self, ino: InodeNo) -> Live | None:
         """The in-memory side, if the inode is in use."""
@@ -151,6 +155,13 @@ class Residency:
         self.catalog.inodes.set_state(live.ino, state)
         live.attr = live.attr._replace(state=state)
 
+    def lock(self, ino: InodeNo, locked: int) -> None:
+        """Say why the file must not change from now on (states.Lock); in a transaction."""
+        self.catalog.inodes.set_locked(ino, locked)
+        live = self._live.get(ino)
+        if live is not None:
+            live.attr = live.attr._replace(locked=int(locked))
+
     # Sealing
 
     def begin_hash(self, live: Live) -> int | None:
@@ -240,10 +251,18 @@ class Residency:
             live.unsaved_ranges = False
         self.changed(live.ino)
 
-    async def release(self, live: Live, head: int, *, even_open: bool = False) -> int:
+    async def release(
+        self,
+        live: Live,
+        head: int,
+        *,
+        even_open: bool = False,
+        noted: Callable[[], object] = lambda: None,
+    ) -> int:
         """Punch all but the first head bytes out; return the bytes freed.
 
-        The caller has made sure of enough verified copies. Raises Conflict if the file is pinned,
+        The caller has made sure of enough verified copies; noted is called in the transaction that
+        says the bytes are gone. Raises Conflict if the file is pinned,
         not premigrated, or open (with even_open: being written).
         """
         async with live.lock:
@@ -273,6 +292,7 @@ class Residency:
                 self.catalog.inodes.set_version(live.ino, attr.version, attr.version)
                 self.catalog.inodes.set_absent(live.ino, absent)
                 self._set_state(live, FileState.MIGRATED)
+                noted()
             crash.point("release.committed")
             live.attr = live.attr._replace(base_version=attr.version)
             live.absent = absent
@@ -295,15 +315,18 @@ class Residency:
         Raises Conflict if it is in use.
         """
         if await self.purge_many([ino]):
-            raise Conflict(f"inode {ino} is in use", next_step="it goes when it is closed")
+            raise Conflict(
+                f"inode {ino} is in use, retained or held", next_step="it goes when it is free"
+            )
 
     async def purge_many(self, inos: Sequence[InodeNo]) -> list[InodeNo]:
-        """As `purge`, in one transaction; returns those that are in use and so were left."""
+        """As `purge`, in one transaction; returns those that are in use or locked and were left."""
         kept, going = list[InodeNo](), list[InodeNo]()
         async with self.catalog.write():
+            stay = self._still_locked(inos)
             for ino in inos:
                 live = self._live.get(ino)
-                if live is not None and (live.opens or live.holds):
+                if ino in stay or (live is not None and (live.opens or live.holds)):
                     kept.append(ino)
                     continue
                 if live is not None:
@@ -313,6 +336,8 @@ class Residency:
                 going.append(ino)
             self.catalog.copies.mark_dead(going)
             deleted = self.catalog.inodes.delete(going)
+            if deleted:
+                self.purged([ino for ino, _ in deleted])
         crash.point("purge.committed")
         files = [(self.pools[pool], ino) for ino, pool in deleted if pool is not None]
         if files:
@@ -322,6 +347,16 @@ class Residency:
             await clock.blocking(lambda: _remove(files))
             crash.point("purge.removed")
         return kept
+
+    def _still_locked(self, inos: Sequence[InodeNo]) -> set[InodeNo]:
+        """Those that are retained or held; whose time is over may go."""
+        stay = set[InodeNo]()
+        for ino in self.catalog.inodes.locked_of(inos):
+            if self.may_purge(ino):
+                self.lock(ino, 0)
+            else:
+                stay.add(ino)
+        return stay
 
     async def recover(self) -> int:
         """After a start: take dirty inodes' truth from their pool files; how many there were."""

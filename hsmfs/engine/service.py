@@ -47,6 +47,7 @@ from .scrub import Scrubber
 from .supervise import Worker, supervise
 from .transfer import Transfer
 from .trash import TrashCan
+from .trust import Trust
 from .views import WorkerView
 from .waiters import WaiterView
 
@@ -83,8 +84,10 @@ class Engine:
         self.stopping = False
         self.stop_asked = trio.Event()
         self.events = events = Events()
-        self.robot = Robot(library, CatalogJournal(catalog))
         self.files = files = Files(catalog, pools)
+        self.trust = trust = Trust(catalog, files)
+        journal = CatalogJournal(catalog)
+        self.robot = Robot(library, journal)
         self.mounts = mounts = Mounts(catalog, library, self.robot, events, config)
         self.recaller = Recaller(catalog, files, mounts, events, config)
         self.migrator = Migrator(catalog, pools, files, mounts, events, config)
@@ -108,6 +111,7 @@ class Engine:
         self.disc_adopter = DiscAdopter(catalog, self.robot)
         self.trash = TrashCan(catalog, files)
         self.control = Control(self)
+        journal.note = trust.audit.note
         self._mounts_worker = Worker("mounts", mounts.run)
         self._others = [
             Worker("recaller", self.recaller.run),
@@ -122,6 +126,8 @@ class Engine:
             Worker("housekeeper", self.housekeeper.run),
             Worker("backups", self.backups.run),
             Worker("vault", self.vault.run),
+            Worker("trust", trust.run),
+            Worker("autocommit", trust.autocommit.run),
         ]
 
         self._wire()
@@ -152,7 +158,10 @@ class Engine:
                 except Conflict as fault:
                     log.warning("not replaced", volume=volume.barcode, error=fault.message)
 
-        config = self.config
+        config, note = self.config, self.trust.audit.note
+        self.refresher.note = self.releaser.note = self.recaller.note = note
+        self.migrator.burner.note = self.policies.note = note
+        self.refresher.may_retire = self.trust.holds.refuse_to_retire
         self.refresher.archive, self.refresher.complete = archive, complete
         self.scrubber.failed = replace
         self.migrator.blanks.magazine_of = magazine_of
@@ -171,6 +180,7 @@ class Engine:
         """
         recovered = await self.files.recover()
         crash.point("engine.recovered")
+        await self.trust.begin()
         await self.housekeeper.begin()
         await self.adopter.resume()
         await self.policies.load()
@@ -201,6 +211,7 @@ class Engine:
     async def _write_all_down(self) -> None:
         await self.write_sizes_down()
         crash.point("engine.stop.flushed")
+        await self.trust.end()
         await self.catalog.sync()
         await self.catalog.checkpoint()
         crash.point("engine.stop.durable")

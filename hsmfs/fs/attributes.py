@@ -49,14 +49,15 @@ class Attributes(Core):
     ) -> EntryAttributes:
         ino = InodeNo(inode)
         if fields.update_size:
+            self._may_cut(ino)
             await self._resize(ino, attr.st_size, durable=self.nfs.asks(ctx))
         changes = _changes(attr, fields)
         if changes or not fields.update_size:
-            if "mtime_ns" in changes:
+            if "mtime_ns" in changes and not self.must(inode).locked:
                 await self.files.stamp(ino, changes["mtime_ns"])
             changes["ctime_ns"] = attr.st_ctime_ns if fields.update_ctime else now()
             async with self.catalog.write():
-                await self._apply(self.must(inode), changes)
+                await self._apply(self.must(inode), changes, ctx)
         return self.entry(self.must(inode))
 
     async def _resize(self, ino: InodeNo, size: int, *, durable: bool) -> None:
@@ -70,8 +71,15 @@ class Attributes(Core):
         finally:
             self.files.drop(live)
 
-    async def _apply(self, old: Attr, changes: dict[str, Any]) -> None:
+    def _may_cut(self, ino: InodeNo) -> None:
+        attr = self.must(ino)
+        if attr.locked:
+            self.worm.opening(attr, cut=True)
+
+    async def _apply(self, old: Attr, changes: dict[str, Any], ctx: RequestContext) -> None:
         """Inside a transaction."""
+        if old.locked or self.trust.retention.active:
+            self.worm.changing(old, changes, ctx)
         mode = changes.get("mode")
         if mode is not None:
             changes["mode"] = stat.S_IFMT(old.mode) | mode

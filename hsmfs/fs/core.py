@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import stat
+from typing import Any
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FUSEError
@@ -14,6 +15,8 @@ from pyfuse3 import EntryAttributes, FUSEError
 from .. import clock
 from ..config import Config
 from ..engine.files import Files
+from ..engine.trust import Trust
+from ..errors import Forbidden
 from ..states import FileState
 from ..types import Attr, InodeNo
 from .acl import Acl
@@ -22,7 +25,9 @@ from .handles import Handles
 from .lookups import Lookups
 from .nfs import Nfs
 from .ports import Control
+from .requester import requester
 from .waits import Waits
+from .worm import Worm
 
 BLOCK_SIZE = 64 * 1024
 """st_blksize: what programs that use stdio write at once, so that a request is worth its price."""
@@ -48,7 +53,8 @@ class Core(pyfuse3.Operations):
     """State of the mount.
 
     Attributes:
-        files, catalog, config, control: the rooms below.
+        files, catalog, config, trust, control: the rooms below.
+        worm: what handlers ask about records and held files.
         handles: open files and folders.
         lookups: inodes the kernel knows.
         waits: requests that wait for a disc.
@@ -60,12 +66,16 @@ class Core(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = True
 
-    def __init__(self, files: Files, config: Config, control: Control | None) -> None:
+    def __init__(
+        self, files: Files, config: Config, trust: Trust, control: Control | None
+    ) -> None:
         super().__init__()
         self.files = files
         self.catalog = files.catalog
         self.config = config
         self.control = control
+        self.trust = trust
+        self.worm = Worm(trust, files)
         self.handles = Handles()
         self.lookups = Lookups(files)
         self.waits = Waits()
@@ -116,6 +126,11 @@ class Core(pyfuse3.Operations):
         if not some and ino in self.lookups:
             self.lookups.bare.add(ino)
         return value
+
+    async def refused(self, fault: Forbidden, args: tuple[Any, ...]) -> None:
+        """A handler that got args, itself first, is about to answer EPERM: put it on record."""
+        ctx = args[-1] if hasattr(args[-1], "uid") else self.handles.files[args[1]].ctx
+        await self.trust.refused(fault, requester(ctx))
 
     def drop_name(self, attr: Attr, parent: int, name: bytes, now_ns: int) -> None:
         """Inside the transaction that took a name away: into the trash if it was the last."""

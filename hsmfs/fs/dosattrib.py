@@ -17,6 +17,7 @@ from __future__ import annotations
 import struct
 
 NAME = b"user.DOSATTRIB"
+READONLY = 0x1
 OFFLINE = 0x1000
 _WORD = struct.Struct("<I")
 _VERSION = struct.Struct("<H")
@@ -39,6 +40,12 @@ def shown(value: bytes | None, *, offline: bool) -> bytes | None:
 def stored(value: bytes) -> bytes:
     """The value as it is kept."""
     return _changed(value, clear_bits=OFFLINE)
+
+
+def read_only(value: bytes) -> bool:
+    """Whether the value says that the file is read-only."""
+    place = _place(value)
+    return place is not None and bool(_WORD.unpack_from(value, place)[0] & READONLY)
 
 
 def _changed(value: bytes, *, set_bits: int = 0, clear_bits: int = 0) -> bytes:

@@ -14,6 +14,7 @@ from pyfuse3 import FileInfo, RequestContext, get_sup_groups
 
 from ..engine.live import Live
 from ..engine.ranges import overlap
+from ..states import Lock
 from ..types import InodeNo, Range
 from .core import CAPABILITY, Core, now
 from .guard import guarded, settled
@@ -29,14 +30,19 @@ class OpenFiles(Core):
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         write = writes(flags)
         live = self.files.open(InodeNo(inode), write=write)
+        cut = bool(flags & os.O_TRUNC)
         try:
-            if flags & os.O_TRUNC:
+            if live.attr.locked and (write or cut):
+                self.worm.opening(live.attr, cut=cut)
+            if cut:
                 await self._cut(live, ctx)
         except BaseException:
             self.files.close(live, write=write)
             raise
         stub = bool(live.absent) and self.config.fs.migrated_open == "direct"
-        direct = stub or write_only(flags)
+        # A record that takes bytes at its end must not be mapped to be written elsewhere.
+        appended = write and bool(live.attr.locked)
+        direct = stub or appended or write_only(flags)
         number = self.handles.add(Handle(live, flags, ctx, direct=direct))
         return FileInfo(fh=number, direct_io=direct, keep_cache=True)
 
@@ -87,6 +93,8 @@ class OpenFiles(Core):
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         handle = self.handles.files[fh]
+        if handle.live.attr.locked:
+            self.worm.writing(handle.live.attr, off)
         if handle.direct:
             await self.catalog.settled()
             await self._drop_privileges(handle.live, handle.ctx)
@@ -100,6 +108,10 @@ class OpenFiles(Core):
     async def release(self, fh: int) -> None:
         handle = self.handles.files.pop(fh)
         self.files.close(handle.live, write=handle.write)
+        attr = handle.live.attr
+        if attr.locked & Lock.CLOSING and not handle.live.writers:
+            await self.catalog.settled()
+            await self.worm.closed(attr.ino, handle.ctx)
         if handle.live.attr.nlink == 0:
             self.lookups.look(handle.live.ino)
 

@@ -16,7 +16,7 @@ from pyfuse3 import FUSEError, RequestContext
 
 from .. import logs
 from ..catalog.catalog import Catalog
-from ..errors import HsmError, PosixError
+from ..errors import Forbidden, HsmError, PosixError
 from .nfs import Nfs
 
 
@@ -81,6 +81,8 @@ def guarded(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
             raise
         except trio.Cancelled:
             raise FUSEError(errno.ETIMEDOUT) from None
+        except Forbidden as fault:
+            raise FUSEError(await _on_record(fault, args)) from fault
         except BaseExceptionGroup as faults:
             if faults.split(trio.Cancelled)[1] is None:
                 raise FUSEError(errno.ETIMEDOUT) from None
@@ -89,6 +91,15 @@ def guarded(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
             raise FUSEError(number_of(fault, handler.__name__)) from fault
 
     return safe
+
+
+async def _on_record(fault: Forbidden, args: tuple[Any, ...]) -> int:
+    """Have the refusal written to the audit log; EPERM, or EIO if that cannot be written."""
+    try:
+        await args[0].refused(fault, args)
+    except Exception as other:
+        return number_of(other, "refusal")
+    return fault.errno
 
 
 def number_of(fault: BaseException, doing: str) -> int:

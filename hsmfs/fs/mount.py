@@ -18,6 +18,7 @@ from .. import clock, logs
 from ..config import Config
 from ..engine.events import Events
 from ..engine.files import Files
+from ..engine.trust import Trust
 from ..limits import FUSE_BACKGROUND, FUSE_TASKS
 from . import kernel, pump
 from .notify import Notifier
@@ -43,10 +44,12 @@ class Mount:
         ended: set when the kernel has let go of the mount, also by an unmount from outside.
     """
 
-    def __init__(self, config: Config, files: Files, control: Control | None) -> None:
+    def __init__(
+        self, config: Config, files: Files, trust: Trust, control: Control | None
+    ) -> None:
         self._config = config
         self._mountpoint = config.daemon.mountpoint
-        self.operations = Operations(files, config, control)
+        self.operations = Operations(files, config, trust, control)
         self.notifier = Notifier(self.operations.lookups)
         self.ended = trio.Event()
         self._device = ""
@@ -140,13 +143,17 @@ class Mount:
 
 @asynccontextmanager
 async def mounted(
-    config: Config, files: Files, events: Events, control: Control | None = None
+    config: Config,
+    files: Files,
+    events: Events,
+    trust: Trust,
+    control: Control | None = None,
 ) -> AsyncIterator[Mount]:
     """The filesystem is mounted inside the block. Raises MountError or Conflict.
 
     Without `control` the xattrs that ask or order the engine answer EOPNOTSUPP.
     """
-    mount = Mount(config, files, control)
+    mount = Mount(config, files, trust, control)
     async with trio.open_nursery() as nursery:
         await nursery.start(mount.serve)
         events.emit("mounted", mountpoint=str(config.daemon.mountpoint))

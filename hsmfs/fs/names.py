@@ -135,6 +135,7 @@ class Names(Core):
                 InodeNo(parent), name, mode, ctx.uid, gid, now(),
                 rdev=rdev, target=target, pool=pool,
             )  # fmt: skip
+            self.worm.named(attr, parent, "create")
             if rules.acl is not None and target is None:
                 self._inherit(attr, rules.acl, acl)
             else:
@@ -155,6 +156,7 @@ class Names(Core):
     ) -> EntryAttributes:
         async with self.catalog.write():
             attr = self.catalog.names.link(InodeNo(inode), InodeNo(new_parent), new_name, now())
+            self.worm.named(attr, new_parent, "link")
             self.files.touch_links(attr)
         return self.known(self.files.overlay(attr))
 
@@ -163,6 +165,7 @@ class Names(Core):
         time_ns = now()
         async with self.catalog.write():
             attr = self.catalog.names.unlink(InodeNo(parent), name, time_ns)
+            self.worm.unnamed(attr, parent, name, ctx, "unlink")
             self.drop_name(attr, parent, name, time_ns)
         self.unnamed(attr)
 
@@ -171,6 +174,7 @@ class Names(Core):
         time_ns = now()
         async with self.catalog.write():
             attr = self.catalog.names.rmdir(InodeNo(parent), name, time_ns)
+            self.worm.folder_removed(attr.ino)
             self.drop_name(attr, parent, name, time_ns)
         self.unnamed(attr)
 
@@ -190,8 +194,11 @@ class Names(Core):
             raise FUSEError(errno.ENAMETOOLONG)
         if flags == pyfuse3.RENAME_EXCHANGE:
             async with self.catalog.write():
-                for attr in names.exchange(source, name_old, target, name_new, time_ns):
-                    self.files.touch_links(attr)
+                one, two = names.exchange(source, name_old, target, name_new, time_ns)
+                self.worm.moved(one, source, target)
+                self.worm.moved(two, target, source)
+                self.files.touch_links(one)
+                self.files.touch_links(two)
             return
         if flags not in (0, pyfuse3.RENAME_NOREPLACE):
             raise FUSEError(errno.EINVAL)
@@ -199,8 +206,10 @@ class Names(Core):
             moved, replaced = names.rename(
                 source, name_old, target, name_new, time_ns, no_replace=bool(flags)
             )
+            self.worm.moved(moved, source, target)
             self.files.touch_links(moved)
             if replaced is not None:
+                self.worm.unnamed(replaced, target, name_new, ctx, "rename over")
                 self.drop_name(replaced, target, name_new, time_ns)
         if replaced is not None:
             self.unnamed(replaced)

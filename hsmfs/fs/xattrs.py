@@ -1,9 +1,9 @@
 """Handlers of extended attributes, those that are stored and those that are orders.
 
-`user.hsm.state`, `.copies` and `.why` say where a file's bytes are; writing `user.hsm.recall`,
-`.release` or `.pin` asks the engine to move them. They are not listed, so that copying a file
-with its attributes gives no orders. `user.DOSATTRIB` tells Samba which files are on disc
-(dosattrib.py). Limits and errors: xattr(7).
+`user.hsm.state`, `.copies` and `.why` say where a file's bytes are, `.retention` how long they
+stay; writing `user.hsm.recall`, `.release` or `.pin` asks the engine to move them. They are not
+listed, so that copying a file with its attributes gives no orders. `user.DOSATTRIB` tells Samba
+which files are on disc (dosattrib.py). Limits and errors: xattr(7).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .requester import requester
 
 PREFIX = b"user.hsm."
 _SPACES = (b"user.", b"trusted.", b"security.")
-_ANSWERS = (b"state", b"copies", b"why")
+_ANSWERS = (b"state", b"copies", b"why", b"retention")
 _ORDERS = (b"recall", b"release", b"pin")
 _OFF = (b"0", b"off", b"no", b"false")
 
@@ -69,6 +69,8 @@ class Xattrs(Core):
             value = dosattrib.stored(value)
         async with self.catalog.write():
             attr = self.must(inode)
+            if attr.locked:
+                self.worm.xattr(attr, name, value)
             if name == ACCESS:
                 await self._set_access(attr, Acl.parse(value), ctx)
                 return
@@ -80,6 +82,8 @@ class Xattrs(Core):
                 if not attr.is_dir:
                     raise FUSEError(errno.EACCES)
             self._check_room(inode, name)
+            if name == dosattrib.NAME:
+                attr = self.worm.read_only_mark(attr, value, ctx)
             await self._store(attr, name, value)
 
     @stable
@@ -87,6 +91,8 @@ class Xattrs(Core):
         _check_name(name)
         async with self.catalog.write():
             attr = self.must(inode)
+            if attr.locked:
+                self.worm.xattr(attr, name, None)
             await self._remove(attr, name, must_exist=name not in (ACCESS, DEFAULT))
 
     # Inside a transaction
@@ -110,7 +116,7 @@ class Xattrs(Core):
             mode = mode & ~0o777 | acl.mode
             if ctx.uid != 0 and mode & stat.S_ISGID and not in_group(ctx, attr.gid):
                 mode &= ~stat.S_ISGID
-        attr = attr._replace(mode=mode)
+        attr = self.worm.acl(attr, mode, ctx)
         if acl is None or acl.minimal:
             await self._remove(attr, ACCESS, must_exist=False)
         else:
@@ -135,6 +141,8 @@ class Xattrs(Core):
             raise FUSEError(ENOATTR)
         if what == b"state":
             return FileState(attr.state).name.lower().encode()
+        if what == b"retention":
+            return _json(self.trust.described(attr.ino))
         if what == b"copies":
             return _json([dict(copy) for copy in await self._engine().copies(attr.ino)])
         return _json(dict(await self._engine().why(attr.ino)))

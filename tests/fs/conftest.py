@@ -16,6 +16,7 @@ from hsmfs.catalog.catalog import Catalog
 from hsmfs.config import Config, DaemonConfig, FsConfig, LibraryConfig, PoolConfig, TrashConfig
 from hsmfs.engine.events import Events
 from hsmfs.engine.files import Files
+from hsmfs.engine.trust import Trust
 from hsmfs.fs.mount import Mount, mounted
 from hsmfs.fs.operations import Operations
 from hsmfs.pool.pools import Pools
@@ -53,7 +54,8 @@ class World:
         async with self.catalog.write():
             self.pool.id = self.catalog.volumes.register_pool("p", "disk", self.uuid)
         self.files = Files(self.catalog, Pools([self.pool]))
-        self.operations = Operations(self.files, self.config, None)
+        self.trust = Trust(self.catalog, self.files)
+        self.operations = Operations(self.files, self.config, self.trust, None)
         return self
 
     async def stub(self, name: bytes, content: bytes) -> InodeNo:
@@ -109,7 +111,7 @@ async def keeping(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def mount(world: World) -> AsyncIterator[Mount]:
-    async with mounted(world.config, world.files, Events()) as mount:
+    async with mounted(world.config, world.files, Events(), world.trust) as mount:
         world.operations = mount.operations
         yield mount
     assert not os.path.ismount(world.mountpoint)

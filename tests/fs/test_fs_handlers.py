@@ -252,7 +252,7 @@ async def test_chmod_changes_the_acl_and_the_acl_the_mode(world):
     assert stat.S_IMODE(world.files.attr(ino).mode) == 0o670
     attr = world.files.attr(ino)
     async with world.catalog.write():
-        await ops._apply(attr, {"mode": 0o640})
+        await ops._apply(attr, {"mode": 0o640}, who)
     acl = core.Acl.parse(await ops.getxattr(ino, core.ACCESS, who))
     assert acl.bits(16) == 4
     await ops.setxattr(ino, core.ACCESS, core.Acl(((1, 6, 0), (4, 4, 0), (32, 4, 0))).value(), who)

@@ -339,7 +339,7 @@ async def test_the_end_of_the_mount_answers_who_waits(world, call):
         with contextlib.suppress(OSError):  # the connection may be gone by now
             os.close(fd)
 
-    async with mounted(world.config, world.files, Events()) as mount:
+    async with mounted(world.config, world.files, Events(), world.trust) as mount:
         reader = threading.Thread(target=read)
         reader.start()
         with trio.fail_after(10):
@@ -350,7 +350,7 @@ async def test_the_end_of_the_mount_answers_who_waits(world, call):
 
 
 async def test_an_unmount_from_outside_ends_it(world, call):
-    async with mounted(world.config, world.files, Events()) as mount:
+    async with mounted(world.config, world.files, Events(), world.trust) as mount:
         await call(partial(kernel.unmount, lazy=False), world.mountpoint)
         with trio.fail_after(10):
             await mount.ended.wait()
@@ -367,7 +367,7 @@ async def test_what_a_killed_daemon_left_is_taken_away(world, call):
     ) as dead:
         await call(dead.stdout.readline)
         dead.send_signal(signal.SIGKILL)
-    async with mounted(world.config, world.files, Events()):
+    async with mounted(world.config, world.files, Events(), world.trust):
         assert await call(os.listdir, world.mountpoint) == []
 
 

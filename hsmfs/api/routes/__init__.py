@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from . import care, catalog, events, library, media, names, orders, policy, sets, status, vault
+from . import (
+    audit,
+    care,
+    catalog,
+    events,
+    holds,
+    library,
+    media,
+    names,
+    orders,
+    policy,
+    retention,
+    sets,
+    status,
+    vault,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     status.router,
@@ -15,6 +30,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     sets.router,
     vault.router,
     policy.router,
+    retention.router,
+    holds.router,
+    audit.router,
     care.router,
     catalog.router,
     events.router,

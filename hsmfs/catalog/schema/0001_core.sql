@@ -28,6 +28,7 @@ CREATE TABLE inodes (
     base_version INTEGER NOT NULL DEFAULT 1,   -- version whose copies hold the absent ranges
     dirty        INTEGER NOT NULL DEFAULT 0,   -- 1: size and times are to be taken from the pool file
     pinned       INTEGER NOT NULL DEFAULT 0,   -- 1: never released
+    locked       INTEGER NOT NULL DEFAULT 0,   -- states.Lock: why its bytes must not change; 0: free
     change_seq   INTEGER NOT NULL              -- place in the order of all changes; a folder's does
                                                -- not move when names in it do: the named inode's does
 ) STRICT;
@@ -35,7 +36,11 @@ CREATE INDEX inodes_by_change ON inodes (change_seq);
 -- With size and nlink, so that how many files and bytes a policy selects is read off the index.
 CREATE INDEX inodes_by_state ON inodes (dirty, state, mtime_ns, size, nlink)
     WHERE state IS NOT NULL;
+CREATE INDEX inodes_locked ON inodes (ino) WHERE locked != 0;
 CREATE INDEX inodes_unlinked ON inodes (ino) WHERE nlink = 0;
+-- Whatever deletes an inode must have asked whether it may, and taken the lock away.
+CREATE TRIGGER locked_inodes_stay BEFORE DELETE ON inodes WHEN old.locked != 0
+BEGIN SELECT raise(ABORT, 'the inode is retained or held'); END;
 
 -- Names. The id is the readdir cookie: it grows, so a listing in its order is linear and stable.
 CREATE TABLE dentries (
@@ -151,7 +156,8 @@ CREATE TABLE volumes (
     parity_sector INTEGER,                     -- where the parity begins on a parity disc
     inside       TEXT,                         -- barcode in its VOLUME.json; NULL: its own. A disc that
                                                -- was made anew from parity keeps the old one there
-    vault        TEXT NOT NULL DEFAULT ''      -- where it is to be kept, as its set's; '': here
+    vault        TEXT NOT NULL DEFAULT '',     -- where it is to be kept, as its set's; '': here
+    audit_head   TEXT                          -- head of the audit chain in its VOLUME.json
 ) STRICT;
 CREATE INDEX volumes_by_state ON volumes (state);
 CREATE INDEX volumes_by_set ON volumes (set_id, set_index) WHERE set_id IS NOT NULL;
@@ -356,3 +362,77 @@ CREATE TABLE refresh_files (
     need   INTEGER NOT NULL,                   -- whole copies elsewhere before the disc may go
     PRIMARY KEY (volume, ino)
 ) STRICT, WITHOUT ROWID;
+
+-- Folders in which files can be committed: removing the write permission makes them records.
+CREATE TABLE retention_folders (
+    ino           INTEGER PRIMARY KEY,         -- the folder; all folders below belong to it
+    mode          INTEGER NOT NULL,            -- states.RetentionMode
+    min_ns        INTEGER NOT NULL,            -- shortest retention
+    default_ns    INTEGER NOT NULL,            -- retention if nobody asks for another
+    max_ns        INTEGER NOT NULL,            -- longest retention; 2^63-1: no bound
+    autocommit_ns INTEGER                      -- a file is committed after so long without a change
+) STRICT;
+
+-- Records: files whose bytes and names are kept until a time, by the compliance clock.
+CREATE TABLE retained (
+    ino          INTEGER PRIMARY KEY,          -- the file
+    folder       INTEGER NOT NULL,             -- the retention folder that it was committed in
+    mode         INTEGER NOT NULL,             -- states.RetentionMode at that time
+    until_ns     INTEGER NOT NULL,             -- kept until then; 2^63-1: for ever
+    committed_ns INTEGER NOT NULL              -- since when
+) STRICT;
+
+-- Files in folders with autocommit that are not committed yet; times of the compliance clock.
+CREATE TABLE uncommitted (
+    ino      INTEGER PRIMARY KEY,              -- the file
+    since_ns INTEGER NOT NULL,                 -- its last change, as far as it was looked at
+    due_ns   INTEGER NOT NULL                  -- when to look again
+) STRICT;
+CREATE INDEX uncommitted_by_due ON uncommitted (due_ns);
+
+-- Legal holds.
+CREATE TABLE holds (
+    id             INTEGER PRIMARY KEY,        -- HoldId
+    name           TEXT NOT NULL UNIQUE,       -- what people call it; never used again
+    reason         TEXT NOT NULL,              -- why it was placed
+    scope          TEXT NOT NULL,              -- JSON: trees and searches that it is applied to
+    placed_by      TEXT NOT NULL,              -- who
+    placed_ns      INTEGER NOT NULL,           -- when, UTC
+    released_by    TEXT,                       -- who; NULL: it stands
+    released_ns    INTEGER,                    -- when, UTC
+    release_reason TEXT                        -- why
+) STRICT;
+CREATE TABLE held (
+    hold INTEGER NOT NULL,                     -- holds.id
+    ino  INTEGER NOT NULL,                     -- the file
+    PRIMARY KEY (hold, ino)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX held_by_ino ON held (ino);
+
+-- The compliance clock: it only moves forward, by the time that the machine runs. One row.
+CREATE TABLE compliance_clock (
+    id          INTEGER PRIMARY KEY CHECK (id = 1), -- 1
+    worm_ns     INTEGER NOT NULL,              -- its time when the row was written
+    boot_id     TEXT NOT NULL,                 -- of the kernel that ran then
+    boottime_ns INTEGER NOT NULL,              -- CLOCK_BOOTTIME then
+    wall_ns     INTEGER NOT NULL               -- the wall clock then
+) STRICT;
+
+-- The audit log: each record's hash covers the one before, so nothing can be changed, left out or
+-- moved without breaking the chain (docs/audit.md).
+CREATE TABLE audit (
+    seq     INTEGER PRIMARY KEY,               -- from 1, without a gap
+    at_ns   INTEGER NOT NULL,                  -- when, by the wall clock, UTC
+    worm_ns INTEGER NOT NULL,                  -- when, by the compliance clock
+    kind    TEXT NOT NULL,                     -- what, such as file.deleted
+    actor   TEXT NOT NULL,                     -- who
+    object  TEXT NOT NULL,                     -- to what: a path, a disc, the name of a hold
+    outcome TEXT NOT NULL,                     -- done, refused or failed
+    detail  TEXT NOT NULL,                     -- JSON: the rest
+    hash    BLOB NOT NULL                      -- SHA-256 of the record and of the hash before
+) STRICT;
+CREATE INDEX audit_by_kind ON audit (kind, seq);
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+BEGIN SELECT raise(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER audit_is_not_cut BEFORE DELETE ON audit
+BEGIN SELECT raise(ABORT, 'the audit log is append-only'); END;

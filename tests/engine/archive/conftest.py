@@ -23,6 +23,7 @@ from hsmfs.engine.mounts import Mounts
 from hsmfs.engine.policy.match import Ruleset
 from hsmfs.engine.release import Releaser
 from hsmfs.engine.schedule import Purpose
+from hsmfs.engine.trust import Trust
 from hsmfs.library import configured
 from hsmfs.library.robot import Robot
 from hsmfs.pool.pools import Pools
@@ -87,6 +88,8 @@ class Site:
         await self.files.recover()
         self.library = configured.open_library(self.config.library)
         self.events = Events()
+        self.trust = Trust(self.catalog, self.files)
+        await self.trust.begin()
         self.robot = Robot(self.library, CatalogJournal(self.catalog))
         await self.robot.inventory()
         self.mounts = Mounts(self.catalog, self.library, self.robot, self.events, self.config)
@@ -95,6 +98,7 @@ class Site:
         engine = self.config.engine
         self.rules = Ruleset([], copies=engine.copies, head=self.config.fs.head)
         self.releaser = Releaser(*parts, self.rules, self.events, self.config)
+        self.migrator.burner.note = self.releaser.note = self.trust.audit.note
         self.migrator.finisher.release = self.releaser.release
 
     def fail(self, *faults: dict[str, object]) -> None:

@@ -27,7 +27,7 @@ def attr(**changes):
     one = DataVersion(1)
     base = Attr(
         InodeNo(5), stat.S_IFREG | 0o644, 0, 0, 1, 0, 1000, 8, 0, 0, 0, 0,
-        int(FileState.RESIDENT), None, one, one, False, False, 1,
+        int(FileState.RESIDENT), None, one, one, False, False, 0, 1,
     )  # fmt: skip
     return base._replace(**changes)
 

@@ -1,0 +1,124 @@
+"""Legal holds: place, widen, apply again, list, release."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from ...catalog.holds import Hold
+from ...engine.paths import resolve
+from ...engine.service import Engine
+from ...engine.trust.holds import Scope
+from ...engine.trust.words import path_of
+from ...engine.views import Acted
+from ...types import InodeNo
+from ..deps import EngineDep, Who
+from ..models import Body, PathRef
+
+router = APIRouter(tags=["holds"])
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+Reason = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class SearchOrder(Body):
+    """A search whose files are held; at least one condition."""
+
+    name: str | None = None
+    states: tuple[Literal["resident", "premigrated", "partial", "migrated"], ...] = ()
+    uids: tuple[int, ...] = ()
+    gids: tuple[int, ...] = ()
+    min_size: int | None = None
+    max_size: int | None = None
+    modified_before_ns: int | None = None
+    modified_after_ns: int | None = None
+
+
+class ScopeOrder(Body):
+    """What is held: files, trees, and what a search finds."""
+
+    paths: tuple[PathRef, ...] = ()
+    search: SearchOrder | None = None
+
+    def scope(self, engine: Engine) -> Scope:
+        """With paths resolved. Raises NotFound."""
+        mountpoint = engine.config.daemon.mountpoint
+        inos = [resolve(engine.catalog, path.raw(), mountpoint).ino for path in self.paths]
+        scope = Scope(tuple(map(InodeNo, inos)))
+        if self.search is not None:
+            fields = self.search.model_dump(mode="json", exclude_defaults=True)
+            scope = Scope(scope.inos, (fields,))
+        return scope
+
+
+class PlaceOrder(ScopeOrder):
+    """A new hold."""
+
+    name: Name
+    reason: Reason
+
+
+class ReleaseOrder(Body):
+    """The end of a hold."""
+
+    reason: Reason
+
+
+def _view(engine: Engine, hold: Hold) -> dict[str, Any]:
+    scope = Scope.load(hold.scope)
+    return {
+        "name": hold.name, "reason": hold.reason, "placed_by": hold.placed_by,
+        "placed_ns": hold.placed_ns, "stands": hold.stands, "released_by": hold.released_by,
+        "released_ns": hold.released_ns, "release_reason": hold.release_reason,
+        "files": engine.trust.holds.tables.count(hold.id),
+        "paths": [path_of(engine.catalog, ino) for ino in scope.inos],
+        "searches": list(scope.searches),
+    }  # fmt: skip
+
+
+@router.get("/holds")
+async def holds(engine: EngineDep, everything: bool = False) -> list[dict[str, Any]]:
+    """Holds that stand, with `everything` released ones too."""
+    found = engine.trust.holds.tables.all()
+    return [_view(engine, hold) for hold in found if everything or hold.stands]
+
+
+@router.get("/holds/{name}")
+async def one(
+    engine: EngineDep, name: str, after: int = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 1000
+) -> dict[str, Any]:
+    """A hold with a page of its files, in the order of inode numbers after `after`."""
+    hold = engine.trust.holds.known(name)
+    inos = engine.trust.holds.tables.files(hold.id, after, limit)
+    held = [{"ino": ino, "path": path_of(engine.catalog, ino)} for ino in inos]
+    return _view(engine, hold) | {"held": held}
+
+
+@router.post("/holds")
+async def place(engine: EngineDep, order: PlaceOrder, who: Who = "api") -> Acted:
+    """Place a hold; answered when every file that it names is held."""
+    scope = order.scope(engine)
+    files = await engine.trust.holds.place(order.name, order.reason, scope, who)
+    return Acted(detail={"hold": order.name, "files": files})
+
+
+@router.post("/holds/{name}/add")
+async def add(engine: EngineDep, name: str, order: ScopeOrder, who: Who = "api") -> Acted:
+    """Widen a hold."""
+    files = await engine.trust.holds.add(name, order.scope(engine), who)
+    return Acted(detail={"hold": name, "files": files})
+
+
+@router.post("/holds/{name}/apply")
+async def apply(engine: EngineDep, name: str, who: Who = "api") -> Acted:
+    """Hold what came into its trees and searches since."""
+    return Acted(detail={"hold": name, "files": await engine.trust.holds.apply(name, who)})
+
+
+@router.post("/holds/{name}/release")
+async def release(engine: EngineDep, name: str, order: ReleaseOrder, who: Who = "api") -> Acted:
+    """End a hold."""
+    files = await engine.trust.holds.release(name, order.reason, who)
+    return Acted(detail={"hold": name, "files": files})
+

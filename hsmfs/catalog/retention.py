@@ -1,0 +1,167 @@
+"""Retention: folders in which files become records, the records, and the compliance clock's row.
+
+All times are of the compliance clock, nanoseconds; what may be done to a record is decided by
+`engine/trust`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..states import RetentionMode
+from ..types import InodeNo
+from .connection import Database
+
+FOREVER = 2**63 - 1
+"""As a time: never; as a period: without a bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A retention folder; periods in nanoseconds."""
+
+    ino: InodeNo
+    mode: RetentionMode
+    min_ns: int
+    default_ns: int
+    max_ns: int
+    autocommit_ns: int | None
+
+    def until(self, now_ns: int, wanted_ns: int) -> int:
+        """Until when a file committed now is kept, if wanted_ns (an atime) was asked for.
+
+        A time that is not ahead asks for nothing: the default is taken. Minimum and maximum bound
+        it in either case.
+        """
+        period = wanted_ns - now_ns if wanted_ns > now_ns else self.default_ns
+        return after(now_ns, min(max(period, self.min_ns), self.max_ns))
+
+
+def after(now_ns: int, period_ns: int) -> int:
+    """That much later; for ever stays for ever."""
+    return min(now_ns + period_ns, FOREVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """A record: kept until a time."""
+
+    ino: InodeNo
+    folder: InodeNo
+    mode: RetentionMode
+    until_ns: int
+    committed_ns: int
+
+
+class ClockRow(NamedTuple):
+    """The compliance clock as it was last written down."""
+
+    worm_ns: int
+    boot_id: str
+    boottime_ns: int
+    wall_ns: int
+
+
+class Retentions:
+    """Rows of `retention_folders`, `retained`, `uncommitted` and `compliance_clock`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    # Folders
+
+    def folders(self) -> list[Folder]:
+        """All retention folders."""
+        rows = self._db.execute("SELECT * FROM retention_folders ORDER BY ino")
+        return [Folder(InodeNo(row[0]), RetentionMode(row[1]), *row[2:]) for row in rows]
+
+    def set_folder(self, folder: Folder) -> None:
+        """Make a folder one, or change its settings."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO retention_folders VALUES (?, ?, ?, ?, ?, ?)",
+            (folder.ino, int(folder.mode), folder.min_ns, folder.default_ns, folder.max_ns,
+             folder.autocommit_ns),
+        )  # fmt: skip
+
+    def drop_folder(self, ino: InodeNo) -> None:
+        """It is an ordinary folder again."""
+        self._db.execute("DELETE FROM retention_folders WHERE ino = ?", (ino,))
+
+    def count(self, folder: InodeNo, now_ns: int) -> tuple[int, int]:
+        """Records that were committed in a folder, and how many of them must still be kept."""
+        row = self._db.execute(
+            "SELECT count(*), coalesce(sum(until_ns > ?), 0) FROM retained WHERE folder = ?",
+            (now_ns, folder),
+        ).fetchall()[0]
+        return int(row[0]), int(row[1])
+
+    # Records
+
+    def get(self, ino: int) -> Retained | None:
+        """The retention of a file, or None."""
+        for row in self._db.execute("SELECT * FROM retained WHERE ino = ?", (ino,)):
+            return Retained(row[0], row[1], RetentionMode(row[2]), row[3], row[4])
+        return None
+
+    def put(self, record: Retained) -> None:
+        """The file is a record now, or is committed again."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)",
+            (record.ino, record.folder, int(record.mode), record.until_ns, record.committed_ns),
+        )
+        self.forget(record.ino)
+
+    def extend(self, ino: InodeNo, until_ns: int) -> None:
+        """Keep it longer; a shorter time changes nothing."""
+        self._db.execute(
+            "UPDATE retained SET until_ns = max(until_ns, ?) WHERE ino = ?", (until_ns, ino)
+        )
+
+    def drop(self, ino: InodeNo) -> None:
+        """It is no record any more."""
+        self._db.execute("DELETE FROM retained WHERE ino = ?", (ino,))
+
+    # Files that autocommit watches
+
+    def expect(self, ino: InodeNo, since_ns: int, due_ns: int) -> None:
+        """Look at the file again when it is due."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO uncommitted VALUES (?, ?, ?)", (ino, since_ns, due_ns)
+        )
+
+    def forget(self, ino: InodeNo) -> None:
+        """Autocommit does not watch it any more."""
+        self._db.execute("DELETE FROM uncommitted WHERE ino = ?", (ino,))
+
+    def due(self, now_ns: int, limit: int) -> list[tuple[InodeNo, int]]:
+        """(file, its last known change) of those to look at now, the first due first."""
+        rows = self._db.execute(
+            "SELECT ino, since_ns FROM uncommitted WHERE due_ns <= ? ORDER BY due_ns LIMIT ?",
+            (now_ns, limit),
+        )
+        return [(InodeNo(ino), since) for ino, since in rows.fetchall()]
+
+    def next_due(self) -> int | None:
+        """When the next one is due, or None."""
+        found: int | None = self._db.execute("SELECT min(due_ns) FROM uncommitted").get
+        return found
+
+    # The clock
+
+    def clock_row(self) -> ClockRow | None:
+        """The clock as last written down, or None if it was never set."""
+        for row in self._db.execute(
+            "SELECT worm_ns, boot_id, boottime_ns, wall_ns FROM compliance_clock"
+        ):
+            return ClockRow(*row)
+        return None
+
+    def put_clock(self, row: ClockRow) -> None:
+        """Write the clock down; it never goes back."""
+        self._db.execute(
+            "INSERT INTO compliance_clock VALUES (1, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " worm_ns = max(worm_ns, excluded.worm_ns), boot_id = excluded.boot_id,"
+            " boottime_ns = excluded.boottime_ns, wall_ns = excluded.wall_ns",
+            row,
+        )
