@@ -308,27 +308,6 @@ def _prepare(db: Database, now_ns: int, owner: tuple[int, int], *, based: bool) 
         db.execute(f"INSERT INTO meta VALUES (?, ({value}))", (key,))
 
 
-def write_places(dest: Path, places: Iterable[tuple[bytes, int, int]]) -> int:
-    """A database of what lies where on a disc, (path, first sector, bytes); how many.
-
-    It has its name only when it is complete.
-    """
-    part = dest.with_name(dest.name + ".part")
-    part.unlink(missing_ok=True)
-    db: Database = apsw.Connection(str(part))
-    for key, value in (("journal_mode", "off"), ("synchronous", "off"), ("cache_size", -32768)):
-        db.pragma(key, value)
-    db.execute(
-        "CREATE TABLE places (path BLOB PRIMARY KEY, sector INTEGER, size INTEGER) WITHOUT ROWID"
-    )
-    with db:
-        db.executemany("INSERT INTO places VALUES (?, ?, ?)", places)
-    count = int(db.execute("SELECT count(*) FROM places").get)
-    db.close()
-    part.rename(dest)
-    return count
-
-
 def covered_in(snapshot: Path, scratch: Path) -> dict[str, str]:
     """Discs whose every copy a snapshot holds: uuid to barcode. scratch: a name for its plain form.
 

@@ -26,7 +26,7 @@ def compare_disc(
 ) -> tuple[int, int, list[str]]:
     """Compare a disc's manifest with a catalog: lines of files, those that agree, the others.
 
-    lines: as `disc.lines.Line`; places: a database made by `draft.write_places`.
+    lines: as `disc.lines.Line`; places: a database made by `places.write_places`.
     """
     disc: Database = apsw.Connection(str(places), flags=apsw.SQLITE_OPEN_READONLY)
     try:

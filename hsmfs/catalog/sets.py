@@ -17,6 +17,10 @@ from .volumes import Volume, Volumes
 _COLUMNS = "id, name, uuid, k, m, copy_no, state, magazine, created_ns, closed_ns, root_hash, vault"
 
 
+UNSEEN = "only the parity of its set tells of it"
+"""Why a disc is lost that no catalog and no drive has seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class VolumeSet:
     """A set of at most k data and m parity discs; times UTC ns."""
@@ -81,6 +85,10 @@ class Sets:
         """The set of that name, or None."""
         return self._one("name = ?", name)
 
+    def by_uuid(self, uuid: str) -> VolumeSet | None:
+        """The set with that uuid on its discs, or None."""
+        return self._one("uuid = ?", uuid)
+
     def _one(self, where: str, value: int | str) -> VolumeSet | None:
         for row in self._db.execute(f"SELECT {_COLUMNS} FROM volume_sets WHERE {where}", (value,)):
             return _set(row)
@@ -133,6 +141,37 @@ class Sets:
         made = self.get(SetId(self._db.last_insert_rowid()))
         assert made is not None
         return made
+
+    def take_over(
+        self, name: str, uuid: str, k: int, m: int, copy_no: int, created_ns: int
+    ) -> VolumeSet:
+        """A set that another catalog closed; its name gets a mark, as ours count from 1 too."""
+        self._db.execute(
+            "INSERT INTO volume_sets (name, uuid, k, m, copy_no, state, created_ns, closed_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?7, ?7)",
+            (f"{name}-{uuid[:8]}", uuid, k, m, copy_no, int(SetState.CLOSED), created_ns),
+        )
+        made = self.get(SetId(self._db.last_insert_rowid()))
+        assert made is not None
+        return made
+
+    def add_lost(
+        self, set_id: SetId, index: int, uuid: str, barcode: str, capacity: int, now_ns: int
+    ) -> VolumeId:
+        """A member that nobody has seen, known by the set's parity: lost, so that it can be made.
+
+        A barcode that another disc bears gets a mark.
+        """
+        taken = self._volumes.by_barcode(barcode) is not None
+        volume = self._volumes.add(f"{barcode}-{uuid[:8]}" if taken else barcode, capacity, now_ns)
+        if taken:
+            self._volumes.set_inside(volume, barcode)
+        self._db.execute(
+            "UPDATE volumes SET uuid = ?, state = ?, reason = ?, former = ? WHERE id = ?",
+            (uuid, int(VolumeState.LOST), UNSEEN, int(VolumeState.SUSPECT), volume),
+        )
+        self.join(volume, set_id, index)
+        return volume
 
     def set_state(self, set_id: SetId, state: SetState) -> None:
         """Raises ValueError if states.SET_TRANSITIONS does not allow it."""

@@ -115,6 +115,11 @@ class Vault:
         ).get
         return int(row[0]), int(row[1])
 
+    def has_files(self, volume: VolumeId) -> bool:
+        """The catalog knows of files on the disc."""
+        found = self._db.execute("SELECT 1 FROM copies WHERE volume = ? LIMIT 1", (volume,))
+        return bool(found.get)
+
     def only_there(self, volumes: Iterable[VolumeId]) -> int:
         """Files that would have no copy left in the library without these discs."""
         found = self._db.execute(

@@ -96,6 +96,11 @@ class Volumes:
         """The volume with that label, or None."""
         return self._one("barcode = ?", barcode)
 
+    def by_uuid(self, uuid: str) -> Volume | None:
+        """The volume with that uuid inside, or None; one that was made anew before the old one."""
+        gone = f"({int(VolumeState.LOST)}, {int(VolumeState.RETIRED)})"
+        return self._one(f"uuid = ? ORDER BY state IN {gone}", uuid)
+
     def _one(self, where: str, value: int | str) -> Volume | None:
         for row in self._db.execute(f"SELECT {_COLUMNS} FROM volumes WHERE {where}", (value,)):
             return _volume(row)
@@ -210,6 +215,29 @@ class Volumes:
                 (int(VolumeState.FULL), int(VolumeState.EXPORTED)),
             ).get
         )
+
+    def take_over(
+        self, volume: VolumeId, uuid: str, used: int, root_hash: str, burned_ns: int
+    ) -> None:
+        """A disc that was burned elsewhere: full, but never read back by us, and outside so far."""
+        old = self.get(volume)
+        assert old is not None
+        if old.state is VolumeState.DAMAGED:
+            self.set_state(volume, VolumeState.SUSPECT)
+        self.set_state(volume, VolumeState.EXPORTED)
+        self._db.execute(
+            "UPDATE volumes SET uuid = ?, used = ?, root_hash = ?, burned_ns = ?,"
+            " verified_ns = NULL, reason = '', former = ? WHERE id = ?",
+            (uuid, used, root_hash, burned_ns, int(VolumeState.FULL), volume),
+        )
+
+    def burned_by(self, volume: VolumeId, serial: str) -> None:
+        """Which drive burned the disc, or a word for it."""
+        self._db.execute("UPDATE volumes SET written_by = ? WHERE id = ?", (serial, volume))
+
+    def forget(self, volume: VolumeId) -> None:
+        """There is no such disc; nothing may point to it."""
+        self._db.execute("DELETE FROM volumes WHERE id = ?", (volume,))
 
     def verified(self, volume: VolumeId, now_ns: int) -> None:
         """The disc was read back without a fault."""

@@ -34,6 +34,8 @@ class Claim:
     count: int = 1
     last: float = -math.inf
     """When the latest request came, if more may come: see schedule.ClaimView."""
+    unknown: bool = False
+    """Whatever lies there is read."""
     not_before: float = 0.0
     failures: int = 0
     """Drives that failed, and refusals of the robot, while serving it."""

@@ -22,7 +22,7 @@ from ..types import Barcode, ElementAddress, VolumeId
 from . import schedule
 from .bay import Bay, Claim, DriveStuck
 from .events import Events
-from .identify import check_medium
+from .identify import check_medium, refuse_blank
 from .inventory import Inventory
 from .ledger import Ledger
 from .robot_care import RobotCare
@@ -202,7 +202,10 @@ class Bays:
             drive, volume, medium, claim.urgency, ledger=self.ledger,
             within=lambda f: self._call(bay, self.read_limit, "to read", f), wanted=self._wanted,
         )  # fmt: skip
-        if fresh or bay.checked != claim.volume or claim.purpose is Purpose.BURN:
+        if claim.unknown:
+            refuse_blank(session)
+            bay.checked = None
+        elif fresh or bay.checked != claim.volume or claim.purpose is Purpose.BURN:
             await check_medium(session, claim.purpose, self._catalog, self.ledger)
             bay.checked = claim.volume
         return session

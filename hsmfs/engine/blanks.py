@@ -64,6 +64,13 @@ class Blanks:
                 )  # fmt: skip
             await trio.sleep(AGAIN)
 
+    def claim(self, volume: VolumeId) -> bool:
+        """Nobody else gets this disc until it is given back; False if somebody has it already."""
+        if volume in self._claimed or self._catalog.queues.burn(volume) is not None:
+            return False
+        self._claimed.add(volume)
+        return True
+
     def left(self, without: VolumeId | None = None) -> list[VolumeId]:
         """Blank discs that nobody has claimed, by barcode."""
         return [

@@ -63,6 +63,14 @@ async def check_medium(
         raise await _wrong(ledger, volume, f"disc {volume.barcode} {what}")
 
 
+def refuse_blank(session: Session) -> None:
+    """Return if something was written on the disc, and to its end. Raises MediaError."""
+    medium, barcode = session.medium, session.volume.barcode
+    if medium.status is DiscStatus.INCOMPLETE or medium.blank:
+        what = "blank" if medium.blank else "half burned"
+        raise MediaError(f"disc {barcode} is {what}", next_step="put in the disc that you mean")
+
+
 async def read_label(session: Session) -> VolumeLabel:
     """VOLUME.json of the disc. Raises ForeignDisc, UnreadableSector, DriveError."""
     sectors = session.medium.written_bytes // SECTOR

@@ -7,7 +7,7 @@ robot's troubles hold up only claims that need it. The work itself is in bays.py
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -43,6 +43,7 @@ _ADMITTED = {
     Purpose.READ: (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.BURNING),
     Purpose.BURN: (VolumeState.BLANK, VolumeState.BURNING),
 }
+_LOOKED_AT = (VolumeState.BLANK, VolumeState.DAMAGED, VolumeState.FULL, VolumeState.SUSPECT)
 
 
 class Mounts(Bays):
@@ -69,19 +70,21 @@ class Mounts(Bays):
         since: float | None = None,
         count: int = 1,
         last: float = -math.inf,
+        unknown: bool = False,
     ) -> AsyncIterator[Session]:
         """The disc in a drive for as long as the block runs; its label was checked.
 
         bytes, count: wanted of it, by how many requests; since, last: when the oldest and the
-        latest of them came, in trio's time.
+        latest of them came, in trio's time. unknown: read whatever lies there, be the disc blank to
+        the catalog; its label is not checked, and the next user's check is made anew.
         Raises VolumeMissing (not in the library), MediaError (damaged; for a burn: not blank),
         WrongVolume or ForeignDisc, DriveError if no drive can take it, ChangerError.
         """
-        found = self._admit(volume, purpose)
+        found = self._admit(volume, _LOOKED_AT if unknown else _ADMITTED[purpose])
         now = trio.current_time()
         claim = Claim(
             next(self._numbers), volume, found.barcode, purpose, urgency, bytes, who,
-            now if since is None else since, count, last,
+            now if since is None else since, count, last, unknown,
         )  # fmt: skip
         self._claims[claim.id] = claim
         self._wait(claim)
@@ -127,8 +130,8 @@ class Mounts(Bays):
         ahead = [c for c in self._claims.values() if (c.urgency, c.since) < key]
         return len(ahead), False
 
-    def _admit(self, volume: VolumeId, purpose: Purpose) -> Volume:
-        """The disc, if it can be had for that purpose at all."""
+    def _admit(self, volume: VolumeId, states: Container[VolumeState]) -> Volume:
+        """The disc, if it can be had at all and is in one of the states."""
         found = self._catalog.volumes.get(volume)
         if found is None:
             raise NotFound(f"volume {volume} is not in the catalog")
@@ -139,7 +142,7 @@ class Mounts(Bays):
             )
         if found.state is VolumeState.LOST:
             raise VolumeMissing(f"disc {found.barcode} is lost: {found.reason}")
-        if found.state not in _ADMITTED[purpose]:
+        if found.state not in states:
             raise MediaError(
                 f"disc {found.barcode} is {found.state.name.lower()}"
                 + (f": {found.reason}" if found.reason else "")

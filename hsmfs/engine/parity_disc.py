@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from .. import clock
 from ..catalog.catalog import Catalog
-from ..catalog.sets import VolumeSet
+from ..catalog.sets import SpooledRow, VolumeSet
 from ..disc import described
 from ..disc.image import ImageResult, Progress
 from ..disc.layout import VolumeLabel
@@ -33,6 +34,23 @@ def facts_of(catalog: Catalog, group: VolumeSet) -> Callable[[int], ParityFacts]
         for v in data_discs(catalog, group)
     )  # fmt: skip
     return lambda row: ParityFacts(row, kept, members)
+
+
+def learn(catalog: Catalog, group: VolumeSet, facts: ParityFacts) -> None:
+    """Take over what a parity disc tells of the set; in a transaction.
+
+    A catalog that was made from discs knows neither sizes nor checksums of images, and nothing of
+    a member that nobody has seen: it gets a row, so that parity can make up for it.
+    """
+    discs = {disc.set_index: disc for disc in catalog.sets.discs(group.id)}
+    for member in facts.members:
+        disc = discs.get(member.index)
+        number = disc.id if disc is not None else catalog.sets.add_lost(
+            group.id, member.index, member.uuid, member.barcode, member.size, clock.now_ns()
+        )  # fmt: skip
+        catalog.volumes.set_image(number, member.size, member.sha256, member.root_hash)
+    for row in facts.rows:
+        catalog.sets.set_parity(group.id, SpooledRow(row.row, "", row.size, row.sha256, 0))
 
 
 async def burn_parity(

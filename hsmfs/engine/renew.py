@@ -21,7 +21,7 @@ import trio
 from .. import clock, crash, durable, logs
 from ..catalog.catalog import Catalog
 from ..catalog.queues import RecallClass
-from ..catalog.sets import Rebuild, SpooledRow, VolumeSet
+from ..catalog.sets import Rebuild, VolumeSet
 from ..catalog.volumes import Volume
 from ..disc import described
 from ..disc.image import ImageResult, sha256_of
@@ -33,7 +33,7 @@ from ..types import SECTOR, VolumeId
 from .blanks import Blanks
 from .burn import Burner
 from .events import Events
-from .parity_disc import burn_parity, facts_of
+from .parity_disc import burn_parity, facts_of, learn
 from .parity_read import ParityReader
 from .spool import Spool
 from .syndromes import Run, Syndromes
@@ -177,18 +177,8 @@ class Renewer:
         if known is not None:
             return volume
         facts = await self._reader.facts(group)
-        discs = {disc.set_index: disc for disc in self._catalog.sets.discs(group.id)}
         async with self._catalog.write():
-            for member in facts.members:
-                disc = discs.get(member.index)
-                if disc is not None:
-                    self._catalog.volumes.set_image(
-                        disc.id, member.size, member.sha256, member.root_hash
-                    )
-            for row in facts.rows:
-                self._catalog.sets.set_parity(
-                    group.id, SpooledRow(row.row, "", row.size, row.sha256, 0)
-                )
+            learn(self._catalog, group, facts)
         return self._catalog.volumes.get(volume.id) or volume
 
     # The image

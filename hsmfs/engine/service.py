@@ -108,7 +108,9 @@ class Engine:
         self.backups = Backups(catalog, config, events)
         self.jobs = Jobs()
         self.vault = Transfer(catalog, self.robot, mounts, self.recaller, events)
-        self.disc_adopter = DiscAdopter(catalog, self.robot)
+        self.disc_adopter = DiscAdopter(
+            catalog, files, self.robot, mounts, self.migrator.blanks, config
+        )
         self.trash = TrashCan(catalog, files)
         self.control = Control(self)
         journal.note = trust.audit.note

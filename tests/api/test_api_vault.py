@@ -167,7 +167,7 @@ async def test_a_disc_of_another_catalog_is_adopted_twice_over(world, tmp_path):
     image = foreign_disc(tmp_path, paths)
     async with world.engine.catalog.write():
         world.engine.catalog.names.create(ROOT, b"in", 0o040755, 0, 0, 1)
-    order = {"source": str(image.parent), "into": {"path": "/in"}}
+    order = {"images": [str(image.parent)], "into": {"path": "/in"}}
     for made in (3, 0):
         answer = await world.post("/volumes/adopt", order)
         steps = [json.loads(x) for x in answer.text.splitlines()]

@@ -6,8 +6,9 @@ import hashlib
 
 import pytest
 
-from hsmfs.catalog.draft import Disc, Draft, write_places
+from hsmfs.catalog.draft import Disc, Draft
 from hsmfs.catalog.draft_end import Ending
+from hsmfs.catalog.places import write_places
 from hsmfs.disc.lines import Line
 
 DATA = b"x" * 100

@@ -124,7 +124,13 @@ class Lab:
 @pytest.fixture
 def make_lab(tmp_path):
     """Makes the lab of this test, with other settings; `running` starts it."""
-    return lambda **settings: Lab(tmp_path, **settings)
+
+    def make(at="", **settings):
+        root = tmp_path / at
+        root.mkdir(exist_ok=True)
+        return Lab(root, **settings)
+
+    return make
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...engine.paths import resolve
 from ...engine.service import Engine
@@ -43,22 +44,33 @@ class Refusal(Body):
 
 
 class DiscAdoption(Body):
-    """Images, on the daemon's machine, of discs that another catalog wrote, and a folder."""
+    """Discs that another catalog wrote, and the folder that their files are put below."""
 
-    source: str = Field(min_length=1, max_length=4096)
+    images: list[Annotated[str, Field(min_length=1, max_length=4096)]] = Field(default_factory=list)
+    """Images, or folders of them, on the daemon's machine."""
+    discs: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default_factory=list)
+    """Barcodes of discs in the library."""
     into: PathRef
+
+    @model_validator(mode="after")
+    def _some(self) -> DiscAdoption:
+        if not self.images and not self.discs:
+            raise ValueError("images or discs are needed")
+        return self
 
 
 @router.post("/volumes/adopt")
 async def adopt(engine: EngineDep, order: DiscAdoption) -> StreamingResponse:
     """Bring their files under a folder as stubs. JSON lines."""
     into = resolve(engine.catalog, order.into.raw(), engine.config.daemon.mountpoint)
-    return lines(_adopted(engine, Path(order.source), into))
+    return lines(_adopted(engine, order, into))
 
 
-async def _adopted(engine: Engine, source: Path, into: Attr) -> AsyncIterator[bytes]:
-    async for step in engine.disc_adopter.adopt(source, into):
-        yield line(step)
+async def _adopted(engine: Engine, order: DiscAdoption, into: Attr) -> AsyncIterator[bytes]:
+    images = [Path(name) for name in order.images]
+    async with aclosing(engine.disc_adopter.adopt(images, order.discs, into)) as steps:
+        async for step in steps:
+            yield line(step)
 
 
 @router.post("/export")

@@ -130,17 +130,29 @@ def labels(ctl: Ctl, names: tuple[str, ...], sheet: Path) -> None:
 
 
 @click.command(
-    "adopt", epilog="\b\nExamples:\n  hsmctl volume adopt /media/images --into /mnt/hsmfs/from-b"
+    "adopt",
+    epilog="""\b
+Examples:
+  hsmctl volume adopt B0001D01 B0001D02 --into /mnt/hsmfs/from-b
+  hsmctl volume adopt /media/images --into /mnt/hsmfs/from-b
+""",
 )
-@click.argument("source", metavar="IMAGE-or-DIR", type=click.Path(path_type=Path, exists=True))
+@click.argument("sources", metavar="BARCODE-or-IMAGE-or-DIR...", nargs=-1, required=True)
 @click.option("--into", required=True, metavar="FOLDER", help="A folder of the mount.")
 @json_option
-def adopt(ctl: Ctl, source: Path, into: str) -> None:
+def adopt(ctl: Ctl, sources: tuple[str, ...], into: str) -> None:
     """Take over discs that another catalog wrote: their files come under FOLDER as stubs.
 
-    Nothing is copied. Repeat it if it was cut off: what is there already stays.
+    A source is a disc in the library, by its barcode, or a path of an image or a folder of images.
+    Name all discs of a set: then their parity serves them too. Nothing is copied. Repeat it if it
+    was cut off: what is there already stays.
     """
-    body = {"source": str(source.resolve()), "into": path_query(ctl.namespace(into))}
+    paths = [name for name in sources if "/" in name or Path(name).exists()]
+    body = {
+        "images": [str(Path(name).resolve()) for name in paths],
+        "discs": [name for name in sources if name not in paths],
+        "into": path_query(ctl.namespace(into)),
+    }
     last: dict[str, Any] = {}
     for last in ctl.client.lines("POST", "/volumes/adopt", body):
         if ctl.out.as_json:

@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from ... import crash, logs
 from ...catalog import backup
-from ...catalog.draft import Disc, covered_in, write_places
+from ...catalog.draft import Disc, covered_in
+from ...catalog.places import write_places
 from ...catalog.snapshot import pack
 from ...disc import described
 from ...disc.reader import DiscReader

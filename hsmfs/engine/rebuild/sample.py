@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ... import clock, logs
-from ...catalog.draft import write_places
+from ...catalog.places import write_places
 from ...catalog.queues import RecallClass
 from ...catalog.rehearse import archived_files, compare_disc
 from ...catalog.volumes import Volume
