@@ -27,7 +27,7 @@ from .engine.setup import open_pools
 from .errors import HsmError
 from .fs.mount import Mount, mounted
 from .library import configured
-from .shares import nfsd
+from .shares import nfsd, smb
 from .tasks import dump_tasks
 from .watchdog import LoopWatch, log_stall
 
@@ -128,6 +128,10 @@ async def _renew_shares(settings: Config, mount: Mount) -> None:
     else:
         if threads:
             log.info("the NFS server was started anew", threads=threads)
+    try:
+        await clock.blocking(lambda: smb.reconnect(mountpoint))
+    except HsmError as fault:
+        log.warning("Samba could not be told of the mount", error=fault)
     await mount.bury()
 
 

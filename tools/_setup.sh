@@ -28,6 +28,12 @@ nfs-common command -v mount.nfs
 rpcbind command -v rpcbind
 mergerfs command -v mergerfs"
 
+# A file server for Windows, with its clients and its own tests of the protocol.
+SAMBA="samba command -v smbd
+samba-vfs-modules compgen -G '/usr/lib/*/samba/vfs/acl_xattr.so'
+smbclient command -v smbclient
+samba-testsuite command -v smbtorture"
+
 step() { printf '==> %s\n' "$*" >&2; }
 die() {
     printf 'error: %s\n' "$@" >&2

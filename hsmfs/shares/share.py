@@ -68,7 +68,7 @@ def replace(file: Path, text: str | None) -> None:
             file.unlink(missing_ok=True)
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(text, encoding="ascii")
+            new.write_text(text, encoding="utf-8")
             new.chmod(0o644)
             sync(new)
             os.replace(new, file)

@@ -1,4 +1,4 @@
-"""hsmctl export: shares of the mount, a file a server (export_nfs.py), and the list of all."""
+"""hsmctl export: shares of the mount, a file a server (export_*.py), and the list of all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from ..context import Ctl, json_option
 from .export_nfs import nfs, rm_nfs
+from .export_smb import rm_smb, smb
 
 
 @click.group(
@@ -15,6 +16,7 @@ from .export_nfs import nfs, rm_nfs
     epilog="""\b
 Examples:
   hsmctl export nfs /srv/archive --to 10.1.0.0/16
+  hsmctl export smb archive /srv/archive
   hsmctl export ls
   hsmctl export rm nfs /srv/archive
 """,
@@ -31,9 +33,10 @@ def command() -> None:
 def ls(ctl: Ctl) -> None:
     """List what is exported, to whom, and how."""
     from ...logs import printable
-    from ...shares import nfs
+    from ...shares import nfs, smb
 
-    found = nfs.below(ctl.config.daemon.mountpoint)
+    mountpoint = ctl.config.daemon.mountpoint
+    found = [*nfs.below(mountpoint), *smb.below(mountpoint)]
     out = ctl.out
     if out.as_json:
         out.json([asdict(share) | {"path": printable(str(share.path))} for share in found])
@@ -41,15 +44,27 @@ def ls(ctl: Ctl) -> None:
         out.line("nothing is exported")
     else:
         out.table(
-            ("KIND", "PATH", "TO", "OPTIONS"),
-            [(s.kind, printable(str(s.path)), s.to, s.options) for s in found],
+            ("KIND", "NAME", "PATH", "TO", "OPTIONS"),
+            [
+                (s.kind, s.name if s.kind == "smb" else "", printable(str(s.path)), s.to, s.options)
+                for s in found
+            ],
         )
 
 
-@command.group("rm", epilog="\b\nExamples:\n  hsmctl export rm nfs /srv/archive")
+@command.group(
+    "rm",
+    epilog="""\b
+Examples:
+  hsmctl export rm nfs /srv/archive
+  hsmctl export rm smb archive
+""",
+)
 def rm() -> None:
     """Take an export back. The files stay; clients that use it get errors."""
 
 
 command.add_command(nfs)
 rm.add_command(rm_nfs)
+command.add_command(smb)
+rm.add_command(rm_smb)

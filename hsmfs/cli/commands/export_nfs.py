@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import click
 
-from ...errors import Conflict
-from ..context import Ctl, json_option, path_query
+from ..context import Ctl, json_option
 
 HEAD_BYTES = 256 * 1024
 """What NFS clients read ahead of a program that wants a header, see docs/nfs.md."""
@@ -37,16 +33,13 @@ def nfs(ctl: Ctl, path: str, clients: str, options: str) -> None:
 
     It is in force at once and after a reboot. The server's nfs-kernel-server must be installed.
     """
-    from ...shares import nfs, nfsd
+    from ...shares import nfs, nfsd, smb
+    from ..folders import folder
 
     config = ctl.config
-    name = ctl.namespace(path)
-    kind = ctl.client.get("/info", **path_query(name))["entry"]["kind"]
-    if kind != "folder":
-        raise Conflict(f"{path} is a {kind}", next_step="export the folder that it is in")
     given = tuple(filter(None, (option.strip() for option in options.split(","))))
     mountpoint = config.daemon.mountpoint
-    share = nfs.add(_under(mountpoint, name), clients, mountpoint, given)
+    share = nfs.add(folder(ctl, path), clients, mountpoint, given)
     running = nfsd.threads() > 0
     out = ctl.out
     if out.as_json:
@@ -56,6 +49,10 @@ def nfs(ctl: Ctl, path: str, clients: str, options: str) -> None:
         out.line(f"{path} is exported to {clients}: {share.options}")
     if not running:
         out.warn("the NFS server does not run: systemctl enable --now nfs-server")
+    for other in smb.shares():
+        if smb.overlap(other.path, share.path) and other.options.endswith("locks=smb"):
+            out.warn(f"Samba keeps the locks of the share {other.name} to itself: export it anew"
+                     " with --locks posix")  # fmt: skip
     if config.fs.head < HEAD_BYTES:
         out.warn(f"NFS clients read ahead: with [fs] head below {HEAD_BYTES // 1024} KiB, looking"
                  " at a header recalls the file")  # fmt: skip
@@ -75,15 +72,11 @@ Examples:
 def rm_nfs(ctl: Ctl, path: str, clients: str | None) -> None:
     """Take an NFS export back, from all clients or from some."""
     from ...shares import nfs
+    from ..folders import host_path
 
-    gone = nfs.remove(_under(ctl.config.daemon.mountpoint, ctl.namespace(path)), clients)
+    gone = nfs.remove(host_path(ctl, path), clients)
     if ctl.out.as_json:
         ctl.out.json([{"path": share.name, "to": share.to} for share in gone])
     else:
         for share in gone:
             ctl.out.line(f"{path} is no longer exported to {share.to}")
-
-
-def _under(mountpoint: Path, name: bytes) -> Path:
-    """The folder of that name in the namespace as the host has it."""
-    return Path(os.fsdecode(os.fsencode(mountpoint) + name.rstrip(b"/")))
