@@ -29,7 +29,8 @@ import apsw
 import trio
 
 from .. import clock, crash, durable, pressure
-from ..errors import CatalogDamaged, CatalogInUse, NotFound
+from ..errors import CatalogDamaged, CatalogInUse, HsmError, NotFound
+from ..types import ROOT
 from . import migrate, redo
 from .adoptions import Adoptions
 from .connection import connect, connect_loop, damaged, faults
@@ -115,23 +116,41 @@ class Catalog:
     def create(cls, state: Path, *, uid: int = 0, gid: int = 0) -> Catalog:
         """Make an empty catalog in the folder state, durable when this returns.
 
-        Raises Conflict by CatalogInUse if there is one already.
+        One whose making was cut off is finished. Raises CatalogInUse if there is one already.
         """
-        if (state / FILE).exists():
+        if cls.complete(state):
             raise CatalogInUse(
                 f"{state} holds a catalog already", next_step="choose an empty folder"
             )
         state.mkdir(parents=True, exist_ok=True)
         catalog = cls(state, _lock(state))
-        now = clock.now_ns()
-        catalog._enter()
-        catalog.inodes.insert_root(uid, gid, now)
-        catalog.db.execute("INSERT INTO meta VALUES ('created_ns', ?)", (now,))
-        catalog._acknowledge()
+        if catalog.inodes.get_raw(ROOT) is None:
+            catalog._enter()
+            now = clock.now_ns()
+            catalog.inodes.insert_root(uid, gid, now)
+            catalog.db.execute("INSERT INTO meta VALUES ('created_ns', ?)", (now,))
+            catalog._acknowledge()
         catalog._commit_here()
         os.fsync(catalog._wal_fd)
         durable.sync(state)
         return catalog
+
+    @staticmethod
+    def complete(state: Path) -> bool:
+        """True if the folder holds a catalog, be it damaged; one never finished is none."""
+        path = state / FILE
+        if not path.exists():
+            return False
+        try:
+            db = connect(path, readonly=True)
+            try:
+                return bool(db.execute("SELECT 1 FROM meta WHERE key = 'created_ns'").fetchall())
+            finally:
+                db.close()
+        except apsw.SQLError:  # no such table
+            return False
+        except (apsw.Error, HsmError):
+            return True
 
     @classmethod
     def open(cls, state: Path) -> Catalog:
@@ -147,7 +166,12 @@ class Catalog:
             with faults(catalog.path):
                 root = catalog.inodes.get_raw(1)
             if root is None:
-                raise CatalogDamaged(f"catalog {catalog.path} has no root folder")
+                if cls.complete(state):
+                    raise CatalogDamaged(f"catalog {catalog.path} has no root folder")
+                raise NotFound(
+                    f"the catalog in {state} was never finished",
+                    next_step="run 'hsmctl init' again",
+                )
             return catalog
         except BaseException:
             os.close(lock_fd)

@@ -126,9 +126,9 @@ class Inodes:
     # Writing
 
     def insert_root(self, uid: int, gid: int, now_ns: int) -> None:
-        """The root folder of a new catalog."""
-        root = self.insert(stat.S_IFDIR | 0o755, uid, gid, 0, now_ns, nlink=2)
-        assert root.ino == ROOT
+        """The root folder of a new catalog, whose making may have been cut off before."""
+        self._next = max(self._next, ROOT + 1)
+        self.insert(stat.S_IFDIR | 0o755, uid, gid, 0, now_ns, nlink=2, ino=ROOT)
 
     def insert(
         self,
@@ -141,6 +141,7 @@ class Inodes:
         nlink: int = 1,
         size: int = 0,
         pool: PoolId | None = None,
+        ino: InodeNo | None = None,
     ) -> Attr:
         """A new inode without a name; its number was never used before.
 
@@ -150,7 +151,7 @@ class Inodes:
         regular = stat.S_ISREG(mode)
         size = DIRECTORY_SIZE if stat.S_ISDIR(mode) else size
         state = int(FileState.RESIDENT) if regular else None
-        ino, seq = self._number(), self.next_seq()
+        ino, seq = ino or self._number(), self.next_seq()
         times = (now_ns, now_ns, now_ns, now_ns)
         row = (ino, mode, uid, gid, nlink, rdev, size, *times, state, pool, int(regular), seq)
         self._db.execute(_INSERT, row)

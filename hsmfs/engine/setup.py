@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import clock, crash
-from ..catalog.catalog import FILE, Catalog
+from ..catalog.catalog import Catalog
 from ..config import Config, PoolConfig
 from ..errors import Conflict, PoolUnavailable
 from ..library import configured
@@ -37,7 +37,7 @@ async def init(config: Config) -> Made:
     there is a catalog already, PoolUnavailable, ConfigError.
     """
     state = config.daemon.state
-    if (state / FILE).exists():
+    if Catalog.complete(state):
         raise Conflict(
             f"{state} holds a catalog already: this hsmfs was initialised before",
             next_step="run 'hsmctl mount', or set [daemon] state to an empty folder",

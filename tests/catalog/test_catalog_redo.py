@@ -17,7 +17,7 @@ from hsmfs import pressure
 from hsmfs.catalog import catalog as module
 from hsmfs.catalog import redo
 from hsmfs.catalog.catalog import Catalog
-from hsmfs.errors import PosixError
+from hsmfs.errors import CatalogInUse, NotFound, PosixError
 from hsmfs.states import FileState
 from hsmfs.types import ROOT
 
@@ -137,6 +137,20 @@ async def test_what_does_not_fit_is_committed(catalog, tmp_path, monkeypatch):
 async def test_a_change_outside_a_transaction_is_refused(catalog):
     with pytest.raises(AssertionError, match="outside a transaction"):
         catalog.db.execute("DELETE FROM inodes")
+
+
+async def test_a_catalog_whose_making_was_cut_off_is_finished(tmp_path):
+    Catalog.create(tmp_path / "c").close()
+    with contextlib.closing(apsw.Connection(str(tmp_path / "c/catalog.db"))) as db:
+        db.execute("DELETE FROM inodes; DELETE FROM meta WHERE key = 'created_ns'")
+    assert not Catalog.complete(tmp_path / "c")
+    with pytest.raises(NotFound, match="never finished"):
+        Catalog.open(tmp_path / "c")
+    with contextlib.closing(Catalog.create(tmp_path / "c")) as catalog:
+        assert catalog.inodes.get_raw(ROOT) is not None
+    assert Catalog.complete(tmp_path / "c")
+    with pytest.raises(CatalogInUse, match="already"):
+        Catalog.create(tmp_path / "c")
 
 
 # What is undone

@@ -360,6 +360,7 @@ def adopt_life(lab: Lab) -> None:
             tree[f"{name}/{path}"] = ("file", data)
         os.link(source / "2", source / "sub/two")
         tree[f"{name}/sub/two"] = tree[f"{name}/2"]
+        os.sync()  # it has been there for long
         lab.order(("adopt", str(source), "--to", str(lab.path(name))), tree)
         if undo:
             lab.order(("adopt", "--undo", str(source)), dict.fromkeys(tree))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import os
 import random
@@ -19,13 +20,14 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _verdict import Proof, proof
-from crash import after, live_until_killed, new_fs, points
+from crash import after, finish_init, live_until_killed, new_fs, points
 from lib.crashlab import Lab
 
 EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), fs/ext4/ext4.h
@@ -49,7 +51,12 @@ class Device:
         subprocess.run(["mount", "-o", "loop", self.image, self.place], check=True)
 
     def unmount(self) -> None:
-        subprocess.run(["umount", self.place], check=True)
+        """Children of a daemon that was killed may not have ended yet."""
+        until = time.monotonic() + 30
+        while subprocess.run(["umount", self.place], stderr=subprocess.PIPE).returncode:
+            if time.monotonic() > until:
+                raise OSError(errno.EBUSY, f"{self.place} stays in use")
+            time.sleep(0.05)
 
     def cut(self) -> None:
         """Lose what is not on the device, and come back."""
@@ -86,6 +93,7 @@ def cut_at(point: str, folder: Path, seed: int) -> tuple[list[str], int]:
             fs.kill()
             disk.cut()
             fs.set_environment(HSMFS_CRASH="")
+            finish_init(fs)
             fs.start()
             sure = len(lab.durable)
             faults = [f"durable, but: {fault}" for fault in lab.compare(only_durable=True)]
@@ -105,7 +113,6 @@ def main(p: Proof) -> None:
     with tempfile.TemporaryDirectory(prefix="hsmfs-power-") as name:
         folder = Path(name)
         found = points(folder, given.seed)
-        found = [point for point in found if not point.startswith("init.")]
         chosen = random.Random(given.seed).sample(found, min(given.cuts, len(found)))
         p.say(f"seed {given.seed}; {len(chosen)} of {len(found)} points drawn")
         bad = checked = 0
