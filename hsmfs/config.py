@@ -92,6 +92,15 @@ class RecallConfig(_Table):
     """So long a reader waits for a disc that an operator must bring; then it gets an error."""
 
 
+class GuardConfig(_Table):
+    """The storm guard; its rules are changed with `hsmctl guard`."""
+
+    mode: Literal["on", "learn", "off"] = "on"
+    """Until an admin says otherwise with `hsmctl guard mode`."""
+    slow_discs: Annotated[int, Field(ge=1, le=100_000)] = 12
+    """Discs that the slow lane may fetch in an hour."""
+
+
 class TrashConfig(_Table):
     """How long a deleted file can be had back."""
 
@@ -218,6 +227,7 @@ class Config(_Table):
     fs: FsConfig = FsConfig()
     trash: TrashConfig = TrashConfig()
     recall: RecallConfig = RecallConfig()
+    guard: GuardConfig = GuardConfig()
     library: LibraryConfig
     engine: EngineConfig = EngineConfig()
     schedule: ScheduleConfig = ScheduleConfig()

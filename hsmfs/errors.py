@@ -52,6 +52,12 @@ class PolicyError(ConfigError):
     default_next = "correct the file and run 'hsmctl policy check'"
 
 
+class GuardRules(ConfigError):
+    """Rules of the storm guard are wrong; the rules before them stay in force."""
+
+    default_next = "correct them and run 'hsmctl guard load' again"
+
+
 class NotFound(HsmError):
     """No such object."""
 

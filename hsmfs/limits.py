@@ -63,6 +63,16 @@ COPIES = 8
 POOLS = 64
 QUEUE_ROWS_SHOWN = 10_000
 """Rows that one API answer holds."""
+GUARD_RULES = 256
+"""Rules of the storm guard: each may be asked at each recall."""
+GUARD_RATE_FILES = 1000
+"""The most files that a rate counts; so many are remembered of one requester."""
+GUARD_RATE_SECONDS = 86_400
+"""And the longest time that it counts over."""
+GUARD_REQUESTERS = 1024
+"""Requesters whose recalls are remembered; the one that was quiet longest is forgotten."""
+GUARD_REPORT_ROWS = 10_000
+"""Rows of the guard's report: one a requester and rule."""
 EVENTS_KEPT = 10_000
 """Events held for `hsmctl events` in memory; a slow follower misses the oldest and is told so."""
 

@@ -104,10 +104,18 @@ class Requester:
     """Who asks: for waiters' lists, the log and the guard."""
 
     pid: int = 0
+    """The process, not its thread; 0 for one of another pid namespace, and for hsmfs itself."""
     uid: int = 0
     gid: int = 0
     process: str = "hsmfs"
     nfs: bool = False
+    client: str = ""
+    """Address of the SMB client that smbd asks for."""
+
+    @property
+    def via(self) -> str:
+        """How the request came in: local, nfs or smb."""
+        return "nfs" if self.nfs else "smb" if self.process.startswith("smbd") else "local"
 
     def __str__(self) -> str:
         return f"{self.process}[{self.pid}] uid {self.uid}" if self.pid else self.process

@@ -84,20 +84,43 @@ class PinOrder(PathsOrder):
 
 
 class FailOrder(Body):
-    """End waits with EIO: those of a file, a volume, a process or a user, or all of them."""
+    """End waits: those that match all that is given, or everyone's."""
 
     ino: int | None = None
     volume: str | None = None
     pid: int | None = None
     uid: int | None = None
+    process: str | None = None
+    client: str | None = None
     everyone: bool = False
+    error: Literal["EIO", "EAGAIN", "EACCES", "ETIMEDOUT"] = "EIO"
 
     @model_validator(mode="after")
     def _some(self) -> FailOrder:
-        given = (self.ino, self.volume, self.pid, self.uid)
+        given = (self.ino, self.volume, self.pid, self.uid, self.process, self.client)
         if not self.everyone and all(value is None for value in given):
             raise ValueError("say whose waits to end, or everyone = true")
         return self
+
+
+class GuardRulesOrder(Body):
+    """Put rules in force."""
+
+    rules: Annotated[str, Field(max_length=1_000_000)] | None = None
+    """TOML; None: those that come with hsmfs."""
+
+
+class GuardModeOrder(Body):
+    """Let the rules act, only report, or neither."""
+
+    mode: Literal["on", "learn", "off"]
+
+
+class GuardOutcomeOrder(Body):
+    """Change what one rule does."""
+
+    rule: str
+    outcome: Literal["allow", "slow", "head", "eagain", "eacces"]
 
 
 class MoveOrder(Body):

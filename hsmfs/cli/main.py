@@ -34,6 +34,7 @@ COMMANDS = {
     "cancel": "cancel",
     "queue": "queue",
     "waiters": "waiters",
+    "guard": "guard",
     "policy": "policy",
     "export": "export",
     "library": "library",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -12,6 +11,7 @@ import trio
 from ..catalog.adoptions import Adoption
 from ..errors import HsmError
 from ..library.ports import Element
+from ..types import InodeNo
 from .adopting import AdoptReport
 from .fsck import fsck as check
 from .jobs import Job
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 _TRASH_PAGE = 50
 """Deleted files looked up in one step of the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Which waits: those that match all that is given."""
+
+    ino: int | None = None
+    volume: str | None = None
+    pid: int | None = None
+    uid: int | None = None
+    process: str | None = None
+    client: str | None = None
 
 
 def fsck(engine: Engine, *, repair: bool, deep: bool) -> Job:
@@ -155,18 +167,20 @@ def waiters(engine: Engine) -> list[dict[str, Any]]:
     return found
 
 
-def fail_waiters(
-    engine: Engine, *, ino: int | None, volume: str | None, pid: int | None, uid: int | None
-) -> int:
-    """End the waits that match all that is given, with EIO; how many there were."""
-    of_volume = {view.ino for view in engine.waiters() if view.volume == volume}
+def fail_waiters(engine: Engine, order: Whose, number: int) -> int:
+    """End the waits that match all that is given, with the errno; how many there were."""
+    of_volume: set[InodeNo] = set()
+    if order.volume is not None:
+        of_volume = {view.ino for view in engine.waiters() if view.volume == order.volume}
 
     def which(waiter: Waiter) -> bool:
         return (
-            ino in (None, waiter.ino)
-            and pid in (None, waiter.who.pid)
-            and uid in (None, waiter.who.uid)
-            and (volume is None or waiter.ino in of_volume)
+            order.ino in (None, waiter.ino)
+            and order.pid in (None, waiter.who.pid)
+            and order.uid in (None, waiter.who.uid)
+            and order.process in (None, waiter.who.process)
+            and order.client in (None, waiter.who.client)
+            and (order.volume is None or waiter.ino in of_volume)
         )
 
-    return engine.recaller.fail_waiters(which, errno.EIO)
+    return engine.recaller.fail_waiters(which, number)

@@ -44,9 +44,16 @@ class Control:
         """What a reader of the inode waits for."""
         return self._engine.why(ino)
 
+    def may_open(self, ino: InodeNo, who: Requester) -> None:
+        """Ask the guard; raises PosixError if it keeps the requester off."""
+        self._engine.guard.opens(who, ino).check()
+
     async def recall(self, ino: InodeNo, who: Requester) -> None:
-        """Bring all bytes in; returns when that is queued."""
-        await self._engine.recaller.request(ino, RecallClass.STANDARD, str(who))
+        """Bring all bytes in; returns when that is queued. Raises what the guard says."""
+        verdict = self._engine.guard.ask(who, ino)
+        verdict.check()
+        urgency = RecallClass.BULK if verdict.slow else RecallClass.STANDARD
+        await self._engine.recaller.request(ino, urgency, str(who))
 
     async def release(self, ino: InodeNo, who: Requester) -> None:
         """Give the bytes on disk up if enough copies are proven."""

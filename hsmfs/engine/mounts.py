@@ -121,6 +121,11 @@ class Mounts(Bays):
                 claim.count, claim.last = count, last
                 self._wait(claim)
 
+    def under_way(self, volume: VolumeId) -> bool:
+        """A drive has the disc, or it is being fetched."""
+        mine = (c for c in self._claims.values() if c.volume == volume)
+        return any(not claim.waiting for claim in mine)
+
     def place(self, volume: VolumeId) -> tuple[int, bool]:
         """How many claims go before the disc's own, and whether it is being worked on."""
         mine = next((c for c in self._claims.values() if c.volume == volume), None)

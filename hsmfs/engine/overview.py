@@ -117,7 +117,7 @@ async def status(engine: Engine) -> views.Status:
         workers=engine.workers(),
         burns=burns(engine),
         recalls_waiting=recalls,
-        readers_waiting=len(engine.waiters()),
+        readers_waiting=len(engine.recaller.waiting),
         requests=len(engine.catalog.vault.wanted()),
         leaving=len(engine.catalog.vault.leaving()),
         for_vault=len(engine.catalog.vault.offers()),

@@ -8,7 +8,6 @@ one is tried, until none is left. Relies on Mounts for discs and on Files for th
 from __future__ import annotations
 
 import errno
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,42 +19,37 @@ from ..catalog.copies import Copy
 from ..catalog.queues import RecallClass
 from ..catalog.reports import Query
 from ..config import Config
-from ..errors import (
-    HsmError,
-    PosixError,
-    RecallCancelled,
-    RecallFailed,
-    RecallTimeout,
-)
+from ..errors import HsmError, PosixError, RecallCancelled
 from ..states import FileState, VolumeState
-from ..types import InodeNo, Range, Requester, VolumeId
+from ..types import InodeNo, Range, VolumeId
 from .copy_choice import CopyChoice
 from .events import Events
+from .failures import Failures
 from .files import Files
-from .live import Live
+from .guard import Guard
 from .mounts import Mounts
 from .parity_read import ParityReader
 from .parity_recall import ParityRecall
 from .ranges import overlap
+from .readers import Readers
 from .reading import DiscReading
 from .recall_queue import Job, VolumeQueue, Work
+from .rewritten import Rewritten
 from .shelf import Shelf
+from .slow_lane import SlowLane
 from .trust.audit import Note, unheard
 from .trust.words import path_of
-from .waiters import Waiter, Waiters, WaiterView, again
+from .waiters import Left, Waiter, Waiters, WaiterView
 from .why import Why
 
 log = logs.get(__name__)
 
-REWRITE_SECONDS = 1.0
-"""A file overwritten in part is completed this long after its first write."""
 
-
-class Recaller:
+class Recaller(Readers):
     """Brings bytes back from discs.
 
     Attributes:
-        waiting: the readers that are blocked.
+        waiting: the readers that wait.
         parity_reader: reads through the parity of sets.
         came_in: called with an inode whose recall ended well; set by who wires the engine.
     """
@@ -68,16 +62,18 @@ class Recaller:
         events: Events,
         config: Config,
         *,
-        gone: Callable[[int], bool] | None = None,
+        guard: Guard | None = None,
+        left: Left | None = None,
     ) -> None:
         self._catalog, self._files, self._mounts = catalog, files, mounts
         self._events, self._config = events, config
-        self.waiting = Waiters(gone)
+        self.guard = guard
+        self.waiting = Waiters(left)
         self.note: Note = unheard
         self.came_in: Callable[[InodeNo], None] = lambda ino: None
         self._jobs: dict[InodeNo, Job] = {}
         self._queues: dict[VolumeId, VolumeQueue] = {}
-        self._failed: dict[InodeNo, HsmError] = {}
+        self._failures = Failures(catalog, events)
         self._nursery: trio.Nursery | None = None
         self._reading = DiscReading(
             catalog, files, mounts, events, config, place=self._place, end=self._end
@@ -88,11 +84,15 @@ class Recaller:
         )
         self._copies = CopyChoice(catalog, mounts, self._queues)
         self._shelf = Shelf(catalog, events, config)
-        self._rewritten: set[InodeNo] = set()
-        self._some_rewritten = trio.Event()
-        self._why = Why(catalog, mounts, self._queues, config)
+        self._slow = SlowLane(mounts, self._queues, config, self._place)
+        self._rewritten = Rewritten(
+            lambda ino: self.request(ino, RecallClass.BULK, "rewritten in part")
+        )
+        self._why = Why(catalog, mounts, self._queues, self._shelf, self._slow, config)
         files.wait_for = self.wait
-        files.rewritten = self._note_rewritten
+        files.rewritten = self._rewritten.note
+        if guard is not None:
+            guard.slowed = self._slow_down
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve requests for ever, those of the last run first."""
@@ -101,12 +101,14 @@ class Recaller:
                 self._nursery = self._reading.nursery = self._parity.nursery = nursery
                 await self._resume()
                 nursery.start_soon(self.waiting.watch)
-                nursery.start_soon(self._complete_rewritten)
+                nursery.start_soon(self._rewritten.run)
+                nursery.start_soon(self._slow.run)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
             self._nursery = self._reading.nursery = self._parity.nursery = None
             self._shelf.clear()
+            self._slow.clear()
             for queue in self._queues.values():
                 for work in queue.works():
                     self._reading.put_down(work)
@@ -125,6 +127,8 @@ class Recaller:
                 await self._place(job)
                 await trio.lowlevel.checkpoint()
             after = rows[-1].ino
+        for job in [job for job in self._jobs.values() if job.slow]:
+            await self._place(job)
         partial = await self._catalog.read(
             lambda reports: [
                 attr.ino
@@ -137,64 +141,6 @@ class Recaller:
 
     # Requests
 
-    async def wait(self, ino: InodeNo, wanted: Range, who: Requester) -> None:
-        """Return when the range is on disk: how `Files` waits for it.
-
-        Raises RecallFailed, RecallTimeout after fs.wait_limit, RecallCancelled, PoolFull, or
-        PosixError EAGAIN if fs.max_waiters wait already.
-        """
-        if len(self.waiting) >= self._config.fs.max_waiters:
-            raise PosixError(errno.EAGAIN, "too many readers wait for discs")
-        live = self._files.hold(ino)
-        waiter = Waiter(ino, wanted, who, live, clock.now_ns())
-        self.waiting.add(waiter)
-        try:
-            with trio.move_on_after(self._config.fs.wait_limit):
-                await self._wait(waiter)
-                return
-            raise self._too_late(waiter)
-        finally:
-            self.waiting.remove(waiter)
-            self._leave(waiter)
-            self._files.drop(live)
-
-    async def _wait(self, waiter: Waiter) -> None:
-        live, job = waiter.live, None
-        waiter_limit = trio.current_time() + self._config.recall.shelf_wait
-        while True:
-            arrived = live.arrived
-            if not overlap(live.absent, waiter.range):
-                return
-            if waiter.error is not None:
-                raise waiter.error
-            if job is not None and job.ended and job.error is not None:
-                raise again(job.error)
-            if job is None or job.ended:
-                size = live.attr.size
-                job = await self._join(
-                    waiter.ino, RecallClass.INTERACTIVE, str(waiter.who), Range(0, size), waiter
-                )
-                continue
-            limit = waiter_limit if self._shelf.holds(job) else math.inf
-            with trio.move_on_at(limit) as scope:
-                await arrived.wait()
-            if scope.cancelled_caught and self._shelf.holds(job):
-                error = self._shelf.too_late(job)
-                self._note_failure(waiter.ino, str(waiter.who), error)
-                raise error
-
-    def _too_late(self, waiter: Waiter) -> RecallTimeout:
-        """Names the disc and what it waits for; `why` tells it until the file is wanted again."""
-        told = self._why.waiter(waiter, self._jobs.get(waiter.ino))
-        trouble = self._mounts.robot_care.trouble
-        error = RecallTimeout(
-            f"inode {waiter.ino} did not come from disc {told.volume or 'yet unknown'} within"
-            f" {self._config.fs.wait_limit:g} s" + (f": {trouble}" if trouble else ""),
-            next_step="see 'hsmctl status' for robot and drives, then read the file again",
-        )
-        self._note_failure(waiter.ino, str(waiter.who), error)
-        return error
-
     def _leave(self, waiter: Waiter) -> None:
         """A reader has what it wanted, or gave up."""
         job = self._jobs.get(waiter.ino)
@@ -204,27 +150,36 @@ class Recaller:
         queue = self.queue(job)
         if queue is not None:
             queue.refresh(job)
-        nobody = not job.waiters and job.for_readers
-        if nobody and queue is not None and queue.session is None and not job.ended:
+        if job.waiters or not job.for_readers or job.ended:
+            return
+        if self._slow.forget(job):
+            self._drop(job)
+        elif queue is not None and queue.session is None:
             work = queue.get(job.ino)
             if work is not None and work.live is None:
-                log.info("recall dropped", ino=job.ino, requester=job.requester)
-                self._drop_soon(job, queue, work)
+                queue.remove(work)
+                self._tidy(queue)
+                self._drop(job)
 
-    def _drop_soon(self, job: Job, queue: VolumeQueue, work: Work) -> None:
-        queue.remove(work)
-        self._jobs.pop(job.ino, None)
-        job.ended, job.error = True, RecallCancelled(f"nobody waits for inode {job.ino} any more")
+    def _tidy(self, queue: VolumeQueue) -> None:
+        """Less is wanted of a disc that is not being read."""
         if not len(queue):
             queue.scope.cancel()
         else:
             self._press(queue)
+
+    def _drop(self, job: Job) -> None:
+        """The last reader left."""
+        log.info("recall dropped", ino=job.ino, requester=job.requester)
+        self._jobs.pop(job.ino, None)
+        job.ended, job.error = True, RecallCancelled(f"nobody waits for inode {job.ino} any more")
         if self._nursery is not None:
             self._nursery.start_soon(self._forget_row, job.ino)
 
     async def _forget_row(self, ino: InodeNo) -> None:
         async with self._catalog.write():
-            if ino not in self._jobs:
+            job = self._jobs.get(ino)
+            if job is None or job.slow:
                 self._catalog.queues.end_recall(ino)
 
     async def request(
@@ -265,21 +220,30 @@ class Recaller:
             and job.start <= wanted.start
             and wanted.end <= job.end
         )
+        storm = job is None and waiter is not None and waiter.slow
         if not covered:
             async with self._catalog.write():
-                self._catalog.queues.join_recall(ino, urgency, who, now, wanted.start, wanted.end)
+                if not storm:  # it belongs to readers alone: no row outlives them
+                    self._catalog.queues.join_recall(
+                        ino, urgency, who, now, wanted.start, wanted.end
+                    )
                 self.note("file.recalled", who, path_of(self._catalog, ino), ino=ino)
             crash.point("recall.request.committed")
             job = self._jobs.get(ino)
+            if waiter is not None:
+                urgency = waiter.urgency  # it may have become a storm meanwhile
         if job is None:
             job = Job(
-                ino, urgency, who, now, wanted.start, wanted.end, for_readers=waiter is not None
-            )
+                ino, urgency, who, now, wanted.start, wanted.end, for_readers=waiter is not None,
+                slow=waiter is not None and waiter.slow,
+            )  # fmt: skip
             self._jobs[ino] = job
-            self._failed.pop(ino, None)
+            self._failures.forget(ino)
             if waiter is not None:
                 job.waiters.append(waiter)
             if self._nursery is not None:
+                if job.slow and not storm:
+                    self._nursery.start_soon(self._forget_row, ino)
                 await self._place(job)
             return job
         job.urgency = min(job.urgency, urgency)
@@ -287,10 +251,13 @@ class Recaller:
         job.for_readers = job.for_readers and waiter is not None
         if waiter is not None and waiter not in job.waiters:
             job.waiters.append(waiter)
+        job.slow = job.slow and waiter is not None and waiter.slow
         queue = self.queue(job)
         if queue is not None:
             queue.refresh(job)
             self._press(queue)
+        elif not job.slow and self._slow.forget(job):
+            await self._place(job)
         return job
 
     def _press(self, queue: VolumeQueue) -> None:
@@ -316,17 +283,22 @@ class Recaller:
             outside = copy if copy is not None and self._is_outside(copy) else None
             if copy is None or outside is not None:
                 copy = self._parity.choose(job, live, wanted.start)
-                if copy is not None:
+                if copy is not None and self._slow.must_wait(job, copy.where.volume):
+                    self._slow.park(job, copy.where.volume)
+                elif copy is not None:
                     self._parity.add(Work(job, copy))
                 elif outside is not None:
                     await self._shelf.park(job, outside.where.volume)
                     live.wake()
                 else:
-                    await self._end(job, self._no_copy_left(job, live))
+                    await self._end(job, self._failures.no_copy_left(job, live))
                 return
         finally:
             self._files.drop(live)
-        self._enqueue(Work(job, copy))
+        if self._slow.must_wait(job, copy.where.volume):
+            self._slow.park(job, copy.where.volume)
+        else:
+            self._enqueue(Work(job, copy))
 
     def _enqueue(self, work: Work) -> None:
         volume = work.part.volume
@@ -337,6 +309,7 @@ class Recaller:
             queue.add(work)
             assert self._nursery is not None
             self._nursery.start_soon(self._work, queue)
+            self._nursery.start_soon(self._slow.released, volume)
         else:
             queue.add(work)
             self._press(queue)
@@ -371,23 +344,6 @@ class Recaller:
         """Recalls that wait until an operator brings the disc."""
         return self._shelf.waiting_for(volume)
 
-    def _no_copy_left(self, job: Job, live: Live) -> RecallFailed:
-        """Names each disc, what is wrong with it, and what to do."""
-        faults = list(job.faults)
-        for copy in self._catalog.copies.of(job.ino, live.attr.base_version):
-            volume = self._catalog.volumes.get(copy.where.volume)
-            if volume is None or copy.id in job.bad:
-                continue
-            state = volume.state.name.lower()
-            if volume.state is VolumeState.FULL:
-                state = f"copy {copy.state.name.lower()}"
-            faults.append(f"disc {volume.barcode}: {state} {volume.reason}".rstrip())
-        what = "; ".join(faults) or "it has no copy"
-        return RecallFailed(
-            f"no copy of inode {job.ino} version {live.attr.base_version} can be read: {what}",
-            next_step="bring a disc back or repair one (see 'hsmctl volume'), then read again",
-        )
-
     async def _end(self, job: Job, error: HsmError | None) -> None:
         """Nothing more will come: the row goes, and the readers are told."""
         if job.ended:
@@ -395,6 +351,7 @@ class Recaller:
         job.ended, job.error = True, error
         self._jobs.pop(job.ino, None)
         await self._shelf.forget(job)
+        self._slow.forget(job)
         queue = self.queue(job)
         work = queue.get(job.ino) if queue is not None else None
         if queue is not None and work is not None and work.job is job:
@@ -410,23 +367,12 @@ class Recaller:
         await self._forget_row(job.ino)
         crash.point("recall.end.committed")
         if error is not None:
-            self._note_failure(job.ino, job.requester, error)
+            self._failures.note(job.ino, job.requester, error)
         else:
             self.came_in(job.ino)
         live = self._files.live(job.ino)
         if live is not None:
             live.wake()
-
-    def _note_failure(self, ino: InodeNo, requester: str, error: HsmError) -> None:
-        self._failed[ino] = error
-        while len(self._failed) > 1000:
-            self._failed.pop(next(iter(self._failed)))
-        if not isinstance(error, RecallCancelled):
-            log.error("recall failed", ino=ino, requester=requester, error=error.message)
-        self._events.emit(
-            "recall_failed", ino=ino, requester=requester, error=error.message,
-            next_step=error.next_step,
-        )  # fmt: skip
 
     # For admins
 
@@ -448,32 +394,14 @@ class Recaller:
 
     def failure(self, ino: InodeNo) -> HsmError | None:
         """Why the last recall of a file failed, until it is asked for again."""
-        return self._failed.get(ino)
+        return self._failures.get(ino)
 
     def why(self, ino: InodeNo) -> dict[str, Any]:
         """Why a file is not there yet, or why its last recall failed; plain values."""
         job = self._jobs.get(ino)
         if job is not None:
             return self._why.job(job) | self._shelf.why(job)
-        if (error := self._failed.get(ino)) is None:
+        error = self._failures.get(ino)
+        if error is None:
             return {"state": "no recall"}
         return {"state": "failed", "error": error.message, "next_step": error.next_step}
-
-    # Files overwritten in part
-
-    def _note_rewritten(self, ino: InodeNo) -> None:
-        self._rewritten.add(ino)
-        self._some_rewritten.set()
-
-    async def _complete_rewritten(self) -> None:
-        """Their rest is fetched, so that the new version can be archived."""
-        while True:
-            await self._some_rewritten.wait()
-            await trio.sleep(REWRITE_SECONDS)
-            self._some_rewritten = trio.Event()
-            inos, self._rewritten = self._rewritten, set()
-            for ino in inos:
-                try:
-                    await self.request(ino, RecallClass.BULK, "rewritten in part")
-                except PosixError:
-                    continue  # unlinked meanwhile

@@ -28,6 +28,8 @@ class Job:
     Attributes:
         bad: parts of copies that were tried in vain; faults says why, for people.
         beyond: those of them for which parity did not make up either.
+        slow: only readers of a storm asked for it: the slow lane. admitted: the disc of which it
+            let it in.
         for_readers: only readers asked for it, so it goes when the last of them does.
         ended: set with `error` (None: it is all there) when nothing more will come.
     """
@@ -39,6 +41,8 @@ class Job:
     start: int
     end: int
     for_readers: bool
+    slow: bool = False
+    admitted: VolumeId | None = None
     waiters: list[Waiter] = field(default_factory=list)
     bad: set[CopyId] = field(default_factory=set)
     beyond: set[CopyId] = field(default_factory=set)
@@ -46,6 +50,11 @@ class Job:
     volume: VolumeId | None = None
     ended: bool = False
     error: HsmError | None = None
+
+    @property
+    def hot(self) -> bool:
+        """A person waits for it."""
+        return bool(self.waiters) and not self.slow
 
     def missing(self, live: Live) -> list[Range]:
         """What is asked for and not on disk."""
@@ -196,7 +205,7 @@ class VolumeQueue:
         work.came = self._last = trio.current_time()
         self._works[job.ino] = work
         self._order.add(job.ino, job.urgency, part.sector, part.stored, work.came)
-        if job.waiters:
+        if job.hot:
             self._hot[job.ino] = work
 
     def remove(self, work: Work) -> None:
@@ -214,7 +223,7 @@ class VolumeQueue:
         work = self._works.get(job.ino)
         if work is None:
             return
-        if job.waiters:
+        if job.hot:
             self._hot[job.ino] = work
         else:
             self._hot.pop(job.ino, None)

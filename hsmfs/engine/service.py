@@ -32,6 +32,7 @@ from .control import Control
 from .demote import Demoter
 from .events import Events
 from .files import Files
+from .guard import Guard, Mode
 from .housekeeping import Housekeeper
 from .jobs import Jobs
 from .journal import CatalogJournal
@@ -59,8 +60,8 @@ class Engine:
 
     Attributes:
         config, catalog, pools, library: what it was given; the caller closes them after it.
-        robot, files, events, mounts, recaller, migrator, renewer, releaser, demoter, policies,
-            housekeeper, adopter, scrubber, refresher, trash, backups, jobs:
+        robot, files, events, mounts, guard, recaller, migrator, renewer, releaser, demoter,
+            policies, housekeeper, adopter, scrubber, refresher, trash, backups, jobs:
             the parts; each is the job of the module that it comes from.
         control: what the mount may ask beside bytes.
         stopping: a clean stop has begun.
@@ -89,7 +90,8 @@ class Engine:
         journal = CatalogJournal(catalog)
         self.robot = Robot(library, journal)
         self.mounts = mounts = Mounts(catalog, library, self.robot, events, config)
-        self.recaller = Recaller(catalog, files, mounts, events, config)
+        self.guard = Guard(catalog, events, Mode(config.guard.mode))
+        self.recaller = Recaller(catalog, files, mounts, events, config, guard=self.guard)
         self.migrator = Migrator(catalog, pools, files, mounts, events, config)
         self.renewer = Renewer(
             catalog, events, self.migrator.spool, self.migrator.blanks,
@@ -117,6 +119,7 @@ class Engine:
         self._mounts_worker = Worker("mounts", mounts.run)
         self._others = [
             Worker("recaller", self.recaller.run),
+            Worker("guard", self.guard.run),
             Worker("migrator", self.migrator.run),
             Worker("sets", self.migrator.sets.run),
             Worker("renewer", self.renewer.run),
@@ -186,6 +189,7 @@ class Engine:
         await self.housekeeper.begin()
         await self.adopter.resume()
         await self.policies.load()
+        self.guard.load()
         async with trio.open_nursery() as drives:
             await drives.start(supervise, self._mounts_worker, self.events)
             async with trio.open_nursery() as workers:

@@ -13,14 +13,19 @@ from dataclasses import dataclass, field
 import trio
 
 from .. import clock, logs
+from ..catalog.queues import RecallClass
 from ..errors import HsmError, PosixError, RecallCancelled
 from ..types import InodeNo, Range, Requester
+from . import processes
+from .guard.rules import Rule
+from .guard.windows import key_of
 from .live import Live
 
 log = logs.get(__name__)
 
 POLL_SECONDS = 1.0
-_SIGKILL_BIT = 1 << 8
+Left = Callable[[Requester, InodeNo], bool]
+"""Whether nobody waits any more for what the requester asked of the inode; blocking."""
 
 
 @dataclass(eq=False, slots=True)
@@ -32,7 +37,14 @@ class Waiter:
     who: Requester
     live: Live
     since_ns: int
+    slow: bool = False
+    """It reads in the slow lane."""
     error: HsmError | None = field(default=None)
+
+    @property
+    def urgency(self) -> RecallClass:
+        """What its recall is worth."""
+        return RecallClass.BULK if self.slow else RecallClass.INTERACTIVE
 
     def fail(self, error: HsmError) -> None:
         """End the wait with an error."""
@@ -42,7 +54,13 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class WaiterView:
-    """A waiter as admins see it; expected_s is None if nobody can tell."""
+    """A waiter as admins see it.
+
+    Attributes:
+        state: of its recall: reading, mounting, queued, slow lane, on the shelf; '' if unknown.
+        discs_ahead: that go into a drive before its disc.
+        expected_s: seconds until its bytes come; None if nobody can tell.
+    """
 
     ino: InodeNo
     start: int
@@ -50,16 +68,22 @@ class WaiterView:
     pid: int
     uid: int
     process: str
+    via: str
+    client: str
     since_ns: int
+    slow: bool
     volume: str | None
+    state: str
+    discs_ahead: int
+    drive: str | None
     expected_s: float | None
 
 
 class Waiters:
-    """All waiters. `gone` tells whether a process is dead or about to be."""
+    """All waiters."""
 
-    def __init__(self, gone: Callable[[int], bool] | None = None) -> None:
-        self._gone = gone or process_gone
+    def __init__(self, left: Left | None = None) -> None:
+        self._left = left or processes.left
         self._all: set[Waiter] = set()
         self._some = trio.Event()
 
@@ -85,6 +109,16 @@ class Waiters:
             waiter.fail(PosixError(number, "the wait was ended by an admin"))
         return len(found)
 
+    def slow_down(self, who: Requester, rule: Rule) -> set[InodeNo]:
+        """All waits of a requester that the rule is about are slow; for which files."""
+        key = key_of(who)
+        inos = set()
+        for waiter in self._all:
+            if not waiter.slow and key_of(waiter.who) == key and rule.about(waiter.who):
+                waiter.slow = True
+                inos.add(waiter.ino)
+        return inos
+
     async def watch(self) -> None:
         """End the waits of processes that were killed; for ever."""
         while True:
@@ -93,26 +127,11 @@ class Waiters:
             if not self._all:
                 self._some = trio.Event()
                 continue
-            pids = {w.who.pid for w in self._all if w.who.pid and not w.who.nfs}
-            dead = await clock.blocking(lambda pids=pids: {p for p in pids if self._gone(p)})  # type: ignore[misc]
-            for waiter in [w for w in self._all if w.who.pid in dead and w.error is None]:
+            asked = {(w.who, w.ino) for w in self._all if w.error is None}
+            over = await clock.blocking(lambda asked=asked: {a for a in asked if self._left(*a)})  # type: ignore[misc]
+            for waiter in [w for w in self._all if (w.who, w.ino) in over and w.error is None]:
                 log.info("reader gone", pid=waiter.who.pid, ino=waiter.ino)
                 waiter.fail(RecallCancelled(f"process {waiter.who.pid} was killed"))
-
-
-def process_gone(pid: int) -> bool:
-    """Whether a process is dead, or has a SIGKILL pending (proc_pid_status(5)); blocking."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as lines:
-            for line in lines:
-                key, _, value = line.partition(":")
-                if key == "State" and value.strip()[:1] in ("Z", "X"):
-                    return True
-                if key in ("SigPnd", "ShdPnd") and int(value, 16) & _SIGKILL_BIT:
-                    return True
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return False
 
 
 def again(error: HsmError) -> HsmError:

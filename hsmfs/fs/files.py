@@ -36,6 +36,9 @@ class OpenFiles(Core):
                 self.worm.opening(live.attr, cut=cut)
             if cut:
                 await self._cut(live, ctx)
+            handle = Handle(live, flags, ctx)
+            if live.absent and not write and self.control is not None:
+                self.control.may_open(live.ino, handle.who)
         except BaseException:
             self.files.close(live, write=write)
             raise
@@ -43,8 +46,8 @@ class OpenFiles(Core):
         # A record that takes bytes at its end must not be mapped to be written elsewhere.
         appended = write and bool(live.attr.locked)
         direct = stub or appended or write_only(flags)
-        number = self.handles.add(Handle(live, flags, ctx, direct=direct))
-        return FileInfo(fh=number, direct_io=direct, keep_cache=True)
+        handle.direct = direct
+        return FileInfo(fh=self.handles.add(handle), direct_io=direct, keep_cache=True)
 
     async def _cut(self, live: Live, ctx: RequestContext) -> None:
         """O_TRUNC: the kernel sends no setattr for it, neither for the size nor the mode."""

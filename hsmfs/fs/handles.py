@@ -30,7 +30,9 @@ class Handle:
 
     __slots__ = ("__dict__", "ctx", "direct", "live", "noatime", "write")
 
-    def __init__(self, live: Live, flags: int, ctx: RequestContext, *, direct: bool) -> None:
+    def __init__(
+        self, live: Live, flags: int, ctx: RequestContext, *, direct: bool = False
+    ) -> None:
         self.live = live
         self.write = writes(flags)
         self.noatime = bool(flags & os.O_NOATIME)

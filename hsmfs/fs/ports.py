@@ -23,6 +23,9 @@ class Control(Protocol):
     async def recall(self, ino: InodeNo, who: Requester) -> None:
         """Bring all bytes in."""
 
+    def may_open(self, ino: InodeNo, who: Requester) -> None:
+        """Whether a file that is not all on disk may be opened to be read; PosixError if not."""
+
     async def release(self, ino: InodeNo, who: Requester) -> None:
         """Give the bytes on disk up if enough copies are proven."""
 

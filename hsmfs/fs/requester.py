@@ -1,28 +1,33 @@
-"""Who sent a request: the process behind a pid, and whether it still waits for the answer.
+"""Who sent a request: the process behind a pid, what it is called, and for whom smbd asks.
 
-FUSE does not tell a server that a reader was killed (pyfuse3 swallows FUSE_INTERRUPT), but /proc
-shows the kill pending on it, see proc_pid_status(5).
+The pid of a request is that of a thread; rules and people name processes, so it is looked up
+(proc_pid_status(5)). nfsd's threads are the kernel's: which client they serve is not known here.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import signal
 
 from pyfuse3 import RequestContext
 
 from ..types import Requester
+from .peer import peer_of
 
-_KILL = 1 << signal.SIGKILL - 1
 NFSD = "nfsd"
 """The name of the kernel's NFS server threads."""
+SMBD = "smbd"
+"""Samba serves each client by a process whose name begins so."""
 
 
 def requester(ctx: RequestContext) -> Requester:
     """The process of a request's context; pid 0 is one of another pid namespace."""
-    name = process_name(ctx.pid) if ctx.pid else "unknown"
-    return Requester(ctx.pid, ctx.uid, ctx.gid, name, name == NFSD and is_nfsd(ctx.pid))
+    if not ctx.pid:
+        return Requester(0, ctx.uid, ctx.gid, "unknown")
+    pid = process_of(ctx.pid)
+    name = process_name(pid)
+    client = peer_of(pid) if name.startswith(SMBD) else ""
+    return Requester(pid, ctx.uid, ctx.gid, name, name == NFSD and is_nfsd(pid), client)
 
 
 def is_nfsd(pid: int) -> bool:
@@ -36,6 +41,18 @@ def is_nfsd(pid: int) -> bool:
     return False
 
 
+def process_of(thread: int) -> int:
+    """The process that a thread belongs to; the thread itself if it is gone."""
+    try:
+        with open(f"/proc/{thread}/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"Tgid:"):
+                    return int(line[5:])
+    except OSError:
+        pass
+    return thread
+
+
 def process_name(pid: int) -> str:
     """The name of a process or thread, 'gone' if there is none."""
     try:
@@ -43,24 +60,3 @@ def process_name(pid: int) -> str:
             return comm.read(64).rstrip(b"\n").decode("utf-8", "backslashreplace")
     except OSError:
         return "gone"
-
-
-def gone(pid: int) -> bool:
-    """True if the process does not wait any more: it vanished, is dead, or a SIGKILL is pending.
-
-    A process of another pid namespace (pid 0) is never seen to be gone.
-    """
-    if not pid:
-        return False
-    try:
-        with open(f"/proc/{pid}/status", "rb") as status:
-            lines = status.read().split(b"\n")
-    except OSError:
-        return True
-    for line in lines:
-        key, _, value = line.partition(b":")
-        if key == b"State" and value.strip()[:1] in (b"Z", b"X"):
-            return True
-        if key in (b"SigPnd", b"ShdPnd") and int(value, 16) & _KILL:
-            return True
-    return False

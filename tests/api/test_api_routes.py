@@ -6,6 +6,8 @@ import json
 import pytest
 import trio
 
+from hsmfs.types import Requester
+
 
 def lines(answer):
     return [json.loads(line) for line in answer.text.splitlines()]
@@ -36,7 +38,7 @@ async def test_a_file_goes_to_disc_and_comes_back(world):
     steps = lines(await world.post("/recall", {"paths": [{"path": "/"}], "wait": True}))
     assert steps[-1]["files_done"] == 1
     live = world.engine.files.open(ino, write=False)
-    assert await world.engine.files.read(live, 0, len(data), None) == data
+    assert await world.engine.files.read(live, 0, len(data), Requester()) == data
     world.engine.files.close(live, write=False)
 
 
@@ -128,7 +130,7 @@ async def test_an_open_file_is_released_only_if_that_is_said(world):
     assert freed["bytes"] > 100_000
     assert live.absent
     await world.engine.files.write(live, 150_000, b"new")
-    assert await world.engine.files.read(live, 0, len(data), None) == (
+    assert await world.engine.files.read(live, 0, len(data), Requester()) == (
         data[:150_000] + b"new" + data[150_003:]
     )
     world.engine.files.close(live, write=True)

@@ -271,9 +271,3 @@ async def test_who_asks(world):
     who = requester.requester(world.caller(uid=3, gid=4))
     assert who.process == Path("/proc/self/comm").read_text().strip()
     assert (who.uid, who.gid, who.nfs) == (3, 4, False)
-
-
-def test_a_dead_process_is_gone():
-    assert not requester.gone(os.getpid())
-    assert not requester.gone(0)
-    assert requester.gone(2**22 + 1)

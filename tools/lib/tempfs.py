@@ -228,6 +228,7 @@ class TempFs:
                 "spool": self.folder / "spool", "spool_limit": "1 GiB", "burn_wait": "0 s",
                 "min_residence": "0 s",
             },
+            "guard": {"mode": "off"},  # what uses this reads as fast as it can
         }  # fmt: skip
         for table, keys in self._tables.items():
             settings.setdefault(table, {}).update(keys)

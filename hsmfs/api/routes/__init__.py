@@ -9,6 +9,7 @@ from . import (
     care,
     catalog,
     events,
+    guard,
     holds,
     library,
     media,
@@ -34,6 +35,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     holds.router,
     audit.router,
     care.router,
+    guard.router,
     catalog.router,
     events.router,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -80,8 +81,9 @@ async def waiters(engine: EngineDep) -> Response:
 
 @router.post("/waiters/fail")
 async def fail(engine: EngineDep, order: FailOrder) -> Acted:
-    """End waits with EIO; the recalls go on."""
-    ended = care.fail_waiters(
-        engine, ino=order.ino, volume=order.volume, pid=order.pid, uid=order.uid
+    """End waits with an errno; recalls that nobody else waits for end too."""
+    whose = care.Whose(
+        order.ino, order.volume, order.pid, order.uid, order.process, order.client
     )
+    ended = care.fail_waiters(engine, whose, getattr(errno, order.error))
     return Acted(detail={"ended": ended})

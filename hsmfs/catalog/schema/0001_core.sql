@@ -436,3 +436,18 @@ CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
 BEGIN SELECT raise(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_is_not_cut BEFORE DELETE ON audit
 BEGIN SELECT raise(ABORT, 'the audit log is append-only'); END;
+-- Whom the storm guard stopped, or would have: one row a requester and rule.
+CREATE TABLE guard_report (
+    uid      INTEGER NOT NULL,                 -- user
+    process  TEXT NOT NULL,                    -- name of the program
+    via      TEXT NOT NULL,                    -- local, nfs or smb
+    client   TEXT NOT NULL,                    -- address of an SMB client, or ''
+    rule     TEXT NOT NULL,                    -- name of the rule that decided
+    outcome  TEXT NOT NULL,                    -- engine.guard.rules.Outcome
+    learning INTEGER NOT NULL,                 -- 1: nothing was stopped
+    files    INTEGER NOT NULL,                 -- how many
+    first_ns INTEGER NOT NULL,                 -- the first of them
+    last_ns  INTEGER NOT NULL,                 -- the last
+    path     BLOB NOT NULL,                    -- one of them, from the root
+    PRIMARY KEY (uid, process, via, client, rule, outcome, learning)
+) STRICT, WITHOUT ROWID;

@@ -30,7 +30,8 @@ Place = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1
 State = Literal["resident", "premigrated", "partial", "migrated"]
 
 
-def _path(pattern: str) -> str:
+def path_pattern(pattern: str) -> str:
+    """A pattern of paths from the mount's root. Raises ValueError."""
     if not pattern.startswith("/"):
         raise ValueError(f"{pattern!r} must begin with '/', the root of the mount")
     return _glob(pattern)
@@ -56,7 +57,8 @@ def _at(text: str) -> str:
     return text
 
 
-def _user(who: int | str) -> int | str:
+def known_user(who: int | str) -> int | str:
+    """A user that this machine knows. Raises ValueError."""
     try:
         uid_of(who)
     except KeyError:
@@ -64,7 +66,8 @@ def _user(who: int | str) -> int | str:
     return who
 
 
-def _group(who: int | str) -> int | str:
+def known_group(who: int | str) -> int | str:
+    """A group that this machine knows. Raises ValueError."""
     try:
         gid_of(who)
     except KeyError:
@@ -91,12 +94,12 @@ class Rule(BaseModel):
     action: Action
 
     # Which files
-    path: tuple[Annotated[str, AfterValidator(_path)], ...] = ()
+    path: tuple[Annotated[str, AfterValidator(path_pattern)], ...] = ()
     file: tuple[Annotated[str, AfterValidator(_file)], ...] = ()
     min_size: Size | None = None
     max_size: Size | None = None
-    owner: tuple[Annotated[int | str, AfterValidator(_user)], ...] = ()
-    owner_group: tuple[Annotated[int | str, AfterValidator(_group)], ...] = ()
+    owner: tuple[Annotated[int | str, AfterValidator(known_user)], ...] = ()
+    owner_group: tuple[Annotated[int | str, AfterValidator(known_group)], ...] = ()
     modified: Duration | None = None
     """Modified longer ago than this."""
     accessed: Duration | None = None

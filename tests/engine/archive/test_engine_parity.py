@@ -75,7 +75,7 @@ async def five(make_site):
             await nursery.start(site.migrator.sets.run)
             made.recaller = Recaller(
                 site.catalog, site.files, site.mounts, site.events, site.config,
-                gone=lambda pid: False,
+                left=lambda who, ino: False,
             )  # fmt: skip
             migrator = site.migrator
             made.renewer = Renewer(

@@ -29,6 +29,7 @@ from hsmfs.disc.image import build_image
 from hsmfs.disc.layout import Kind, StagedFile, VolumeLabel
 from hsmfs.engine.events import Events
 from hsmfs.engine.files import Files
+from hsmfs.engine.guard import Guard, Mode
 from hsmfs.engine.journal import CatalogJournal
 from hsmfs.engine.mounts import Mounts
 from hsmfs.engine.recall import Recaller
@@ -80,9 +81,11 @@ class LibraryRig:
         self.robot = Robot(self.library, CatalogJournal(self.catalog))
         self.events = Events()
         self.mounts = Mounts(self.catalog, self.library, self.robot, self.events, self.config)
+        self.guard = Guard(self.catalog, self.events, Mode.OFF)
         self.recaller = Recaller(
-            self.catalog, self.files, self.mounts, self.events, self.config, gone=lambda pid: False
-        )
+            self.catalog, self.files, self.mounts, self.events, self.config, guard=self.guard,
+            left=lambda who, ino: False,
+        )  # fmt: skip
 
     async def stop(self) -> None:
         await self.library.close()

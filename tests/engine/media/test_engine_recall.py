@@ -208,10 +208,8 @@ async def test_the_last_reader_leaves(rig, chunky, nursery):
 
 async def test_a_killed_reader_is_dropped(rig, chunky, nursery):
     ino = await rig.stub(chunky, ONE)
-    dead = set()
-    rig.recaller.waiting._gone = dead.__contains__
+    rig.recaller.waiting._left = lambda who, ino: who.pid == 4711
     nursery.start_soon(rig.recaller.run)
-    dead.add(4711)
     with pytest.raises(RecallCancelled, match="4711"):
         await rig.read(ino, who=Requester(pid=4711))
     await rig.ended(ino)
