@@ -1,8 +1,8 @@
 """The slow lane: recalls of a storm wait here for their disc, so that no person waits for them.
 
-A disc that is in a drive, or is fetched for others, is read for them too, after others. For
-others of their discs the robot moves at most `guard.slow_discs` times an hour, and not while anyone
-else waits, unless that goes on for `schedule.bulk_age_limit`. Such recalls belong to readers alone, so
+A disc that is in a drive, or is fetched for others, is read for them too, after others. For others
+of their discs the robot moves at most `guard.slow_discs` times an hour, and not while anyone else
+waits, unless that goes on for `schedule.bulk_age_limit`. Such recalls belong to readers alone, so
 they are no rows of the catalog: after a restart nobody waits for them.
 """
 
