@@ -18,7 +18,7 @@ import apsw
 
 from ..states import CopyState, VolumeState
 from ..types import ROOT
-from . import draft_trust, migrate
+from . import migrate
 from .connection import Database, connect, faults
 from .draft_sql import APPLY, DEFERRED, STAGING, TABLES
 from .namespace import FIRST_COOKIE
@@ -55,8 +55,6 @@ class Disc:
     """From 1."""
     k: int
     m: int
-    audit_head: str | None = None
-    """Of the audit chain, in its VOLUME.json."""
 
 
 class Draft:
@@ -162,12 +160,20 @@ class Draft:
             )
 
     def see(self, places: Mapping[str, int]) -> list[str]:
-        """Where the robot has each disc, by barcode; those that should be there and are not."""
+        """Where the robot has each disc, by barcode; those that should be there and are not.
+
+        A blank disc that is not there is lost, as for any inventory.
+        """
         with faults(self.path), self.db:
             self.db.execute("UPDATE volumes SET element = NULL")
             self.db.executemany(
                 "UPDATE volumes SET element = ? WHERE barcode = ?",
                 [(element, barcode) for barcode, element in places.items()],
+            )
+            self.db.execute(
+                "UPDATE volumes SET state = ?1, reason = ?2, former = ?3"
+                " WHERE element IS NULL AND state = ?3 AND location = 'library'",
+                (int(VolumeState.LOST), UNSEEN, int(VolumeState.BLANK)),
             )
             rows = self.db.execute(
                 "SELECT barcode FROM volumes WHERE element IS NULL AND state IN (?, ?)"
@@ -182,15 +188,13 @@ class Draft:
             inside = disc.inside if disc.inside != disc.barcode else None
             self.db.execute(
                 "INSERT INTO volumes (barcode, uuid, state, reason, capacity, used, created_ns,"
-                " burned_ns, root_hash, inside, audit_head)"
-                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?12)"
+                " burned_ns, root_hash, inside) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9)"
                 " ON CONFLICT (barcode) DO UPDATE SET uuid = ?2, state = ?3, reason = ?4,"
-                " used = ?6, burned_ns = ?7, verified_ns = NULL, root_hash = ?8, inside = ?9,"
-                " audit_head = ?12"
+                " used = ?6, burned_ns = ?7, verified_ns = NULL, root_hash = ?8, inside = ?9"
                 " WHERE uuid IS NOT ?2 OR state IN (?10, ?11)",
                 (disc.barcode, disc.uuid, int(VolumeState.SUSPECT), UNPROVEN, disc.capacity,
                  disc.used, disc.created_ns, disc.root_hash, inside,
-                 int(VolumeState.BLANK), int(VolumeState.BURNING), disc.audit_head),
+                 int(VolumeState.BLANK), int(VolumeState.BURNING)),
             )  # fmt: skip
             volume = int(
                 self.db.execute("SELECT id FROM volumes WHERE barcode = ?", (disc.barcode,)).get
@@ -235,7 +239,6 @@ class Draft:
                 xattrs += [(n, x.ino, name, value) for name, value in x.xattrs]
             if x.target:
                 targets.append((n, x.ino, x.target))
-        draft_trust.lay(self.db, [(x.ino, x.kept) for x in batch if x.kept])
         many = self.db.executemany
         marks = ", ".join("?" * 24)
         many(f"INSERT INTO temp.l VALUES ({marks}, 0, 0, 0)", rows)
@@ -291,6 +294,7 @@ class Draft:
         return ino
 
 
+UNSEEN = "not in the library when the catalog was made again"
 UNPROVEN = "its manifest was read by a rebuild, its files not yet: verify it"
 
 
