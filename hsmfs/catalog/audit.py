@@ -123,6 +123,12 @@ class AuditLog:
             return Head(seq, bytes(made))
         return Head(0, GENESIS)
 
+    def last_worm_ns(self) -> int:
+        """What the compliance clock showed in the last record; 0 if there is none."""
+        for (worm,) in self._db.execute("SELECT worm_ns FROM audit ORDER BY seq DESC LIMIT 1"):
+            return int(worm)
+        return 0
+
     def hash_of(self, seq: int) -> bytes | None:
         """The hash of a record, None if there is none of that number; 0 is before the first."""
         if seq == 0:
@@ -137,6 +143,15 @@ class AuditLog:
             f"SELECT {_FIELDS} FROM audit WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
         ):
             yield Record(*row)
+
+    def newest(self, *kinds: str, limit: int) -> list[Record]:
+        """The newest records of some kinds, the newest first."""
+        marks = ", ".join("?" * len(kinds))
+        rows = self._db.execute(
+            f"SELECT {_FIELDS} FROM audit WHERE kind IN ({marks}) ORDER BY seq DESC LIMIT ?",
+            (*kinds, limit),
+        )
+        return [Record(*row) for row in rows]
 
     def search(self, wanted: Wanted, after: int, limit: int) -> list[Record]:
         """Records behind one that match, in order."""

@@ -18,7 +18,7 @@ import apsw
 
 from ..states import CopyState, VolumeState
 from ..types import ROOT
-from . import migrate
+from . import draft_trust, migrate
 from .connection import Database, connect, faults
 from .draft_sql import APPLY, DEFERRED, STAGING, TABLES
 from .namespace import FIRST_COOKIE
@@ -55,6 +55,8 @@ class Disc:
     """From 1."""
     k: int
     m: int
+    audit_head: str | None = None
+    """Of the audit chain, in its VOLUME.json."""
 
 
 class Draft:
@@ -188,13 +190,15 @@ class Draft:
             inside = disc.inside if disc.inside != disc.barcode else None
             self.db.execute(
                 "INSERT INTO volumes (barcode, uuid, state, reason, capacity, used, created_ns,"
-                " burned_ns, root_hash, inside) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9)"
+                " burned_ns, root_hash, inside, audit_head)"
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?12)"
                 " ON CONFLICT (barcode) DO UPDATE SET uuid = ?2, state = ?3, reason = ?4,"
-                " used = ?6, burned_ns = ?7, verified_ns = NULL, root_hash = ?8, inside = ?9"
+                " used = ?6, burned_ns = ?7, verified_ns = NULL, root_hash = ?8, inside = ?9,"
+                " audit_head = ?12"
                 " WHERE uuid IS NOT ?2 OR state IN (?10, ?11)",
                 (disc.barcode, disc.uuid, int(VolumeState.SUSPECT), UNPROVEN, disc.capacity,
                  disc.used, disc.created_ns, disc.root_hash, inside,
-                 int(VolumeState.BLANK), int(VolumeState.BURNING)),
+                 int(VolumeState.BLANK), int(VolumeState.BURNING), disc.audit_head),
             )  # fmt: skip
             volume = int(
                 self.db.execute("SELECT id FROM volumes WHERE barcode = ?", (disc.barcode,)).get
@@ -239,6 +243,7 @@ class Draft:
                 xattrs += [(n, x.ino, name, value) for name, value in x.xattrs]
             if x.target:
                 targets.append((n, x.ino, x.target))
+        draft_trust.lay(self.db, [(x.ino, x.kept) for x in batch if x.kept])
         many = self.db.executemany
         marks = ", ".join("?" * 24)
         many(f"INSERT INTO temp.l VALUES ({marks}, 0, 0, 0)", rows)

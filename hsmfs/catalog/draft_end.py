@@ -7,7 +7,7 @@ may be done again after a crash. What does not come back is written to `rebuild_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,8 @@ import apsw
 from .. import clock
 from ..states import CopyState, FileState, SetState, VolumeState
 from ..types import ROOT, Attr, DataVersion, InodeNo, PoolId, Range
-from . import migrate
+from . import draft_trust, migrate
+from .audit import Record
 from .check.ranges import READABLE
 from .connection import faults
 from .copies import Copies
@@ -384,6 +385,7 @@ class Ending:
         self.db.execute(
             "UPDATE copies SET state = ? WHERE ino = ? AND state = ?", (_DEAD, ino, _VALID)
         )
+        self.inodes.set_locked(InodeNo(ino), 0)  # what is lost cannot be kept: it is listed
         self.inodes.delete([InodeNo(ino)])
 
     # The list, and the end
@@ -411,6 +413,14 @@ class Ending:
             "SELECT count(*), count(state) FROM inodes"
         ).fetchall()[0]
         return row
+
+    def audit(self, records: Sequence[Record]) -> None:
+        """Take the audit records of discs over, and do again what they say of retention."""
+        with faults(self.draft.path), self.db:
+            _, gap = draft_trust.replay(self.db, records)
+            if gap is not None:
+                self._lose("audit", 0, f"the audit log's records from {gap} on are on no disc")
+            draft_trust.finish(self.db)
 
     def seal(self) -> None:
         """No trace of the rebuild is left in the tables; everything is in the one file, durable."""

@@ -28,13 +28,12 @@ class Folder:
     max_ns: int
     autocommit_ns: int | None
 
-    def until(self, now_ns: int, wanted_ns: int) -> int:
-        """Until when a file committed now is kept, if wanted_ns (an atime) was asked for.
+    def until(self, now_ns: int, wish_ns: int | None) -> int:
+        """Until when a file committed now is kept, if somebody asked for a time (None: nobody).
 
-        A time that is not ahead asks for nothing: the default is taken. Minimum and maximum bound
-        it in either case.
+        Minimum and maximum bound what was asked for, and the default.
         """
-        period = wanted_ns - now_ns if wanted_ns > now_ns else self.default_ns
+        period = self.default_ns if wish_ns is None else wish_ns - now_ns
         return after(now_ns, min(max(period, self.min_ns), self.max_ns))
 
 
@@ -76,6 +75,12 @@ class Retentions:
         rows = self._db.execute("SELECT * FROM retention_folders ORDER BY ino")
         return [Folder(InodeNo(row[0]), RetentionMode(row[1]), *row[2:]) for row in rows]
 
+    def folder(self, ino: int) -> Folder | None:
+        """The settings of a retention folder, None for others."""
+        for row in self._db.execute("SELECT * FROM retention_folders WHERE ino = ?", (ino,)):
+            return Folder(InodeNo(row[0]), RetentionMode(row[1]), *row[2:])
+        return None
+
     def set_folder(self, folder: Folder) -> None:
         """Make a folder one, or change its settings."""
         self._db.execute(
@@ -111,6 +116,7 @@ class Retentions:
             (record.ino, record.folder, int(record.mode), record.until_ns, record.committed_ns),
         )
         self.forget(record.ino)
+        self.wish(record.ino, None)
 
     def extend(self, ino: InodeNo, until_ns: int) -> None:
         """Keep it longer; a shorter time changes nothing."""
@@ -121,6 +127,24 @@ class Retentions:
     def drop(self, ino: InodeNo) -> None:
         """It is no record any more."""
         self._db.execute("DELETE FROM retained WHERE ino = ?", (ino,))
+
+    # What was asked for before a file is committed
+
+    def wish(self, ino: InodeNo, until_ns: int | None) -> None:
+        """Somebody asked that the file be kept until a time; None: for nothing any more."""
+        if until_ns is None:
+            self._db.execute("DELETE FROM retention_wishes WHERE ino = ?", (ino,))
+        else:
+            self._db.execute(
+                "INSERT OR REPLACE INTO retention_wishes VALUES (?, ?)", (ino, until_ns)
+            )
+
+    def wished(self, ino: int) -> int | None:
+        """What was asked for, or None."""
+        found: int | None = self._db.execute(
+            "SELECT until_ns FROM retention_wishes WHERE ino = ?", (ino,)
+        ).get
+        return found
 
     # Files that autocommit watches
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from hsmfs.types import CHUNK, SECTOR, DataVersion, Digest, InodeNo
 
@@ -77,6 +78,8 @@ class StagedFile:
     frame_ends: tuple[int, ...] = ()
     target: bytes = b""
     rdev: int = 0
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the manifest that say how long it is kept: retention, holds, retention_folder."""
 
     def __post_init__(self) -> None:
         if not self.paths or not all(_relative(path) for path in self.paths):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from hsmfs.disc.layout import Kind
-from hsmfs.disc.manifest import MANIFEST
+from hsmfs.disc.manifest import KEPT, MANIFEST
 from hsmfs.errors import ForeignDisc
 from hsmfs.types import CHUNK
 
@@ -32,6 +32,7 @@ TYPES = {
 }
 _FOLDER = re.compile(rb'"kind": ?"dir"')
 _SUM = 32
+_KEPT = frozenset(KEPT)
 
 
 class Line(NamedTuple):
@@ -69,6 +70,8 @@ class Line(NamedTuple):
     compressed: bool
     frame_ends: bytes
     """8 bytes little-endian each."""
+    kept: dict[str, Any] | None = None
+    """What it says of retention and holds."""
 
 
 def lines(manifest: Path, *, folders: bool = False) -> Iterator[Line]:
@@ -123,6 +126,7 @@ def _parse(line: dict[str, Any]) -> Line:
         [(_bytes(x, "name"), b64decode(x["value_b64"])) for x in xattrs] if xattrs else [],
         target, size, sha256, chunks, part, parts, offset, length,
         stored_path if kind == "file" else b"", stored, line.get("compression") == "zstd", ends,
+        None if _KEPT.isdisjoint(line) else {key: line[key] for key in KEPT if key in line},
     )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ CATALOG = "CATALOG.sqlite.zst"
 AUDIT = "AUDIT.jsonl.zst"
 PARITY = "PARITY.bin"
 FORMAT = "hsmfs-disc"
+KEPT = ("retention", "holds", "retention_folder")
+"""Keys of a line that say how long something is kept."""
 
 
 def write_manifest(placed: Iterable[Placed], out: BinaryIO) -> None:
@@ -58,6 +60,7 @@ def manifest_line(item: Placed) -> bytes:
             _named({}, "name", name) | {"value_b64": base64.b64encode(value).decode()}
             for name, value in sorted(file.xattrs.items())
         ]
+    line |= file.kept
     if file.kind is Kind.FILE:
         line |= _content(file)
     elif file.kind is Kind.SYMLINK:
@@ -131,6 +134,7 @@ def _parse(line: Mapping[str, Any]) -> Placed:
         frame_ends=tuple(line.get("frame_ends", ())),
         target=_bytes(line, "target") if line["kind"] == Kind.SYMLINK else b"",
         rdev=line.get("rdev", 0),
+        kept={key: line[key] for key in KEPT if key in line},
     )
     stored = tuple(
         _bytes(name, "stored") if "stored" in name or "stored_b64" in name else None

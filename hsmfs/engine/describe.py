@@ -53,8 +53,32 @@ def _staged(reports: Reports, attr: Attr, paths: tuple[bytes, ...], **bytes_: An
         xattrs=reports.xattrs.all(attr.ino),
         target=target,
         rdev=attr.rdev,
+        kept=_kept(reports, attr) if attr.locked or kind is Kind.DIR else {},
         **bytes_,
     )
+
+
+def _kept(reports: Reports, attr: Attr) -> dict[str, Any]:
+    """How long it is kept, as the manifest says it; times of the compliance clock."""
+    found: dict[str, Any] = {}
+    if attr.is_dir:
+        folder = reports.retention.folder(attr.ino)
+        if folder is not None:
+            found["retention_folder"] = {
+                "mode": folder.mode.name.lower(), "min_ns": folder.min_ns,
+                "default_ns": folder.default_ns, "max_ns": folder.max_ns,
+                "autocommit_ns": folder.autocommit_ns,
+            }  # fmt: skip
+        return found
+    record, holds = reports.retention.get(attr.ino), reports.holds.of(attr.ino)
+    if record is not None:
+        found["retention"] = {
+            "mode": record.mode.name.lower(), "until_ns": record.until_ns,
+            "committed_ns": record.committed_ns, "folder": record.folder,
+        }  # fmt: skip
+    if holds:
+        found["holds"] = holds
+    return found
 
 
 def carried(reports: Reports, files: Iterable[InodeNo]) -> list[StagedFile]:

@@ -78,7 +78,10 @@ class Worm:
         """Attributes are to change; changes may be altered."""
         if old.locked:
             self._retention.changed(old, changes, str(requester(ctx)))
-        elif "mode" in changes and self._retention.commits(old, changes["mode"]):
+            return
+        if "atime_ns" in changes and self._retention.of_file(old.ino) is not None:
+            self._retention.wish(old.ino, changes["atime_ns"])
+        if "mode" in changes and self._retention.commits(old, changes["mode"]):
             made = self._commit(old._replace(**changes), ctx)
             changes["locked"], changes["atime_ns"] = made.locked, made.atime_ns
 

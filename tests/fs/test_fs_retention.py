@@ -21,6 +21,7 @@ pytestmark = pytest.mark.mount
 libc = ctypes.CDLL(None, use_errno=True)
 DAY = 86_400 * 10**9
 YEAR = 366 * DAY
+HOUR = 3600 * 10**9
 READ_ONLY = struct.pack("<BxHHxxIIQ", 0, 5, 5, 1, 0x21, 0)
 """What Samba stores of a file with the attributes read-only and archive."""
 
@@ -158,7 +159,8 @@ async def test_what_stays_possible(record, call):
 async def test_until_when(folder, call):
     def use():
         now = folder.trust.clock.now_ns()
-        asked = {"a": 0, "b": now + 5 * YEAR, "c": now + 10**10, "d": now + 100 * YEAR}
+        asked = {"a": 0, "b": now + 5 * YEAR, "c": now + 2 * HOUR, "d": now + 100 * YEAR}
+        asked["e"] = now + HOUR // 2
         for name, atime in asked.items():
             path = f"{folder.path}/{name}"
             put(path)
@@ -166,7 +168,7 @@ async def test_until_when(folder, call):
             os.chmod(path, 0o400)
         until = {name: seen(f"{folder.path}/{name}")["until_ns"] for name in asked}
         assert until["b"] == asked["b"]
-        for name, years in (("a", 1), ("c", 1 / 366), ("d", 30)):
+        for name, years in (("a", 1), ("e", 1), ("c", 1 / 366), ("d", 30)):
             assert 0 <= until[name] - now - years * YEAR < 10 * 10**9
         assert os.stat(f"{folder.path}/b").st_atime_ns == asked["b"]
         get(f"{folder.path}/b")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...states import CopyState, FileState
+from ...states import CopyState, FileState, Lock
 from ..connection import Database
 from .finding import Finding, Severity, each, inode_finding, sql
 
-_OWNED = ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash")
+_OWNED = ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash", "uncommitted", "held",
+          "retention_wishes")  # fmt: skip
 
 
 def rows_have_inodes(db: Database) -> Iterator[Finding]:
@@ -27,6 +28,27 @@ def rows_have_inodes(db: Database) -> Iterator[Finding]:
                     ino,
                 ),
             )  # fmt: skip
+
+
+def locks_have_reasons(db: Database) -> Iterator[Finding]:
+    """A file is locked as a record if it is one, and as held if a hold names it."""
+    record, held = int(Lock.RECORD), int(Lock.HELD)
+    is_record = "ino IN (SELECT ino FROM retained)"
+    is_held = "ino IN (SELECT h.ino FROM held h JOIN holds o ON o.id = h.hold)"
+    for ino, locked in each(
+        db,
+        f"SELECT ino, locked FROM inodes WHERE ((locked & {record}) != 0) != ({is_record})"
+        f" OR ((locked & {held}) != 0) != ({is_held})",
+    ):
+        yield inode_finding(
+            "locks_have_reasons", Severity.ERROR, ino,
+            f"is locked as {locked}, which is not what retention and holds say", "lock it so",
+            sql(
+                f"UPDATE inodes SET locked = (locked & ~{record | held})"
+                f" | iif({is_record}, {record}, 0) | iif({is_held}, {held}, 0) WHERE ino = ?",
+                ino,
+            ),
+        )  # fmt: skip
 
 
 def copies_have_inodes(db: Database) -> Iterator[Finding]:

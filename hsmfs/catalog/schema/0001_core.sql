@@ -382,6 +382,12 @@ CREATE TABLE retained (
     committed_ns INTEGER NOT NULL              -- since when
 ) STRICT;
 
+-- Until when files that are no records yet are to be kept, as somebody asked by setting atime.
+CREATE TABLE retention_wishes (
+    ino      INTEGER PRIMARY KEY,              -- the file
+    until_ns INTEGER NOT NULL                  -- the atime that was set
+) STRICT;
+
 -- Files in folders with autocommit that are not committed yet; times of the compliance clock.
 CREATE TABLE uncommitted (
     ino      INTEGER PRIMARY KEY,              -- the file

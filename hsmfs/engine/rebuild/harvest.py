@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ... import crash, logs
-from ...catalog import backup
+from ...catalog import audit_extract, backup
+from ...catalog.audit import Record as AuditRecord
 from ...catalog.draft import Disc, covered_in
 from ...catalog.places import write_places
 from ...catalog.snapshot import pack
@@ -117,6 +118,19 @@ class Harvest:
         """The disc's database of what lies where."""
         return self.folder / f"{_safe(disc.uuid)}.places"
 
+    def extract(self, disc: Disc) -> Path:
+        """The disc's part of the audit log; there is none of some discs."""
+        return self.folder / f"{_safe(disc.uuid)}.audit"
+
+    def audit(self) -> list[AuditRecord]:
+        """The audit records of all discs that were visited, each once, in order."""
+        found: dict[int, AuditRecord] = {}
+        for record in self.records():
+            path = self.extract(record.disc)
+            if path.exists():
+                found.update((one.seq, one) for one in audit_extract.read(path))
+        return [found[seq] for seq in sorted(found)]
+
     # Taking
 
     def take(self, reader: DiscReader, barcode: str, capacity: int) -> None:
@@ -129,6 +143,7 @@ class Harvest:
             return
         disc = _disc(reader, barcode, capacity)
         described.copy_manifest(reader, self.manifest(disc))
+        described.copy_audit(reader, self.extract(disc))
         write_places(self.places(disc), described.places(reader.iso))
         crash.point("rebuild.disc.taken")
         record = Record(disc, reader.volume["files"])
@@ -213,6 +228,7 @@ def _disc(reader: DiscReader, barcode: str, capacity: int) -> Disc:
         root_hash=reader.root_hash.hex(), used=reader.iso.sectors * SECTOR, capacity=capacity,
         copy_no=label.copy_no, set_name=None if alone else label.set_name,
         set_uuid=label.set_uuid, index=label.index, k=label.k, m=label.m,
+        audit_head=label.audit_head,
     )  # fmt: skip
 
 

@@ -198,6 +198,7 @@ class Rebuild:
         self._begin("pools", 0)
         self._report.kept_in_pools = resident.match(ending, Pools(opened), self._step)
         ending.drop_lost()
+        ending.audit(harvest.audit())
         crash.point("rebuild.pools.matched")
         self._write_lost(ending)
         report = self._report

@@ -9,9 +9,11 @@ the wall clock; they are found here, and recorded by who calls `look`.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from ... import clock
+from ...catalog.audit import AuditLog
 from ...catalog.retention import ClockRow, Retentions
 
 JUMP_NS = 10**9
@@ -36,7 +38,7 @@ class Jump:
 class ComplianceClock:
     """The clock of one catalog. Reading it costs less than a microsecond and needs no loop."""
 
-    def __init__(self, tables: Retentions) -> None:
+    def __init__(self, tables: Retentions, log: AuditLog) -> None:
         boot, wall = clock.BOOT.now_ns(), clock.now_ns()
         boot_id = clock.BOOT.boot_id()
         row = tables.clock_row()
@@ -44,12 +46,13 @@ class ComplianceClock:
         """True if it was never set before: `row` has to be written down."""
         if row is None:
             row = ClockRow(wall, boot_id, boot, wall)
+        # A power cut takes the last minute's notes; never show less than a record did.
         # Of another start only the time since then is known to have passed.
         passed = boot - row.boottime_ns if boot_id == row.boot_id else boot
         self._boot_id = boot_id
-        self._base = row.worm_ns + max(passed, 0) - boot
+        self._base = max(row.worm_ns + max(passed, 0), log.last_worm_ns()) - boot
         self._same_boot = boot_id == row.boot_id
-        self._segments = [(-(2**63), row.wall_ns - row.worm_ns)]
+        self._segments = _segments(row.wall_ns - row.worm_ns, log)
 
     def now_ns(self) -> int:
         """The time: UTC nanoseconds when it was set, and no slower or faster than the machine."""
@@ -89,3 +92,16 @@ class ComplianceClock:
             if end <= not_before:
                 break
         return max(now if wall_ns > now else not_before, not_before)
+
+
+def _segments(offset_ns: int, log: AuditLog) -> list[tuple[int, int]]:
+    """(since when, wall clock ahead of the compliance clock) by what is on record of its jumps.
+
+    offset_ns: how far ahead it was at last. Times of files from before the last start need this.
+    """
+    found: list[tuple[int, int]] = []
+    for record in log.newest("clock.jumped", "clock.off", limit=SEGMENTS):
+        said = json.loads(record.detail)
+        found.append((said["worm_ns"], offset_ns))
+        offset_ns -= said["by_ns"]
+    return [(-(2**63), offset_ns), *reversed(found)]

@@ -25,6 +25,8 @@ from .compliance import ComplianceClock
 from .words import path_of, until_words
 
 WRITE = 0o222
+AHEAD_NS = 3600 * 10**9
+"""An atime less far ahead asks for no retention."""
 FROZEN = Lock.RECORD | Lock.HELD
 
 
@@ -232,6 +234,15 @@ class Retention:
         gone = old.mode & WRITE and not mode & WRITE
         return bool(gone and old.is_file and old.nlink and self.of_file(old.ino) is not None)
 
+    def wish(self, ino: InodeNo, atime_ns: int) -> None:
+        """Somebody set the atime of a file that is no record yet; in a transaction.
+
+        Only a time well ahead of both clocks asks for a retention: programs set the time that it
+        is, by clocks that may be ahead of ours, and the compliance clock may be behind.
+        """
+        ahead = max(self._clock.now_ns(), clock.now_ns()) + AHEAD_NS
+        self.tables.wish(ino, atime_ns if atime_ns > ahead else None)
+
     def commit(self, attr: Attr, who: str, *, writers: int = 0) -> Attr:
         """Make a file a record now, or when its last writer has closed it; in a transaction.
 
@@ -244,7 +255,7 @@ class Retention:
             # A mapping that may still be written to cannot be taken away from its process.
             return self._lock(attr, attr.locked | Lock.CLOSING)
         now = self._clock.now_ns()
-        until = folder.until(now, attr.atime_ns)
+        until = folder.until(now, self.tables.wished(attr.ino))
         known = self.tables.get(attr.ino)
         committed = known.committed_ns if known is not None else now
         mode = max(folder.mode, known.mode) if known is not None else folder.mode
@@ -270,6 +281,8 @@ class Retention:
             same = changes.get(key, getattr(old, key)) == getattr(old, key)
             if not same and not (key == "mtime_ns" and old.locked == Lock.CLOSING):
                 raise self._forbidden(old, f"change {key.removesuffix('_ns')}")
+        if "atime_ns" in changes and not old.locked & Lock.RECORD:
+            self.wish(old.ino, changes["atime_ns"])
         if "mode" in changes:
             self._mode_changed(old, changes, who)
         if "atime_ns" in changes and old.locked & Lock.RECORD:
@@ -288,8 +301,9 @@ class Retention:
             elif not record or old.locked & Lock.HELD or not self.expired(old.ino):
                 raise self._forbidden(old, "add write permission")
         elif had and not wants and record:
-            wanted = old._replace(atime_ns=changes.get("atime_ns", old.atime_ns))
-            made = self._again(wanted, who)
+            if "atime_ns" in changes:
+                self.wish(old.ino, changes["atime_ns"])
+            made = self._again(old, who)
             changes["locked"], changes["atime_ns"] = made.locked, made.atime_ns
 
     def _again(self, attr: Attr, who: str) -> Attr:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from ... import clock, crash, logs
+from ...catalog.audit import AuditLog
 from ...catalog.catalog import Catalog
 from ...catalog.holds import Holds
 from ...catalog.retention import Retentions
@@ -38,7 +39,7 @@ class Trust:
     def __init__(self, catalog: Catalog, files: Files) -> None:
         self._catalog, self._files = catalog, files
         tables, holds = Retentions(catalog.db), Holds(catalog.db)
-        self.clock = ComplianceClock(tables)
+        self.clock = ComplianceClock(tables, AuditLog(catalog.db))
         self.audit = Audit(catalog, self.clock)
         self.retention = Retention(catalog, files, tables, holds, self.clock, self.audit)
         self.holds = LegalHolds(catalog, files, holds, self.audit)
@@ -94,7 +95,11 @@ class Trust:
         jump = self.clock.look()
         if jump is None:
             return
-        log.warning("the wall clock moved", kind=jump.kind, by_s=jump.by_ns / 1e9)
+        if jump.kind == "clock.jumped":
+            log.warning("the wall clock was set", by_s=jump.by_ns / 1e9)
+        else:
+            log.info("the compliance clock stood still while the machine was off",
+                     by_s=jump.by_ns / 1e9)  # fmt: skip
         async with self._catalog.write():
             self.audit.note(
                 jump.kind, SELF, by_ns=jump.by_ns, wall_ns=clock.now_ns(), worm_ns=jump.worm_ns
