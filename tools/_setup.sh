@@ -33,6 +33,14 @@ SAMBA="samba command -v smbd
 samba-vfs-modules compgen -G '/usr/lib/*/samba/vfs/acl_xattr.so'
 smbclient command -v smbclient
 samba-testsuite command -v smbtorture"
+# Programs of a NAS's users, for tests/life.
+LIFE="rsync command -v rsync
+git command -v git
+sqlite3 command -v sqlite3
+rclone command -v rclone
+restic command -v restic
+dcmtk command -v storescp
+orthanc command -v Orthanc"
 
 step() { printf '==> %s\n' "$*" >&2; }
 die() {

@@ -104,8 +104,10 @@ class Core(pyfuse3.Operations):
         if attr.rdev:
             entry.st_rdev = attr.rdev
         entry.st_size = attr.size
-        entry.st_blksize = STUB_BLOCK_SIZE if attr.state in STUBS else BLOCK_SIZE
-        entry.st_blocks = attr.blocks
+        stub = attr.state in STUBS
+        entry.st_blksize = STUB_BLOCK_SIZE if stub else BLOCK_SIZE
+        # To GNU tar --sparse a file without blocks is one hole, and it stores no byte of it.
+        entry.st_blocks = max(attr.blocks, 1) if stub else attr.blocks
         entry.st_atime_ns = attr.atime_ns
         entry.st_mtime_ns = attr.mtime_ns
         entry.st_ctime_ns = attr.ctime_ns

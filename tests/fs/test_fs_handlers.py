@@ -91,6 +91,16 @@ async def test_stubs_are_opened_direct_and_resident_files_are_cached(world):
     assert not plain.direct_io
 
 
+async def test_a_stub_without_a_byte_on_disk_is_no_hole(world):
+    """tar --sparse reads nothing of a file that has no blocks."""
+    ino = await world.stub(b"s", b"x" * 100)
+    assert world.files.attr(ino).blocks == 0
+    assert (await world.operations.getattr(ino, world.caller())).st_blocks == 1
+    assert (await world.operations.lookup(ROOT, b"s", world.caller())).st_blocks == 1
+    _, empty = await create(world, b"f")
+    assert (await world.operations.getattr(empty, world.caller())).st_blocks == 0
+
+
 async def test_nfsd_is_not_made_to_wait(world):
     ino = await world.stub(b"s", b"x" * 10)
     asked = world.wait_for_arrival()
