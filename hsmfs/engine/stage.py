@@ -218,11 +218,14 @@ def _make(folder: Path) -> None:
 
 
 def _read_all(works: Sequence[_Work], folder: Path, level: int) -> None:
+    quick = zstandard.ZstdCompressor(level=1)
     for work in works:
-        _read(work, folder, level)
+        _read(work, folder, level, quick)
 
 
-def _read(work: _Work, folder: Path, level: int) -> None:
+def _read(
+    work: _Work, folder: Path, level: int, quick: zstandard.ZstdCompressor
+) -> None:
     """Hash the bytes, compare them with what is known of them, and compress them if it pays."""
     item = work.item
     try:
@@ -239,7 +242,7 @@ def _read(work: _Work, folder: Path, level: int) -> None:
             return
         else:
             work.digest = work.known
-        if level and _may_shrink(work) and worth_compressing(
+        if level and _may_shrink(work, quick) and worth_compressing(
             work.source, _length(work), item.offset
         ):
             dest = folder / f"{item.ino:x}-{item.part}.zst"
@@ -252,15 +255,14 @@ def _read(work: _Work, folder: Path, level: int) -> None:
         work.problem = f"it does not read: {fault}"
 
 
-def _may_shrink(work: _Work) -> bool:
+def _may_shrink(work: _Work, quick: zstandard.ZstdCompressor) -> bool:
     """A glance at three spots: most of what is large is compressed already, and time is dear."""
     length = _length(work)
-    compressor = zstandard.ZstdCompressor(level=1)
     with work.source.open("rb", buffering=0) as file:
         for quarter in (1, 2, 3):
             at = work.item.offset + max(0, length * quarter // 4 - GLANCE // 2)
             sample = os.pread(file.fileno(), GLANCE, at)
-            if small_enough(len(compressor.compress(sample)), len(sample)):
+            if small_enough(len(quick.compress(sample)), len(sample)):
                 return True
     return False
 

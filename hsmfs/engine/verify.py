@@ -91,7 +91,8 @@ class Checker:
 
     def _compare(self, piece: memoryview) -> None:
         """Bytes that are no file's: as in the image."""
-        if os.pread(self._image, len(piece), self._at) != piece:
+        # Of bytes objects, which are compared as memory; views are compared item by item.
+        if os.pread(self._image, len(piece), self._at) != bytes(piece):
             sector = self._at // SECTOR
             raise ChecksumMismatch(f"sectors from {sector} are not what was burned", sector)
 
