@@ -162,12 +162,20 @@ class Draft:
             )
 
     def see(self, places: Mapping[str, int]) -> list[str]:
-        """Where the robot has each disc, by barcode; those that should be there and are not."""
+        """Where the robot has each disc, by barcode; those that should be there and are not.
+
+        A blank disc that is not there is lost, as for any inventory.
+        """
         with faults(self.path), self.db:
             self.db.execute("UPDATE volumes SET element = NULL")
             self.db.executemany(
                 "UPDATE volumes SET element = ? WHERE barcode = ?",
                 [(element, barcode) for barcode, element in places.items()],
+            )
+            self.db.execute(
+                "UPDATE volumes SET state = ?1, reason = ?2, former = ?3"
+                " WHERE element IS NULL AND state = ?3 AND location = 'library'",
+                (int(VolumeState.LOST), UNSEEN, int(VolumeState.BLANK)),
             )
             rows = self.db.execute(
                 "SELECT barcode FROM volumes WHERE element IS NULL AND state IN (?, ?)"
@@ -291,6 +299,7 @@ class Draft:
         return ino
 
 
+UNSEEN = "not in the library when the catalog was made again"
 UNPROVEN = "its manifest was read by a rebuild, its files not yet: verify it"
 
 

@@ -117,7 +117,8 @@ class Volumes:
     def blanks(self) -> list[VolumeId]:
         """Blank discs in the library, by barcode."""
         rows = self._db.execute(
-            "SELECT id FROM volumes WHERE state = ? AND location = 'library' ORDER BY barcode",
+            "SELECT id FROM volumes WHERE state = ? AND location = 'library'"
+            " AND element IS NOT NULL ORDER BY barcode",
             (int(VolumeState.BLANK),),
         )
         return [VolumeId(volume) for (volume,) in rows]

@@ -44,7 +44,12 @@ class Finding:
     sector: int | None = None
 
 
-def read_chunk(part: StoredPart, index: int, digest: Digest, read_at: ReadAt) -> bytes:
+Bytes = bytes | memoryview
+
+
+def read_chunk(
+    part: StoredPart, index: int, digest: Digest, read_at: Callable[[int, int], Bytes]
+) -> Bytes:
     """Plain bytes of chunk `index` of the version (index into digest.chunks), verified.
 
     The chunk must lie in the part. Raises ChecksumMismatch naming the sector if other bytes came
@@ -67,10 +72,7 @@ def read_chunk(part: StoredPart, index: int, digest: Digest, read_at: ReadAt) ->
         raise UnreadableSector(f"the disc ends before sector {first + count}", first)
     stored = data[skip : skip + end - start]
     try:
-        if part.compressed:
-            content = decompress_chunk(stored)
-        else:
-            content = raw if len(stored) == len(raw) else bytes(stored)
+        content = decompress_chunk(stored) if part.compressed else stored
     except MediaError as error:
         raise ChecksumMismatch(
             f"chunk {index} in sector {first}: {error.message}", first

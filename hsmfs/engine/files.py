@@ -18,9 +18,10 @@ from ..pool.pools import Pools
 from ..pressure import DISK, WritePressure
 from ..states import FileState, Lock
 from ..types import Attr, DataVersion, InodeNo, Range, Requester
+from .incoming import write_all
 from .live import Live
 from .ranges import overlap, subtract
-from .residency import LARGE, Residency, writable, write_all
+from .residency import LARGE, Residency, writable
 
 Wait = Callable[[InodeNo, Range, Requester], Awaitable[None]]
 """Returns when the range is on disk; raises HsmError if it cannot come, or not in time."""
@@ -155,18 +156,24 @@ class Files(Residency):
 
         Raises HsmError from the recall, PosixError from the pool.
         """
+        waited = False
         while True:
             end = min(offset + size, live.attr.size)
             if end <= offset:
                 return b""
             missing = overlap(live.absent, Range(offset, end)) if live.absent else None
             if not missing:
+                # What a recall just brought in is in the page cache.
+                now = self.read_now(live, offset, end - offset) if waited else None
+                if now is not None:
+                    return bytes(now)
                 data = await self._pread(live, offset, end - offset)
                 # A release may have punched a hole under the thread that read.
                 if not overlap(live.absent, Range(offset, end)):
                     return data
                 continue
             await self.wait_for(live.ino, Range(missing[0].start, missing[-1].end), who)
+            waited = True
 
     def accessed(self, live: Live) -> None:
         """Bytes were read: set atime as relatime does; it reaches the catalog with the others."""

@@ -115,7 +115,8 @@ class ParityRecall:
             works.append(work)
             while work.todo and size < BATCH_BYTES:
                 index = work.next_in_order()
-                sector, count = work.take(index)
+                sector, count = work.place(index)
+                work.take(index)
                 pieces.append(_Piece(work, index, sector, count))
                 size += count * SECTOR
         try:

@@ -1,26 +1,30 @@
 """Reading one disc: chunks in a pipeline, each checked before it is filled in.
 
-The next chunk is read while the last one is hashed and written; what fails is marked and sent to
-the next copy. Which file comes from which disc is the recaller's choice.
+The next chunks are read while the last ones are hashed and written; what fails is marked and sent
+to the next copy. Small files that lie together on the disc are read at once, checked and written in
+one thread call, and made durable by one sync. Which file comes from which disc is the recaller's
+choice.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
-from .. import clock, crash, logs
+from .. import crash, logs
 from ..catalog.catalog import Catalog
 from ..config import Config
-from ..disc.reader import read_chunk
+from ..disc.reader import Bytes, read_chunk
 from ..errors import Conflict, DriveError, HsmError, PosixError, UnreadableSector
 from ..types import CHUNK, SECTOR
+from .ahead import GAP, MOST, Ahead
 from .events import Events
 from .files import Files
+from .incoming import Incoming
 from .mounts import Mounts
 from .recall_queue import Job, VolumeQueue, Work
 from .room import Room
@@ -32,9 +36,11 @@ log = logs.get(__name__)
 SAVE_BYTES = 64 * 1024 * 1024
 """What came in of a large file is made durable this often."""
 CHECKERS = 2
-"""Chunks of one disc that are checked and written at once, while the next one is read."""
-FINISHERS = 16
-"""Files whose last bytes are being made durable at once."""
+"""Reads of one disc that are checked and written at once, while the next one is done."""
+UNSAVED = 512
+"""Files whose last bytes may wait to be made durable together."""
+LINGER = 0.05
+"""Seconds that a disc is kept ready for more after its last read."""
 
 
 @dataclass(slots=True)
@@ -42,7 +48,8 @@ class _Piece:
     work: Work
     index: int
     sector: int
-    data: bytes
+    count: int
+    data: Bytes = b""
 
 
 class DiscReading:
@@ -62,12 +69,15 @@ class DiscReading:
         *,
         place: Callable[[Job], Awaitable[None]],
         end: Callable[[Job, HsmError | None], Awaitable[None]],
+        finished: Callable[[Sequence[Job]], Awaitable[None]],
     ) -> None:
         self._catalog, self._files, self._mounts = catalog, files, mounts
         self._events, self._config = events, config
-        self._place, self._end = place, end
+        self._place, self._end, self._finished = place, end, finished
         self._room = Room(files)
-        self._finishers = trio.Semaphore(FINISHERS)
+        self._unsaved = trio.Semaphore(UNSAVED)
+        self._ended: list[Work] = []
+        self._finishing = False
         self.nursery: trio.Nursery | None = None
 
     async def run(self, queue: VolumeQueue) -> None:
@@ -93,8 +103,8 @@ class DiscReading:
         async with self._mounts.use(
             queue.volume, Purpose.READ, who="recall", since=queue.since, **queue.demand
         ) as session:
-            queue.session = session
-            while await self._stream(queue, session) and not session.wanted_elsewhere:
+            queue.session, ahead = session, Ahead(session)
+            while await self._stream(queue, session, ahead) and not session.wanted_elsewhere:
                 pass
 
     async def _disc_failed(self, queue: VolumeQueue, error: HsmError) -> None:
@@ -119,12 +129,12 @@ class DiscReading:
         async with self._catalog.write():
             self._catalog.queues.fail_attempt(job.ino, text)
 
-    async def _stream(self, queue: VolumeQueue, session: Session) -> bool:
+    async def _stream(self, queue: VolumeQueue, session: Session, ahead: Ahead) -> bool:
         """Read until there is nothing more to read or others want the drive; False if nothing was.
 
-        The next chunk is read while the last ones are checked and written.
+        The next chunks are read while the last ones are checked and written.
         """
-        send, receive = trio.open_memory_channel[_Piece](1)
+        send, receive = trio.open_memory_channel[list[_Piece]](1)
         broken: HsmError | None = None
         did = False
         async with trio.open_nursery() as nursery:
@@ -132,32 +142,86 @@ class DiscReading:
                 nursery.start_soon(self._take_in, receive.clone(), queue, session)
             receive.close()
             async with send:
-                # At least one chunk a session, so that two who want the drive both get on.
+                # At least one read a session, so that two who want the drive both get on.
                 while not (did and session.wanted_elsewhere):
-                    work = queue.next_work()
-                    if work is None:
+                    pieces = await self._gather(queue)
+                    if not pieces:
+                        if did and await queue.more(LINGER):
+                            continue
                         break
-                    if work.live is None:
-                        await self._pick_up(work, queue)
-                        continue
                     did = True
-                    index = queue.chose(work)
-                    sector, count = work.take(index)
                     try:
-                        data = await session.read(sector, count)
-                    except UnreadableSector as error:
-                        work.in_flight -= 1
-                        await self._copy_failed(work, queue, error)
+                        pieces = await self._read(queue, session, ahead, pieces)
                     except HsmError as error:
-                        work.in_flight -= 1
-                        work.todo.add(index)
                         broken = error
                         break
-                    else:
-                        await send.send(_Piece(work, index, sector, data))
+                    if pieces:
+                        await send.send(pieces)
         if broken is not None:
             raise _SessionBroken(broken.message) from broken
         return did
+
+    async def _gather(self, queue: VolumeQueue) -> list[_Piece]:
+        """The chunk to read next, and those behind it that are wanted next and lie there too."""
+        pieces: list[_Piece] = []
+        while (work := queue.next_work()) is not None:
+            if work.live is None:
+                await self._pick_up(work, queue)
+                continue
+            index = queue.chose(work)
+            sector, count = work.place(index)
+            if pieces:
+                end = pieces[-1].sector + pieces[-1].count
+                near = end <= sector <= end + GAP
+                if not near or sector + count - pieces[0].sector > MOST:
+                    break
+            work.take(index)
+            pieces.append(_Piece(work, index, sector, count))
+        return pieces
+
+    async def _read(
+        self, queue: VolumeQueue, session: Session, ahead: Ahead, pieces: list[_Piece]
+    ) -> list[_Piece]:
+        """Read the pieces, at once if that goes; those that were had.
+
+        Raises DriveError with all of them still to be read.
+        """
+        left, had = list(pieces), list[_Piece]()
+        try:
+            if len(pieces) > 1 and await self._read_together(session, pieces):
+                return pieces
+            while left:
+                good = await self._read_one(queue, ahead, left[0])
+                piece = left.pop(0)
+                if good:
+                    had.append(piece)
+        except HsmError:
+            for piece in (*had, *left):
+                piece.work.in_flight -= 1
+                piece.work.todo.add(piece.index)
+            raise
+        return had
+
+    async def _read_together(self, session: Session, pieces: list[_Piece]) -> bool:
+        first = pieces[0].sector
+        count = pieces[-1].sector + pieces[-1].count - first
+        try:
+            data = memoryview(await session.test(first, count))
+        except UnreadableSector:
+            return False  # whose sector that is, and who is to blame, is told by each one's own
+        for piece in pieces:
+            start = (piece.sector - first) * SECTOR
+            piece.data = data[start : start + piece.count * SECTOR]
+        return True
+
+    async def _read_one(self, queue: VolumeQueue, ahead: Ahead, piece: _Piece) -> bool:
+        try:
+            piece.data = await ahead.read(piece.sector, piece.count)
+        except UnreadableSector as error:
+            piece.work.in_flight -= 1
+            await self._copy_failed(piece.work, queue, error)
+            return False
+        return True
 
     async def _pick_up(self, work: Work, queue: VolumeQueue) -> None:
         """Begin with a file: hold it, see what is missing and reserve the room for it."""
@@ -192,49 +256,43 @@ class DiscReading:
 
     async def _take_in(
         self,
-        receive: trio.MemoryReceiveChannel[_Piece],
+        receive: trio.MemoryReceiveChannel[list[_Piece]],
         queue: VolumeQueue,
         session: Session,
     ) -> None:
         """Check, write and hand out what was read."""
         async with receive:
-            async for piece in receive:
-                await self._take_piece(piece, queue, session)
+            async for pieces in receive:
+                coming = [_incoming(piece) for piece in pieces]
+                wanted = [
+                    x for x, piece in zip(coming, pieces, strict=True) if not piece.work.dead
+                ]
+                await self._files.fill_many(wanted)
+                for x, piece in zip(coming, pieces, strict=True):
+                    piece.work.in_flight -= 1
+                    await self._took(x, piece.work, queue, session)
 
-    async def _take_piece(self, piece: _Piece, queue: VolumeQueue, session: Session) -> None:
-        work = piece.work
-        live, digest = work.live, work.digest
-        assert live is not None and digest is not None
-        filled = False
-        try:
-            if not work.dead:
-                plain = await clock.blocking(
-                    lambda: read_chunk(
-                        work.part, piece.index, digest, lambda sector, count: piece.data
-                    ),
-                    clock.HASH,
-                )
-                crash.point("recall.chunk.verified")
-                filled = await self._files.fill(live, work.version, piece.index * CHUNK, plain)
-                work.read += len(plain)
-                work.unsaved += len(plain)
-        except UnreadableSector as error:
-            work.in_flight -= 1
-            await session.accuse(error)
-            await self._copy_failed(work, queue, error)
+    async def _took(
+        self, piece: Incoming, work: Work, queue: VolumeQueue, session: Session
+    ) -> None:
+        """A piece was brought in, or not."""
+        if isinstance(piece.fault, UnreadableSector):
+            await session.accuse(piece.fault)
+            await self._copy_failed(work, queue, piece.fault)
             return
-        except (OSError, HsmError) as error:
-            work.in_flight -= 1
-            await self._end(work.job, _ours(error))
+        if piece.fault is not None:
+            await self._end(work.job, _ours(piece.fault))
             return
-        work.in_flight -= 1
-        if not filled:
+        if piece.filled:
+            work.read += piece.length
+            work.unsaved += piece.length
+        else:
             # Overwritten, truncated or unlinked meanwhile: what is left is looked at anew.
             work.todo.clear()
-        elif work.unsaved >= SAVE_BYTES and work.todo:
+        if work.unsaved >= SAVE_BYTES and work.todo:
             work.unsaved = 0
             try:
-                await self._files.save_ranges(live)
+                await self._files.save_ranges(piece.live)
             except (OSError, HsmError) as error:
                 await self._end(work.job, _ours(error))
                 return
@@ -261,24 +319,45 @@ class DiscReading:
         await self.finish_beside(work)
 
     async def finish_beside(self, work: Work) -> None:
-        await self._finishers.acquire()
-        assert self.nursery is not None
-        self.nursery.start_soon(self._finish, work)
+        """Make durable what came of a file; those that end meanwhile go together."""
+        await self._unsaved.acquire()
+        self._ended.append(work)
+        if not self._finishing:
+            assert self.nursery is not None
+            self._finishing = True
+            self.nursery.start_soon(self._finish_all)
 
-    async def _finish(self, work: Work) -> None:
-        live, job = work.live, work.job
-        assert live is not None
+    async def _finish_all(self) -> None:
         try:
-            await self._files.save_ranges(live)
-            crash.point("recall.file.saved")
-            if work.read:
-                self._tell(work)
-        except (OSError, HsmError) as error:
-            await self._end(job, _ours(error))
+            while self._ended:
+                works, self._ended = self._ended, []
+                await self._finish(works)
         finally:
+            self._finishing = False
+            works, self._ended = self._ended, []
+            self._let_go(works)
+
+    def _let_go(self, works: list[Work]) -> None:
+        for work in works:
             self.put_down(work)
-            self._finishers.release()
-        await self._place(job)
+            self._unsaved.release()
+
+    async def _finish(self, works: list[Work]) -> None:
+        lives = [work.live for work in works if work.live is not None]
+        failed: list[Job] = []
+        try:
+            faults = await self._files.save_many(lives)
+            crash.point("recall.file.saved")
+            for work in works:
+                fault = faults.get(work.job.ino)
+                if fault is not None:
+                    failed.append(work.job)
+                    await self._end(work.job, _ours(fault))
+                elif work.read:
+                    self._tell(work)
+        finally:
+            self._let_go(works)
+        await self._finished([work.job for work in works if work.job not in failed])
 
     def put_down(self, work: Work) -> None:
         live, work.live = work.live, None
@@ -300,6 +379,17 @@ class DiscReading:
         }
         log.info("recalled", **fields)
         self._events.emit("recalled", **fields)
+
+
+def _incoming(piece: _Piece) -> Incoming:
+    work = piece.work
+    live, digest = work.live, work.digest
+    assert live is not None and digest is not None
+
+    def make() -> Bytes:
+        return read_chunk(work.part, piece.index, digest, lambda sector, count: piece.data)
+
+    return Incoming(live, work.version, piece.index * CHUNK, make)
 
 
 class _SessionBroken(DriveError):

@@ -8,7 +8,7 @@ one is tried, until none is left. Relies on Mounts for discs and on Files for th
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -76,7 +76,8 @@ class Recaller(Readers):
         self._failures = Failures(catalog, events)
         self._nursery: trio.Nursery | None = None
         self._reading = DiscReading(
-            catalog, files, mounts, events, config, place=self._place, end=self._end
+            catalog, files, mounts, events, config, place=self._place, end=self._end,
+            finished=self._finished
         )
         self.parity_reader = ParityReader(catalog, mounts)
         self._parity = ParityRecall(
@@ -174,13 +175,14 @@ class Recaller(Readers):
         self._jobs.pop(job.ino, None)
         job.ended, job.error = True, RecallCancelled(f"nobody waits for inode {job.ino} any more")
         if self._nursery is not None:
-            self._nursery.start_soon(self._forget_row, job.ino)
+            self._nursery.start_soon(self._forget_rows, [job.ino])
 
-    async def _forget_row(self, ino: InodeNo) -> None:
+    async def _forget_rows(self, inos: Sequence[InodeNo]) -> None:
         async with self._catalog.write():
-            job = self._jobs.get(ino)
-            if job is None or job.slow:
-                self._catalog.queues.end_recall(ino)
+            for ino in inos:
+                job = self._jobs.get(ino)
+                if job is None or job.slow:
+                    self._catalog.queues.end_recall(ino)
 
     async def request(
         self, ino: InodeNo, urgency: RecallClass, who: str, range: Range | None = None
@@ -243,7 +245,7 @@ class Recaller(Readers):
                 job.waiters.append(waiter)
             if self._nursery is not None:
                 if job.slow and not storm:
-                    self._nursery.start_soon(self._forget_row, ino)
+                    self._nursery.start_soon(self._forget_rows, [ino])
                 await self._place(job)
             return job
         job.urgency = min(job.urgency, urgency)
@@ -344,14 +346,51 @@ class Recaller(Readers):
         """Recalls that wait until an operator brings the disc."""
         return self._shelf.waiting_for(volume)
 
+    async def _finished(self, jobs: Sequence[Job]) -> None:
+        """What came of files is durable: recalls that have all end together, others go on."""
+        await self._end_all([job for job in jobs if self._has_all(job)], None)
+        for job in jobs:
+            await self._place(job)
+
+    def _has_all(self, job: Job) -> bool:
+        try:
+            live = self._files.hold(job.ino)
+        except PosixError:
+            return True  # it is gone
+        try:
+            return job.wanted(live) is None
+        finally:
+            self._files.drop(live)
+
     async def _end(self, job: Job, error: HsmError | None) -> None:
         """Nothing more will come: the row goes, and the readers are told."""
-        if job.ended:
+        await self._end_all([job], error)
+
+    async def _end_all(self, jobs: Sequence[Job], error: HsmError | None) -> None:
+        """As `_end`, for many in one transaction."""
+        ending = [job for job in jobs if not job.ended]
+        for job in ending:
+            job.ended, job.error = True, error
+            self._jobs.pop(job.ino, None)
+        for job in ending:
+            await self._shelf.forget(job)
+            self._slow.forget(job)
+            await self._leave_queue(job)
+        if not ending:
             return
-        job.ended, job.error = True, error
-        self._jobs.pop(job.ino, None)
-        await self._shelf.forget(job)
-        self._slow.forget(job)
+        crash.point("recall.end.before")
+        await self._forget_rows([job.ino for job in ending])
+        crash.point("recall.end.committed")
+        for job in ending:
+            if error is not None:
+                self._failures.note(job.ino, job.requester, error)
+            else:
+                self.came_in(job.ino)
+            live = self._files.live(job.ino)
+            if live is not None:
+                live.wake()
+
+    async def _leave_queue(self, job: Job) -> None:
         queue = self.queue(job)
         work = queue.get(job.ino) if queue is not None else None
         if queue is not None and work is not None and work.job is job:
@@ -363,16 +402,6 @@ class Recaller(Readers):
                     await self._reading.finish_beside(work)
             if not len(queue) and queue.session is None:
                 queue.scope.cancel()
-        crash.point("recall.end.before")
-        await self._forget_row(job.ino)
-        crash.point("recall.end.committed")
-        if error is not None:
-            self._failures.note(job.ino, job.requester, error)
-        else:
-            self.came_in(job.ino)
-        live = self._files.live(job.ino)
-        if live is not None:
-            live.wake()
 
     # For admins
 

@@ -5,7 +5,9 @@ Plain records and their order; the recaller acts on them.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import trio
@@ -122,11 +124,14 @@ class Work:
             self.cursor = min(later or self.todo)
         return self.cursor
 
-    def take(self, index: int) -> tuple[int, int]:
-        """The chunk is being read now: its first sector, and how many."""
+    def take(self, index: int) -> None:
+        """The chunk is being read now."""
         self.todo.discard(index)
         self.in_flight += 1
         self.cursor = index + 1
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The chunk's first sector, and how many."""
         local = index - self.part.offset // CHUNK
         if self.part.compressed:
             start = self.part.frame_ends[local - 1] if local else 0
@@ -155,6 +160,8 @@ class VolumeQueue:
         self._works: dict[InodeNo, Work] = {}
         self._order: DiscOrder[InodeNo] = DiscOrder()
         self._hot: dict[InodeNo, Work] = {}
+        self._hot_order: list[tuple[int, InodeNo]] = []
+        self._more = trio.Event()
         self._position = 0
         self._current: Work | None = None
         self._last = 0.0
@@ -206,14 +213,22 @@ class VolumeQueue:
         self._works[job.ino] = work
         self._order.add(job.ino, job.urgency, part.sector, part.stored, work.came)
         if job.hot:
-            self._hot[job.ino] = work
+            self._heat(work)
+        self._more.set()
+
+    async def more(self, seconds: float) -> bool:
+        """Wait until work is added; False if none was in that time."""
+        self._more = trio.Event()
+        with trio.move_on_after(seconds):
+            await self._more.wait()
+        return self._more.is_set()
 
     def remove(self, work: Work) -> None:
         """It is done, or not wanted."""
         ino = work.job.ino
         if self._works.get(ino) is work:
             del self._works[ino]
-            self._hot.pop(ino, None)
+            self._cool(work)
             self._order.remove(ino)
         if self._current is work:
             self._current = None
@@ -224,14 +239,28 @@ class VolumeQueue:
         if work is None:
             return
         if job.hot:
-            self._hot[job.ino] = work
+            self._heat(work)
         else:
-            self._hot.pop(job.ino, None)
+            self._cool(work)
         self._order.change(job.ino, job.urgency)
 
+    def _heat(self, work: Work) -> None:
+        if work.job.ino not in self._hot:
+            self._hot[work.job.ino] = work
+            insort(self._hot_order, (work.part.sector, work.job.ino))
+
+    def _cool(self, work: Work) -> None:
+        if self._hot.pop(work.job.ino, None) is not None:
+            del self._hot_order[bisect_left(self._hot_order, (work.part.sector, work.job.ino))]
+
     def next_work(self) -> Work | None:
-        """What to read of next: for readers first, then on with the file, then by sector."""
-        for work in self._hot.values():
+        """What to read of next: for readers first, then on with the file, then by sector.
+
+        Readers are served in the order of the disc from where it was read last, around its end.
+        """
+        start = bisect_left(self._hot_order, (self._position, InodeNo(0)))
+        for at in chain(range(start, len(self._hot_order)), range(start)):
+            work = self._works[self._hot_order[at][1]]
             if work.live is None or (work.todo and work.next_for_reader() is not None):
                 return work
         if self._current is not None and self._current.todo:

@@ -29,7 +29,9 @@ from .trust.audit import Note, unheard
 
 log = logs.get(__name__)
 LOOK = 60.0
-"""Seconds between looks at orders that wait for the migrator."""
+"""Seconds between looks at orders that wait, if nothing is heard of what they wait for."""
+AWAITED = ("volume_archived", "trash_purged")
+"""Events after which an order may go on."""
 REPACK_LOOK = 86_400.0
 """Seconds between looks for discs of mostly dead files."""
 PAGE = 500
@@ -129,7 +131,17 @@ class Refresher:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work orders for ever, those of the last run first."""
-        task_status.started()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen)
+            task_status.started()
+            await self._work_orders()
+
+    async def _listen(self) -> None:
+        async for event in self._events.follow():
+            if event.kind in AWAITED:
+                self._wake.set()
+
+    async def _work_orders(self) -> None:
         self._repack_at = trio.current_time() + REPACK_LOOK
         while True:
             self._wake = trio.Event()

@@ -16,12 +16,14 @@ import trio
 
 from .. import clock, crash
 from ..catalog.catalog import Catalog
-from ..errors import Conflict, PosixError
+from ..disc.reader import Bytes
+from ..errors import Conflict, HsmError, PosixError
 from ..pool.pools import Pools
 from ..pool.store import BLOCK, Pool
 from ..pressure import DISK
 from ..states import FileState
 from ..types import Attr, DataVersion, Digest, InodeNo, Range
+from .incoming import Incoming, bring_in, locks, sync_bytes
 from .live import Live
 from .ranges import overlap, subtract
 
@@ -208,48 +210,81 @@ class Residency:
             async with self.catalog.write():
                 self._flush(live)
 
-    async def fill(self, live: Live, version: DataVersion, offset: int, data: bytes) -> bool:
-        """Bring verified bytes of a version in; False if they are stale. Wakes readers.
+    async def fill(self, live: Live, version: DataVersion, offset: int, data: Bytes) -> bool:
+        """Bring verified bytes of a version in; False if they are stale. Wakes readers."""
+        piece = Incoming(live, version, offset, lambda: data)
+        await self.fill_many([piece])
+        if piece.fault is not None:
+            raise piece.fault
+        return piece.filled
 
-        Only bytes that are still absent are written. The catalog learns it by `save_ranges`.
+    async def fill_many(self, pieces: Sequence[Incoming]) -> None:
+        """Bring bytes of files in: one thread verifies and writes all. Wakes readers.
+
+        Only bytes that are still absent are written. The catalog learns it by `save_many`. What
+        became of each piece is noted in it.
         """
-        async with live.lock:
-            if not live.absent or live.attr.base_version != version:
-                return False
-            fd = await self.opened(live)
-            r = Range(offset, offset + len(data))
-            view = memoryview(data)
-            for x in overlap(live.absent, r):
-                part = view[x.start - offset : x.end - offset]
-                start = x.start
-                await clock.blocking(lambda part=part, start=start: write_all(fd, part, start))  # type: ignore[misc]
-            crash.point("recall.fill.written")
-            live.absent = subtract(live.absent, r)
-            live.unsaved_ranges = True
-            live.wake()
-            return True
+        async with locks([piece.live for piece in pieces]):
+            wanted = [
+                piece
+                for piece in pieces
+                if piece.live.absent and piece.live.attr.base_version == piece.version
+            ]
+            for piece in wanted:
+                try:
+                    await self.opened(piece.live)
+                except (OSError, HsmError) as fault:
+                    piece.fault = fault
+            await clock.blocking(lambda: bring_in(wanted), clock.HASH)
+            for piece in wanted:
+                if piece.filled:
+                    piece.live.absent = subtract(piece.live.absent, piece.range)
+                    piece.live.unsaved_ranges = True
+                    piece.live.wake()
 
     async def save_ranges(self, live: Live) -> None:
         """Make what `fill` brought in durable and known to the catalog."""
-        async with live.lock:
-            if not live.unsaved_ranges:
-                return
-            fd = await self.opened(live)
+        for fault in (await self.save_many([live])).values():
+            raise fault
+
+    async def save_many(self, lives: Sequence[Live]) -> dict[InodeNo, OSError | HsmError]:
+        """As `save_ranges`, with one sync and one transaction; files that failed and why."""
+        faults: dict[InodeNo, OSError | HsmError] = {}
+        async with locks(lives):
+            unsaved = [live for live in {x.ino: x for x in lives}.values() if live.unsaved_ranges]
+            for live in unsaved:
+                try:
+                    await self.opened(live)
+                except (OSError, HsmError) as fault:
+                    faults[live.ino] = fault
+            unsaved = [live for live in unsaved if live.ino not in faults]
+            if not unsaved:
+                return faults
             crash.point("recall.save.before")
-            await clock.blocking(lambda: os.fdatasync(fd))
+            files = [(live.ino, live.fd, self.pool_of(live)) for live in unsaved]
+            synced = await clock.blocking(lambda: sync_bytes(files))
             crash.point("recall.save.synced")
-            state = FileState.PARTIAL
-            if not live.absent:
-                state = FileState.PREMIGRATED if live.sealed else FileState.RESIDENT
-            blocks = os.fstat(fd).st_blocks
+            faults |= synced
+            saved = [live for live in unsaved if live.ino not in faults]
             async with self.catalog.write():
-                self.catalog.inodes.set_absent(live.ino, live.absent)
-                self.catalog.inodes.set_blocks(live.ino, blocks)
-                self._set_state(live, state)
+                for live in saved:
+                    self._note_ranges(live)
             crash.point("recall.save.committed")
-            live.attr = live.attr._replace(blocks=blocks)
-            live.unsaved_ranges = False
-        self.changed(live.ino)
+            for live in saved:
+                live.unsaved_ranges = False
+        for live in saved:
+            self.changed(live.ino)
+        return faults
+
+    def _note_ranges(self, live: Live) -> None:
+        state = FileState.PARTIAL
+        if not live.absent:
+            state = FileState.PREMIGRATED if live.sealed else FileState.RESIDENT
+        blocks = os.fstat(live.fd).st_blocks
+        self.catalog.inodes.set_absent(live.ino, live.absent)
+        self.catalog.inodes.set_blocks(live.ino, blocks)
+        self._set_state(live, state)
+        live.attr = live.attr._replace(blocks=blocks)
 
     async def release(
         self,
@@ -403,14 +438,6 @@ def _close(fd: int) -> None:
 def writable(fd: int) -> bool:
     """Whether a descriptor may be written to; of a read-only pool it may not."""
     return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE)
-
-
-def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:
-    """pwrite until all is written."""
-    done = os.pwrite(fd, data, offset)
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], offset + done)
-    return done
 
 
 def _remove(files: Sequence[tuple[Pool, InodeNo]]) -> None:

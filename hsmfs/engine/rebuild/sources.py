@@ -21,7 +21,7 @@ from ...disc.reader import DiscReader
 from ...errors import HsmError, MediaError, NotFound
 from ...library import configured
 from ...library.ports import Drive, Element, ElementKind, Library
-from ...types import SECTOR
+from ...types import SECTOR, ElementAddress
 from .harvest import Harvest
 
 Visited = Callable[[str, int, int], None]
@@ -111,17 +111,27 @@ class _Tour:
         self._barcodes: list[str] = []
 
     async def run(self) -> dict[str, int]:
+        await self._clear_gripper()
         elements = await self._library.changer.inventory()
         self._barcodes = [e.barcode for e in elements if e.barcode is not None]
+        faults: list[HsmError] = []
         try:
             async with trio.open_nursery() as nursery:
                 for drive in self._library.drives:
                     nursery.start_soon(self._work, drive, elements)
         except* HsmError as group:
+            faults.append(_first(group))
+        if faults:
             # One robot fails for all drives alike: what it says first is enough.
-            raise _first(group) from group
+            raise faults[0]
         elements = await self._library.changer.inventory()
         return {e.barcode: e.address for e in elements if e.barcode is not None}
+
+    async def _clear_gripper(self) -> None:
+        """A run that was killed, or a jam, may have left a disc on its way."""
+        for element in await self._library.changer.inventory():
+            if element.kind is ElementKind.TRANSPORT and element.full:
+                await self._to_slot(element.address, element.source)
 
     async def _work(self, drive: Drive, elements: Sequence[Element]) -> None:
         """One drive: the disc that is in it, then one after the other."""
@@ -192,9 +202,14 @@ class _Tour:
     async def _put_away(self, drive: Drive, home: int | None) -> None:
         await drive.eject()
         async with self._robot:
-            elements = await self._library.changer.inventory()
-            free = [e for e in elements if e.kind is ElementKind.STORAGE and not e.full]
-            slot = next((e for e in free if e.address == home), free[0] if free else None)
-            if slot is None:
-                raise MediaError(f"no empty slot for the disc in drive {drive.name}")
-            await self._library.changer.move(drive.address, slot.address)
+            await self._to_slot(drive.address, home)
+
+    async def _to_slot(self, address: ElementAddress, home: int | None) -> None:
+        """Move what lies there to its slot, or to a free one."""
+        elements = await self._library.changer.inventory()
+        free = [e for e in elements if e.kind is ElementKind.STORAGE and not e.full]
+        slot = next((e for e in free if e.address == home), free[0] if free else None)
+        if slot is None:
+            place = next(e.place for e in elements if e.address == address)
+            raise MediaError(f"no empty slot for the disc in {place}")
+        await self._library.changer.move(address, slot.address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from hsmfs.engine.backups import Backups
 from hsmfs.engine.fsck import fsck
 from hsmfs.engine.rebuild.run import FOLDER, LOST, Rebuild
 from hsmfs.engine.rebuild.sources import Images, Robot
-from hsmfs.errors import Conflict, NotFound, PoolUnavailable
+from hsmfs.errors import ChangerError, Conflict, NotFound, PoolUnavailable
 from hsmfs.pool.store import Pool
 from hsmfs.states import FileState, VolumeState
 from hsmfs.types import ROOT
@@ -206,6 +207,35 @@ async def test_refuses_a_catalog_and_no_images(archive, tmp_path):
     site.catalog = Catalog.create(site.root / "other")
 
 
+async def test_a_disc_in_the_gripper_and_a_blank_one_that_is_gone(archive, tmp_path):
+    site = archive.site
+    await Backups(site.catalog, site.config, site.events).make(tmp_path / "backups")
+    await site.library.close()
+    archive.lose()
+    elements = site.root / "library/elements"
+    discs = sorted(elements.glob("*/*"))
+    written = next(path for path in discs if (path / "disc.iso").exists())
+    written.rename(elements / "00001" / written.name)
+    discs[-1].rename(tmp_path / discs[-1].name)
+    report = await archive.rebuild(backup=tmp_path / "backups")
+    assert not report.unread
+    assert site.catalog.volumes.by_barcode(written.name).element != 1
+    gone = site.catalog.volumes.by_barcode(discs[-1].name)
+    assert gone.state is VolumeState.LOST
+    await archive.clean()
+
+
+async def test_a_robot_that_fails_says_so_plainly(archive):
+    site = archive.site
+    await site.library.close()
+    archive.lose()
+    fault = {"kind": "robot_jam", "leaves": "source"}
+    (site.root / "library/faults.json").write_text(json.dumps([fault]))
+    with pytest.raises(ChangerError):
+        await archive.rebuild()
+    site.catalog = Catalog.create(site.root / "other")
+
+
 CONFIG = """
 [daemon]
 mountpoint = "/mnt/hsmfs-test"
@@ -237,7 +267,7 @@ HSMCTL = "import sys; from hsmfs.cli.main import main; sys.exit(main(sys.argv[1:
     [
         "rebuild.disc.taken", "rebuild.disc.recorded:2", "rebuild.snapshot.taken",
         "rebuild.draft.begun", "rebuild.batch.committed", "rebuild.settled",
-        "rebuild.pools.matched", "rebuild.draft.sealed", "rebuild.in_place",
+        "rebuild.pools.matched", "rebuild.draft.sealed", "rebuild.in_place", "robot.lifted:2",
     ],
 )  # fmt: skip
 async def test_goes_on_when_killed_at(archive, point):

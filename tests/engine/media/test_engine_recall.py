@@ -103,9 +103,8 @@ async def test_a_failing_drive_is_taken_down_and_the_other_one_reads(rig, chunky
     rig.library.faults.add(Fault(kind, drive="d1", times=None))
     await rig.serve(nursery)
     assert await rig.read(ino) == chunky
-    await rig.ended(ino)
-    first = rig.mounts.status()["drives"][0]
-    assert not first["up"] and ONE in first["reason"]
+    await rig.until(lambda: not rig.mounts.status()["drives"][0]["up"])
+    assert ONE in rig.mounts.status()["drives"][0]["reason"]
     assert rig.volume(ONE).state is VolumeState.FULL
     await rig.mounts.drive_up("d1")
     assert rig.mounts.status()["drives"][0]["up"]
