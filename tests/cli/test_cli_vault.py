@@ -45,7 +45,7 @@ def test_a_disc_goes_to_the_vault_and_comes_back(tmp_path: Path) -> None:
         assert fs.ask("volume", "leaving") == []
         fs.control("recall", file)
         (request,) = fs.ask("request", "ls")
-        assert (request["barcode"], request["place"]) == (barcode, "vault A")
+        assert (request["name"], request["place"]) == (barcode, "vault A")
         assert "operator" in fs.control("why", file)
         mail = [
             e.address
