@@ -1,0 +1,185 @@
+"""Handles, folders, owners and locks over NFS, with the kernel's own clients."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.types import ROOT
+
+from . import lock, nfs
+from .world import Nas
+
+FOLDERS = {"hundred": 100_000, "ten": 10_000}
+SQUASHED = 65534
+LINE_OF_PROOF = 2.0
+"""How much dearer an entry of a folder ten times as large may be."""
+
+
+def handles(nas: Nas) -> None:
+    """Open files and folders outlive a rename, forgotten caches, and the daemon."""
+    held: list[tuple[str, int, int, bytes]] = []
+    for version, mount in nas.mounts.items():
+        deep = mount / version / "a/b"
+        deep.mkdir(parents=True)
+        (deep / "file").write_bytes(version.encode())
+        fd = os.open(deep / "file", os.O_RDWR)
+        held.append((version, fd, os.open(deep, os.O_RDONLY), version.encode()))
+        (nas.fs.mountpoint / version / "a").rename(nas.fs.mountpoint / version / "moved")
+    for what in ("renamed and forgotten", "the daemon restarted", "the daemon killed"):
+        if what.startswith("the daemon"):
+            nas.fs.crash() if "killed" in what else nas.fs.stop()
+            nas.fs.start()
+        nfs.drop_caches()
+        began = time.monotonic()
+        for version, fd, folder, content in held:
+            nas.p.require(os.pread(fd, 99, 0) == content, f"{version}: {what}: bytes differ")
+            os.pwrite(fd, content, 0)
+            os.fsync(fd)
+            found = os.stat("..", dir_fd=folder).st_ino
+            meant = (nas.fs.mountpoint / version / "moved").stat().st_ino
+            nas.p.require(found == meant, f"{version}: {what}: '..' is another folder")
+        nas.p.say(f"{'handles good: ' + what:<48} {time.monotonic() - began:>14.1f} s")
+    for _, fd, folder, _ in held:
+        os.close(fd)
+        os.close(folder)
+
+
+def folders(nas: Nas) -> None:
+    """100,000 entries take no more each than 10,000 do."""
+    nas.fs.stop()
+    try:
+        trio.run(_fill, nas.fs.folder / "state")
+    finally:
+        nas.fs.start()
+    for version, mount in nas.mounts.items():
+        each = {}
+        for name, count in FOLDERS.items():
+            os.stat(mount / name)
+            nfs.drop_caches()
+            began = time.monotonic()
+            found = os.listdir(mount / name)
+            took = time.monotonic() - began
+            each[name] = took / count
+            nas.p.figure(f"{version}: {count:,} names listed", took, "s")
+            nas.p.require(
+                set(found) == {f"{n:06}.dcm" for n in range(count)} and len(found) == count,
+                f"{version}: {len(found)} names of {count}",
+            )
+        ratio = each["hundred"] / each["ten"]
+        nas.p.figure(f"{version}: an entry of 100,000 against one of 10,000", ratio, "x",
+                     at_most=LINE_OF_PROOF)  # fmt: skip
+
+
+async def _fill(state: Path) -> None:
+    """The names go straight into the catalog: creating so many takes minutes in this kernel."""
+    catalog = Catalog.open(state)
+    try:
+        for name, count in FOLDERS.items():
+            async with catalog.write():
+                names, now = catalog.names, time.time_ns()
+                folder = names.create(ROOT, name.encode(), stat.S_IFDIR | 0o755, 0, 0, now)
+                for number in range(count):
+                    mode = stat.S_IFREG | 0o644
+                    attr = names.create(folder.ino, b"%06d.dcm" % number, mode, 0, 0, now)
+                    catalog.inodes.put(attr._replace(dirty=False))
+    finally:
+        catalog.close()
+
+
+def owners(nas: Nas) -> None:
+    """root is nobody where it is squashed, and root where it is not."""
+    squashed = nas.fs.mountpoint / "squashed"
+    squashed.mkdir()
+    squashed.chmod(0o777)
+    (squashed / "secret").write_bytes(b"not for root of a client")
+    (squashed / "secret").chmod(0o600)
+    nas.fs.control("export", "nfs", squashed, "--to", nfs.CLIENTS, "--options", "root_squash")
+    for version, mount in nas.mounts.items():
+        (mount / f"mine-{version}").touch()
+        owner = (nas.fs.mountpoint / f"mine-{version}").stat().st_uid
+        nas.p.require(owner == 0, f"{version}: no_root_squash makes files of {owner}")
+        client = nfs.mount(squashed, version)
+        (client / f"mine-{version}").touch()
+        owner = (squashed / f"mine-{version}").stat().st_uid
+        nas.p.require(owner == SQUASHED, f"{version}: root_squash makes files of {owner}")
+        refused = _refused(lambda client=client: (client / "secret").read_bytes())
+        nas.p.require(refused, f"{version}: a squashed root read another's file")
+        refused = _refused(lambda client=client: (client / "secret").chmod(0o666))
+        nas.p.require(refused, f"{version}: a squashed root changed another's file")
+        nfs.umount(client)
+    listed = nas.fs.ask("export", "ls")
+    nas.p.require(len(listed) == 2, f"hsmctl export ls shows {listed}")
+    nas.fs.control("export", "rm", "nfs", squashed)
+    try:
+        nfs.mount(squashed, "v3")
+        nas.p.require(False, "a folder could be mounted after its export was taken back")
+    except RuntimeError as refused:
+        nas.p.require("denied" in str(refused), f"refused, but so: {refused}")
+
+
+def _refused(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except PermissionError:
+        return True
+    return False
+
+
+def locks(nas: Nas) -> None:
+    """flock and POSIX locks hold between clients, and against programs on this host."""
+    (nas.fs.mountpoint / "locked").write_bytes(b"x" * 100)
+    places = {**nas.mounts, "local": nas.fs.mountpoint}
+    for holder, mount in nas.mounts.items():
+        for kind in ("flock", "posix"):
+            with (mount / "locked").open("r+b") as file:
+                lock.lock(kind, file.fileno())
+                for other, place in places.items():
+                    if kind == "flock" and other == "local":
+                        continue  # of clients these are POSIX locks here, which flock(2) is not
+                    got = _try(kind, place / "locked")
+                    nas.p.require(got == "held", f"{kind} held over {holder}: {other} got {got}")
+            for other, place in places.items():
+                got = _try(kind, place / "locked")
+                nas.p.require(got == "free", f"{kind} given up over {holder}: {other} finds {got}")
+        nas.p.say(f"locks held over {holder} exclude all others, and end")
+    _blocking(nas)
+
+
+def _blocking(nas: Nas) -> None:
+    """Who waits for a lock gets it when its holder gives it up."""
+    (first, one), (second, two) = nas.mounts.items()
+    with (one / "locked").open("r+b") as file:
+        lock.lock("posix", file.fileno())
+        words = [sys.executable, "-P", lock.__file__, "wait", str(two / "locked")]
+        waiting = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        time.sleep(1.0)
+        nas.p.require(waiting.poll() is None, f"{second} did not wait for the lock of {first}")
+        began = time.monotonic()
+    try:
+        waiting.wait(60)
+        nas.p.figure("a lock waited for comes after", time.monotonic() - began, "s", at_most=45.0)
+    finally:
+        waiting.kill()
+
+
+def _try(kind: str, path: Path) -> str:
+    """What a process of its own finds."""
+    words = [sys.executable, "-P", lock.__file__, kind, str(path)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+SECTIONS = {
+    "NFS: handles": handles,
+    "NFS: large folders": folders,
+    "NFS: owners, and hsmctl export": owners,
+    "NFS: locks": locks,
+}

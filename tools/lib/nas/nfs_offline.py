@@ -1,0 +1,142 @@
+"""Files on discs, over NFS: the head at once, the rest after a wait, and nobody else waits."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from . import nfs, readers
+from .world import Nas
+
+SIZE = 1_500_000
+CLIENTS = 200
+CROWD_BYTES = 400_000
+PROBES = 60
+PROBE_BYTES = 65536
+HEADER = 65536
+WAIT_S = 60.0
+
+
+def head(nas: Nas) -> None:
+    """Headers are read without a recall, whatever the client reads ahead."""
+    meant = nas.offline("heads", 4, SIZE)
+    for version, mount in nas.mounts.items():
+        for size in (512, 4096, HEADER):
+            nfs.drop_caches()
+            began = time.monotonic()
+            for name, data in meant.items():
+                found = _sequential(mount / name, HEADER, size)
+                nas.p.require(found == data[:HEADER], f"{version}: the head of {name} differs")
+            took = (time.monotonic() - began) / len(meant)
+            nas.p.figure(f"{version}: 64 KiB in reads of {size}", took, "s", at_most=1.0)
+    time.sleep(1.0)  # what was read ahead would be asked again by now
+    states = [nas.state(name) for name in meant]
+    nas.p.figure("of these recalled", sum(s != "migrated" for s in states), at_most=0)
+
+
+def recall(nas: Nas) -> None:
+    """A whole file comes by itself after JUKEBOX or DELAY; others are served meanwhile."""
+    for version in nas.mounts:
+        _recall(nas, version)
+
+
+def _recall(nas: Nas, version: str) -> None:
+    folder, mount = f"whole-{version}", nas.mounts[version]
+    meant = nas.offline(folder, 3, SIZE)
+    (nas.fs.mountpoint / folder / "resident").write_bytes(b"r" * PROBE_BYTES)
+    nfs.drop_caches()
+    found: dict[str, bytes] = {}
+
+    def read(name: str) -> None:
+        found[name] = (mount / name).read_bytes()
+
+    threads = [threading.Thread(target=read, args=(name,)) for name in meant]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    slowest = 0.0
+    while any(thread.is_alive() for thread in threads):
+        slowest = max(slowest, _direct(mount / folder / "resident"))
+        if time.monotonic() - began > WAIT_S:
+            raise TimeoutError(f"{version}: {len(found)} of {len(meant)} files came")
+        time.sleep(0.02)
+    nas.p.require(found == meant, f"{version}: bytes of a recalled file differ")
+    nas.p.figure(f"{version}: files recalled", time.monotonic() - began, "s")
+    nas.p.figure(f"{version}: slowest read of a resident file then", slowest, "s", at_most=1.0)
+
+
+def crowd(nas: Nas) -> None:
+    """200 clients wait for discs with 8 threads of nfsd; resident files stay fast."""
+    meant = nas.offline("crowd", CLIENTS, CROWD_BYTES)
+    resident = [f"resident{n}" for n in range(PROBES)]
+    for name in resident:
+        (nas.fs.mountpoint / name).write_bytes(b"r" * PROBE_BYTES)
+    drives = [drive["name"] for drive in nas.fs.ask("status")["drives"]]
+    for drive in drives:
+        nas.fs.control("drive", "down", drive, "--reason", "slow")
+    for mount in nas.mounts.values():
+        _latency(mount, resident)  # whatever is slower the first time
+    idle = {version: _latency(mount, resident) for version, mount in nas.mounts.items()}
+    names = sorted(meant)
+    mounts = list(nas.mounts.values())
+    paths = [mounts[n % len(mounts)] / name for n, name in enumerate(names)]
+    words = [sys.executable, "-P", readers.__file__, str(CROWD_BYTES), *map(str, paths)]
+    waiting = subprocess.Popen(words, stdout=subprocess.PIPE)
+    nfs.until(lambda: len(nas.fs.ask("waiters")) >= CLIENTS, "200 readers wait", WAIT_S)
+    nas.p.figure("readers that wait for a disc", len(nas.fs.ask("waiters")), at_least=CLIENTS)
+    time.sleep(3.0)  # into the clients' repeated questions
+    for version, mount in nas.mounts.items():
+        busy = _latency(mount, resident)
+        nas.p.figure(f"{version}: resident read, idle (median)", 1000 * idle[version], "ms")
+        nas.p.figure(f"{version}: with 200 waiting, against idle", busy / idle[version], "x",
+                     at_most=2.0)  # fmt: skip
+    for drive in drives:
+        nas.fs.control("drive", "up", drive)
+    began = time.monotonic()
+    said, _ = waiting.communicate(timeout=2 * WAIT_S)
+    nas.p.figure("all of them served after the drives are up", time.monotonic() - began, "s")
+    wrong = [name for name in names if (nas.fs.mountpoint / name).read_bytes() != meant[name]]
+    nas.p.require(not wrong, f"bytes differ: {wrong[:3]}")
+    nas.p.figure("readers that got their bytes", int(said or 0), at_least=CLIENTS)
+
+
+def _sequential(path: Path, count: int, size: int) -> bytes:
+    """The first bytes by reads of a size, as `file` or dcmdump do."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return b"".join(os.read(fd, size) for _ in range(count // size))
+    finally:
+        os.close(fd)
+
+
+def _direct(path: Path) -> float:
+    """Seconds to open and read a resident file past the client's cache."""
+    with mmap.mmap(-1, PROBE_BYTES) as buffer:
+        began = time.monotonic()
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        try:
+            got = os.preadv(fd, [buffer], 0)
+        finally:
+            os.close(fd)
+        took = time.monotonic() - began
+    if got != PROBE_BYTES:
+        raise OSError(f"{path}: {got} bytes")
+    return took
+
+
+def _latency(mount: Path, names: list[str]) -> float:
+    """The median time of a read."""
+    return statistics.median(_direct(mount / name) for name in names for _ in range(2))
+
+
+SECTIONS = {
+    "NFS: heads of files on discs": head,
+    "NFS: files on discs": recall,
+    "NFS: 200 readers wait": crowd,
+}

@@ -1,0 +1,57 @@
+"""The mount on the network does what clients rely on: NFS 3 and 4.2 by the kernel's own server.
+
+    tools/prove nas [WORD]
+
+In a real kernel (User Mode Linux): hsmfs on a slow simulated library is mounted, exported and
+mounted back by its clients. The sections are tools/lib/nas/*.py; with a word only those whose title
+has it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from _verdict import Proof, proof
+from lib.lab import inside
+from lib.nas import nfs, nfs_names, nfs_offline
+from lib.nas.world import nas
+
+CLAIM = "files are on the network as they are on the mount, and nobody hangs on a robot"
+LIMIT_S = 480
+MEMORY = "1536M"
+MODULES = nfs.MODULES
+SECTIONS = {**nfs_names.SECTIONS, **nfs_offline.SECTIONS}
+
+
+def live(p: Proof, word: str) -> None:
+    """The sections, inside the lab's kernel."""
+    began = time.monotonic()
+    with nas(p) as world:
+        for title, run in SECTIONS.items():
+            if word in title:
+                with world.section(title):
+                    run(world)
+    p.figure("seconds in all", time.monotonic() - began, "s", at_most=LIMIT_S)
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    if words[:1] == ["--inside"]:
+        with proof(CLAIM) as p:
+            live(p, " ".join(words[1:]))
+    code = inside(
+        [__file__, "--inside", *words], memory=MEMORY, limit_s=LIMIT_S + 60, modules=MODULES
+    )
+    if code == 124:
+        print(f"NOT PROVED: {CLAIM}: the lab's kernel ended early")
+    sys.exit(1 if code else 0)
+
+
+if __name__ == "__main__":
+    main()
