@@ -219,6 +219,13 @@ class ScrubConfig(_Table):
     """Percent of living bytes below which a disc is repacked; 0: never by itself."""
 
 
+class AuditConfig(_Table):
+    """Where audit records go besides the catalog and the discs."""
+
+    syslog: Annotated[str, Field(pattern=r"^(udp|tcp|tls)://[^/\s]+$")] | None = None
+    """None: nowhere."""
+
+
 class Config(_Table):
     """The whole file."""
 
@@ -233,6 +240,7 @@ class Config(_Table):
     schedule: ScheduleConfig = ScheduleConfig()
     catalog: CatalogConfig = CatalogConfig()
     scrub: ScrubConfig = ScrubConfig()
+    audit: AuditConfig = AuditConfig()
     sets: SetsConfig | None = None
 
     @property

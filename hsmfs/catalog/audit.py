@@ -123,6 +123,15 @@ class AuditLog:
             return Head(seq, bytes(made))
         return Head(0, GENESIS)
 
+    def forwarded(self) -> int:
+        """The number of the last record that was sent to the syslog server."""
+        found = self._db.execute("SELECT value FROM meta WHERE key = 'audit_forwarded'").get
+        return int(found or 0)
+
+    def set_forwarded(self, seq: int) -> None:
+        """Records up to this one were sent."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('audit_forwarded', ?)", (seq,))
+
     def last_worm_ns(self) -> int:
         """What the compliance clock showed in the last record; 0 if there is none."""
         for (worm,) in self._db.execute("SELECT worm_ns FROM audit ORDER BY seq DESC LIMIT 1"):

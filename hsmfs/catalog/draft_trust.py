@@ -115,7 +115,7 @@ def _free(holds: Holds, hold: HoldId) -> None:
 
 def finish(db: Database) -> None:
     """Locks from the tables, the clock, and the record of the rebuild; in a transaction."""
-    for table in ("retained", "retention_wishes", "uncommitted", "held"):
+    for table in ("retained", "retention_wishes", "held"):
         db.execute(f"DELETE FROM {table} WHERE ino NOT IN (SELECT ino FROM inodes)")
     db.execute(
         "UPDATE inodes SET locked = (locked & ?1) | iif(ino IN (SELECT ino FROM retained), ?2, 0)"

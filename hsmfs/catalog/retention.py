@@ -6,6 +6,8 @@ All times are of the compliance clock, nanoseconds; what may be done to a record
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,7 +117,6 @@ class Retentions:
             "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)",
             (record.ino, record.folder, int(record.mode), record.until_ns, record.committed_ns),
         )
-        self.forget(record.ino)
         self.wish(record.ino, None)
 
     def extend(self, ino: InodeNo, until_ns: int) -> None:
@@ -151,20 +152,39 @@ class Retentions:
     def expect(self, ino: InodeNo, since_ns: int, due_ns: int) -> None:
         """Look at the file again when it is due."""
         self._db.execute(
-            "INSERT OR REPLACE INTO uncommitted VALUES (?, ?, ?)", (ino, since_ns, due_ns)
+            "INSERT OR REPLACE INTO uncommitted VALUES (?, ?, ?)", (due_ns, ino, since_ns)
         )
 
-    def forget(self, ino: InodeNo) -> None:
-        """Autocommit does not watch it any more."""
-        self._db.execute("DELETE FROM uncommitted WHERE ino = ?", (ino,))
+    def expect_all(self, rows: Sequence[tuple[int, int, int]], seq: int) -> None:
+        """Rows (due, file, since); they are complete up to a place in the order of changes."""
+        if rows:
+            self._db.execute(
+                "INSERT OR REPLACE INTO uncommitted SELECT value ->> 0, value ->> 1, value ->> 2"
+                " FROM json_each(?)",
+                (json.dumps(rows),),
+            )
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('autocommit_seq', ?)", (seq,))
 
-    def due(self, now_ns: int, limit: int) -> list[tuple[InodeNo, int]]:
-        """(file, its last known change) of those to look at now, the first due first."""
+    def not_expected(self) -> list[InodeNo]:
+        """Files that changed since the rows were complete: what a crash left out is among them."""
         rows = self._db.execute(
-            "SELECT ino, since_ns FROM uncommitted WHERE due_ns <= ? ORDER BY due_ns LIMIT ?",
+            "SELECT ino FROM inodes WHERE state IS NOT NULL AND change_seq >"
+            " coalesce((SELECT value FROM meta WHERE key = 'autocommit_seq'), 0) ORDER BY ino"
+        )
+        return [InodeNo(ino) for (ino,) in rows.fetchall()]
+
+    def looked_at(self, ino: InodeNo, due_ns: int) -> None:
+        """That look is done."""
+        self._db.execute("DELETE FROM uncommitted WHERE due_ns = ? AND ino = ?", (due_ns, ino))
+
+    def due(self, now_ns: int, limit: int) -> list[tuple[int, InodeNo, int]]:
+        """(when it was due, file, its last known change) of those to look at now, in order."""
+        rows = self._db.execute(
+            "SELECT due_ns, ino, since_ns FROM uncommitted WHERE due_ns <= ?"
+            " ORDER BY due_ns, ino LIMIT ?",
             (now_ns, limit),
         )
-        return [(InodeNo(ino), since) for ino, since in rows.fetchall()]
+        return [(due, InodeNo(ino), since) for due, ino, since in rows.fetchall()]
 
     def next_due(self) -> int | None:
         """When the next one is due, or None."""

@@ -49,6 +49,7 @@ from .supervise import Worker, supervise
 from .transfer import Transfer
 from .trash import TrashCan
 from .trust import Trust
+from .trust.syslog import Forwarder
 from .views import WorkerView
 from .waiters import WaiterView
 
@@ -133,6 +134,7 @@ class Engine:
             Worker("vault", self.vault.run),
             Worker("trust", trust.run),
             Worker("autocommit", trust.autocommit.run),
+            Worker("syslog", Forwarder(catalog, trust.audit, config.audit.syslog).run),
         ]
 
         self._wire()

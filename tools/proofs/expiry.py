@@ -85,6 +85,7 @@ class Machine:
     async def to(self, second: int) -> None:
         """Let time pass; autocommit looks whenever it is due."""
         while self.now < second:
+            await self.trust.autocommit.flush()
             due = self.trust.retention.tables.next_due()
             at = second if due is None else min(second, max(-(-due // S), self.now))
             self.mock.jump(at - self.now)
@@ -171,7 +172,7 @@ class Life:
         elif what == "the end":
             pass
         elif what == "jump":
-            clock.WALL.set(clock.now_ns() + rng.randrange(-20 * YEAR, 20 * YEAR) * S)
+            clock.WALL.set((m.now + rng.randrange(-40 * YEAR, 40 * YEAR)) * S)
             await m.trust.look()
         elif what == "save":
             async with m.catalog.write():

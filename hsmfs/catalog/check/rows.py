@@ -8,7 +8,7 @@ from ...states import CopyState, FileState, Lock
 from ..connection import Database
 from .finding import Finding, Severity, each, inode_finding, sql
 
-_OWNED = ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash", "uncommitted", "held",
+_OWNED = ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash", "held",
           "retention_wishes")  # fmt: skip
 
 

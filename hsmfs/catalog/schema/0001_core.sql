@@ -388,13 +388,14 @@ CREATE TABLE retention_wishes (
     until_ns INTEGER NOT NULL                  -- the atime that was set
 ) STRICT;
 
--- Files in folders with autocommit that are not committed yet; times of the compliance clock.
+-- Files in folders with autocommit to look at; times of the compliance clock. Some are gone, or
+-- committed by now. Complete up to the change meta.autocommit_seq.
 CREATE TABLE uncommitted (
-    ino      INTEGER PRIMARY KEY,              -- the file
+    due_ns   INTEGER NOT NULL,                 -- when to look
+    ino      INTEGER NOT NULL,                 -- the file
     since_ns INTEGER NOT NULL,                 -- its last change, as far as it was looked at
-    due_ns   INTEGER NOT NULL                  -- when to look again
-) STRICT;
-CREATE INDEX uncommitted_by_due ON uncommitted (due_ns);
+    PRIMARY KEY (due_ns, ino)
+) STRICT, WITHOUT ROWID;
 
 -- Legal holds.
 CREATE TABLE holds (

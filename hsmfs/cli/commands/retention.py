@@ -40,7 +40,7 @@ Examples:
     help="compliance: nobody deletes a record early; enterprise: 'hsmctl retention delete' can.",
 )  # fmt: skip
 @click.option("--default", "default_", required=True, type=Period(), help="If no time is asked.")
-@click.option("--min", "min_", type=Period(), default="0", help="Shortest retention.  [default: 0]")
+@click.option("--min", "min_", type=Period(), default="0 s", help="[default: 0 s]")
 @click.option("--max", "max_", type=Period(), default="forever", help="[default: forever]")
 @click.option("--autocommit", type=Period(), help="Commit files unchanged for so long.")
 @json_option

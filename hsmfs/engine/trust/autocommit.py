@@ -24,6 +24,8 @@ PAGE = 200
 OPEN_NS = 10 * 10**9
 """How soon a file that is open for writing is looked at again."""
 LONGEST = 86_400.0
+GATHER = 0.5
+"""Seconds in which new files are noted together; no idle time is shorter than twice that."""
 WHO = "autocommit"
 
 
@@ -36,12 +38,10 @@ class Autocommit:
         self._catalog, self._files = catalog, files
         self._retention, self._clock = retention, clock
         self._wake = trio.Event()
-        self._asleep_until = 0
         retention.wake = self._heed
 
-    def _heed(self, due_ns: int) -> None:
-        if due_ns < self._asleep_until:
-            self._wake.set()
+    def _heed(self) -> None:
+        self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look at files when they are due, for ever."""
@@ -52,20 +52,41 @@ class Autocommit:
             self._wake = trio.Event()
             due = self._retention.tables.next_due()
             now = self._clock.now_ns()
-            self._asleep_until = due if due is not None else 2**63 - 1
             wait = LONGEST if due is None else min(max(0.0, (due - now) / 1e9), LONGEST)
-            with trio.move_on_after(wait):
+            with trio.move_on_after(wait) as scope:
                 await self._wake.wait()
+            if not scope.cancelled_caught:
+                await trio.sleep(GATHER)
+
+    async def begin(self) -> None:
+        """At a start: what a crash kept from being written down."""
+        for ino in self._retention.tables.not_expected():
+            attr = self._files.attr(ino)
+            parent = self._catalog.names.parent(ino)
+            if attr is not None and parent is not None and not attr.locked:
+                self._retention.arrived(attr, parent)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write down which files are to be looked at."""
+        if not self._retention.arrivals:
+            return
+        async with self._catalog.write():
+            rows, self._retention.arrivals = self._retention.arrivals, []
+            self._retention.tables.expect_all(rows, self._catalog.inodes.change_seq)
+        crash.point("autocommit.flushed")
 
     async def look(self) -> int:
         """Look at files that are due; how many."""
+        await self.flush()
         await self._catalog.settled()
         due = self._retention.tables.due(self._clock.now_ns(), PAGE)
         if not due:
             return 0
         changed: list[InodeNo] = []
         async with self._catalog.write():
-            for ino, since in due:
+            for due_ns, ino, since in due:
+                self._retention.tables.looked_at(ino, due_ns)
                 if await self._look_at(ino, since):
                     changed.append(ino)
         crash.point("autocommit.committed")
@@ -79,11 +100,9 @@ class Autocommit:
         attr = self._files.attr(ino)
         folder = self._retention.of_file(ino)
         frozen = attr is not None and attr.locked & (Lock.RECORD | Lock.CLOSING)
-        if attr is None or not attr.nlink or folder is None or frozen:
-            tables.forget(ino)
+        if attr is None or not attr.nlink or frozen:
             return False
-        if folder.autocommit_ns is None:
-            tables.forget(ino)
+        if folder is None or folder.autocommit_ns is None:
             return False
         changed = self._clock.of_wall(attr.ctime_ns, since_ns)
         due = after(changed, folder.autocommit_ns)
@@ -106,7 +125,7 @@ class Autocommit:
                 for attr in batch:
                     if not attr.locked & (Lock.RECORD | Lock.CLOSING):
                         since = self._clock.of_wall(attr.ctime_ns, 0)
-                        self._retention.expect(
-                            attr.ino, since, after(since, folder.autocommit_ns)
-                        )
+                        due = after(since, folder.autocommit_ns)
+                        self._retention.tables.expect(attr.ino, since, due)
+            self._heed()
             await trio.lowlevel.checkpoint()

@@ -35,7 +35,8 @@ class Retention:
 
     Attributes:
         active: there is at least one retention folder; nothing else is asked while there is none.
-        wake: called when autocommit has something to look at, with the compliance time of it.
+        arrivals: files that autocommit is to look at, (due, file, since): it writes them down.
+        wake: called before the first of them.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class Retention:
     ) -> None:
         self._catalog, self._files, self.tables, self._holds = catalog, files, tables, holds
         self._clock, self._audit = worm, audit
-        self.wake: Callable[[int], None] = lambda due_ns: None
+        self.arrivals: list[tuple[int, int, int]] = []
+        self.wake: Callable[[], None] = lambda: None
         self._folders: dict[InodeNo, Folder] = {}
         self._known: dict[int, Folder | None] = {}
         self.active = False
@@ -164,13 +166,10 @@ class Retention:
         """A file that is no record has a new name in a folder: autocommit may want to watch it."""
         folder = self.folder_of(parent)
         if folder is not None and folder.autocommit_ns is not None and attr.is_file:
+            if not self.arrivals:
+                self.wake()
             now = self._clock.now_ns()
-            self.expect(attr.ino, now, after(now, folder.autocommit_ns))
-
-    def expect(self, ino: InodeNo, since_ns: int, due_ns: int) -> None:
-        """Have autocommit look at a file when that is due; in a transaction."""
-        self.tables.expect(ino, since_ns, due_ns)
-        self.wake(due_ns)
+            self.arrivals.append((now + folder.autocommit_ns, attr.ino, now))
 
     def may_lose_name(self, attr: Attr, act: str) -> None:
         """Raise Forbidden if the file must keep this name."""

@@ -59,11 +59,13 @@ class Trust:
         for ino in self._catalog.inodes.locked(Lock.CLOSING):
             await self.retention.finish_closing(ino, SELF)
         await self.holds.resume()
+        await self.autocommit.begin()
         await self._catalog.sync()
 
     async def end(self) -> None:
         """At a clean stop, when nothing is served any more."""
         await self.audit.tell_repeated(all_=True)
+        await self.autocommit.flush()
         async with self._catalog.write():
             self.retention.tables.put_clock(self.clock.row())
             self.audit.note("daemon.stopped", SELF)
