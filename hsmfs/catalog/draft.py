@@ -22,7 +22,9 @@ from . import draft_trust, migrate
 from .connection import Database, connect, faults
 from .draft_sql import APPLY, DEFERRED, STAGING, TABLES
 from .namespace import FIRST_COOKIE
+from .sets import Sets
 from .snapshot import unpack
+from .volumes import Volumes
 
 BATCH = 20_000
 """Lines of a manifest in one transaction."""
@@ -60,7 +62,11 @@ class Disc:
 
 
 class Draft:
-    """An open draft in a folder. `Draft.begin` makes one or goes on with the one that is there."""
+    """An open draft in a folder. `Draft.begin` makes one or goes on with the one that is there.
+
+    Attributes:
+        sets, volumes: the draft's tables.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -69,6 +75,7 @@ class Draft:
         self.db.pragma("wal_autocheckpoint", _WAL_PAGES)
         with faults(path):
             self.db.execute(STAGING)
+        self.sets, self.volumes = Sets(self.db), Volumes(self.db)
         self._folders: dict[bytes, int] = {}
 
     @classmethod
@@ -142,14 +149,16 @@ class Draft:
         self.db.execute("INSERT OR REPLACE INTO rebuild_discs VALUES (?, ?)", (barcode, lines))
 
     def add_unread(self, barcode: str, capacity: int, reason: str, now_ns: int) -> None:
-        """A disc that does not say what it is: it must never be taken for blank."""
+        """A disc that does not say what it is: it must never be taken for blank, nor for sound."""
         with faults(self.path), self.db:
             self.db.execute(
                 "INSERT INTO volumes (barcode, state, reason, capacity, created_ns)"
                 " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (barcode) DO UPDATE"
-                " SET state = ?2, reason = ?3 WHERE state IN (?6, ?7)",
+                " SET state = iif(state = ?8, ?9, ?2), reason = ?3, former = NULL"
+                " WHERE state IN (?6, ?7, ?8, ?10)",
                 (barcode, int(VolumeState.DAMAGED), reason, capacity, now_ns,
-                 int(VolumeState.BLANK), int(VolumeState.BURNING)),
+                 int(VolumeState.BLANK), int(VolumeState.BURNING), int(VolumeState.FULL),
+                 int(VolumeState.SUSPECT), int(VolumeState.LOST)),
             )
 
     def add_blank(self, barcode: str, capacity: int, now_ns: int) -> None:
@@ -211,15 +220,18 @@ class Draft:
         return volume
 
     def _join(self, disc: Disc, volume: int) -> None:
+        """Sets are told apart by uuid: one that was adopted may bear the name of ours."""
         self.db.execute(
             "INSERT INTO volume_sets (name, uuid, k, m, copy_no, created_ns)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
+            " SELECT iif(EXISTS (SELECT 1 FROM volume_sets WHERE name = ?1),"
+            " ?1 || '-' || substr(?2, 1, 8), ?1), ?2, ?3, ?4, ?5, ?6"
+            " WHERE NOT EXISTS (SELECT 1 FROM volume_sets WHERE uuid = ?2)",
             (disc.set_name, disc.set_uuid, disc.k, disc.m, disc.copy_no or 1, disc.created_ns),
         )
         self.db.execute(
             "UPDATE volumes SET set_index = ?, set_id ="
-            " (SELECT id FROM volume_sets WHERE name = ?) WHERE id = ?",
-            (disc.index - 1, disc.set_name, volume),
+            " (SELECT id FROM volume_sets WHERE uuid = ?) WHERE id = ?",
+            (disc.index - 1, disc.set_uuid, volume),
         )
 
     # Lines

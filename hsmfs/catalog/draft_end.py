@@ -97,11 +97,12 @@ class Ending:
         run("DELETE FROM trash WHERE ino IN (SELECT ino FROM dentries)")
 
     def _sets(self) -> None:
-        """A set whose parity discs are all there is closed."""
+        """A set of which a parity disc is there is closed: what it lacks can be made anew."""
         self.db.execute(
-            "UPDATE volume_sets SET state = ?, closed_ns = (SELECT max(burned_ns) FROM volumes v"
-            " WHERE v.set_id = volume_sets.id) WHERE m > 0 AND state != ?1 AND m = (SELECT count(*)"
-            " FROM volumes v WHERE v.set_id = volume_sets.id AND v.set_index >= k)",
+            "UPDATE volume_sets SET state = ?1, closed_ns = (SELECT max(burned_ns) FROM volumes v"
+            " WHERE v.set_id = volume_sets.id) WHERE m > 0 AND state != ?1 AND EXISTS (SELECT 1"
+            " FROM volumes v WHERE v.set_id = volume_sets.id AND v.set_index >= k"
+            " AND v.burned_ns IS NOT NULL)",
             (int(SetState.CLOSED),),
         )
         self.db.execute(

@@ -130,7 +130,11 @@ class Sets:
         self, k: int, m: int, copy_no: int, magazine: int | None, now_ns: int, vault: str = ""
     ) -> VolumeSet:
         """A new open set of k data and m parity discs; its name is its number."""
-        for (number,) in self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM volume_sets"):
+        # A catalog that was made from discs has names that are not the numbers of their rows.
+        for (number,) in self._db.execute(
+            "SELECT max(coalesce(max(id), 0), coalesce(max(CAST(substr(name, 4) AS INTEGER)), 0))"
+            " + 1 FROM volume_sets"
+        ):
             self._db.execute(
                 "INSERT INTO volume_sets"
                 " (id, name, uuid, k, m, copy_no, magazine, created_ns, vault)"
@@ -156,16 +160,29 @@ class Sets:
         return made
 
     def add_lost(
-        self, set_id: SetId, index: int, uuid: str, barcode: str, capacity: int, now_ns: int
+        self,
+        set_id: SetId,
+        index: int,
+        uuid: str | None,
+        barcode: str,
+        capacity: int,
+        now_ns: int,
+        *,
+        ours: bool = False,
     ) -> VolumeId:
         """A member that nobody has seen, known by the set's parity: lost, so that it can be made.
 
-        A barcode that another disc bears gets a mark.
+        A barcode that another disc bears gets a mark; with ours a row that knows of no burn there
+        is older than the burn, and is taken. uuid: None if it is not known.
         """
-        taken = self._volumes.by_barcode(barcode) is not None
-        volume = self._volumes.add(f"{barcode}-{uuid[:8]}" if taken else barcode, capacity, now_ns)
-        if taken:
-            self._volumes.set_inside(volume, barcode)
+        row = self._volumes.by_barcode(barcode)
+        if row is not None and ours and row.state in (VolumeState.BLANK, VolumeState.BURNING):
+            volume = row.id
+        else:
+            mark = (uuid or f"{set_id}")[:8]
+            name = barcode if row is None else f"{barcode}-{mark}"
+            volume = self._volumes.add(name, capacity, now_ns)
+            self._volumes.set_inside(volume, barcode if row is not None else None)
         self._db.execute(
             "UPDATE volumes SET uuid = ?, state = ?, reason = ?, former = ? WHERE id = ?",
             (uuid, int(VolumeState.LOST), UNSEEN, int(VolumeState.SUSPECT), volume),

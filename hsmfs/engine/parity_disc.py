@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
 from .. import clock
 from ..catalog.catalog import Catalog
-from ..catalog.sets import SpooledRow, VolumeSet
+from ..catalog.sets import Sets, SpooledRow, VolumeSet
+from ..catalog.volumes import Volumes
 from ..disc import described
 from ..disc.image import ImageResult, Progress
 from ..disc.layout import VolumeLabel
 from ..disc.parity_image import Member, ParityFacts, ParityRow, build_parity_image, parity_place
+from ..states import VolumeState
 from ..types import VolumeId
 from .spooled import data_discs
 
@@ -36,21 +39,43 @@ def facts_of(catalog: Catalog, group: VolumeSet) -> Callable[[int], ParityFacts]
     return lambda row: ParityFacts(row, kept, members)
 
 
-def learn(catalog: Catalog, group: VolumeSet, facts: ParityFacts) -> None:
+class _Tables(Protocol):
+    """A catalog, or one that is being made."""
+
+    @property
+    def sets(self) -> Sets: ...
+
+    @property
+    def volumes(self) -> Volumes: ...
+
+
+def learn(
+    catalog: _Tables, group: VolumeSet, facts: ParityFacts, *, ours: bool = False
+) -> None:
     """Take over what a parity disc tells of the set; in a transaction.
 
     A catalog that was made from discs knows neither sizes nor checksums of images, and nothing of
-    a member that nobody has seen: it gets a row, so that parity can make up for it.
+    a member that nobody has seen: it gets a row, so that parity can make up for it. ours: rows of
+    discs that are blank to the catalog are older than the parity.
     """
-    discs = {disc.set_index: disc for disc in catalog.sets.discs(group.id)}
+    now = clock.now_ns()
+    discs = {
+        disc.set_index: disc.id
+        for disc in catalog.sets.discs(group.id)
+        if disc.state not in (VolumeState.BLANK, VolumeState.BURNING)
+    }
     for member in facts.members:
-        disc = discs.get(member.index)
-        number = disc.id if disc is not None else catalog.sets.add_lost(
-            group.id, member.index, member.uuid, member.barcode, member.size, clock.now_ns()
-        )  # fmt: skip
+        number = discs.get(member.index)
+        if number is None:
+            number = catalog.sets.add_lost(
+                group.id, member.index, member.uuid, member.barcode, member.size, now, ours=ours
+            )
         catalog.volumes.set_image(number, member.size, member.sha256, member.root_hash)
     for row in facts.rows:
         catalog.sets.set_parity(group.id, SpooledRow(row.row, "", row.size, row.sha256, 0))
+        if group.k + row.row not in discs:
+            name = f"{group.name}-P{row.row + 1}"
+            catalog.sets.add_lost(group.id, group.k + row.row, None, name, row.size, now)
 
 
 async def burn_parity(

@@ -341,12 +341,10 @@ def due_times(catalog: Catalog, interval: float) -> dict[VolumeId, int]:
     dues = {}
     for state in _TESTABLE:
         for volume in catalog.volumes.all(state):
-            last = max(
-                volume.verified_ns or 0, volume.burned_ns or 0, tested.get(volume.id, 0)
-            )
+            # A disc of a catalog made from discs, or of another one, was never read back by us.
+            last = max(volume.verified_ns or 0, tested.get(volume.id, 0))
             if volume.element is not None:
-                unread = volume.verified_ns is None
-                dues[volume.id] = 0 if unread and not last else last + int(interval * 1e9)
+                dues[volume.id] = last + int(interval * 1e9) if last else 0
     return dues
 
 

@@ -10,6 +10,7 @@ from hsmfs.catalog.draft import Disc, Draft
 from hsmfs.catalog.draft_end import Ending
 from hsmfs.catalog.places import write_places
 from hsmfs.disc.lines import Line
+from hsmfs.states import VolumeState
 
 DATA = b"x" * 100
 SUM = hashlib.sha256(DATA).digest()
@@ -157,3 +158,20 @@ def test_numbers_are_never_given_again(shelf):
     shelf.disc(file(5000, b"a"))
     shelf.end()
     assert shelf.one("SELECT value FROM meta WHERE key = 'ino_ceiling'") > 5000 + (1 << 20)
+
+
+def test_a_disc_that_does_not_read_now_is_neither_blank_nor_sound(tmp_path):
+    draft = Draft.begin(tmp_path / "draft.db", None, 1, (0, 0))
+    for barcode, state in (("A", VolumeState.FULL), ("B", VolumeState.BLANK)):
+        volume = draft.volumes.add(barcode, 100, 1)
+        draft.db.execute("UPDATE volumes SET state = ? WHERE id = ?", (int(state), volume))
+    draft.volumes.add("GONE", 100, 1)
+    for barcode in ("A", "B", "NEW"):
+        draft.add_unread(barcode, 100, "it does not read", 1)
+    draft.see({"A": 1, "B": 2, "NEW": 3})
+    states = {v.barcode: v.state for v in draft.volumes.all()}
+    assert states == {
+        "A": VolumeState.SUSPECT, "B": VolumeState.DAMAGED, "NEW": VolumeState.DAMAGED,
+        "GONE": VolumeState.LOST,
+    }  # fmt: skip
+    draft.close()

@@ -11,6 +11,7 @@ import os
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from ... import crash, logs
@@ -36,6 +37,8 @@ class Record:
     disc: Disc
     files: int
     """Lines of kind file in its manifest."""
+    parity: dict[str, Any] | None = None
+    """What its VOLUME.json tells of its set, if it is a parity disc."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Harvest:
     def _load(self) -> None:
         for path in self.folder.glob("disc-*.json"):
             found = json.loads(path.read_text())
-            record = Record(Disc(**found["disc"]), found["files"])
+            record = Record(Disc(**found["disc"]), found["files"], found.get("parity"))
             self._seen[record.disc.barcode] = record
         for path in self.folder.glob("blank-*.json"):
             found = json.loads(path.read_text())
@@ -146,7 +149,7 @@ class Harvest:
         described.copy_audit(reader, self.extract(disc))
         write_places(self.places(disc), described.places(reader.iso))
         crash.point("rebuild.disc.taken")
-        record = Record(disc, reader.volume["files"])
+        record = Record(disc, reader.volume["files"], reader.volume.get("parity"))
         self._write(f"disc-{_safe(barcode)}.json", asdict(record))
         self._seen[barcode] = record
         crash.point("rebuild.disc.recorded")

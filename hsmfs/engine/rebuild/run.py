@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from ...catalog.draft import Draft
 from ...catalog.draft_end import Ending, flatten
 from ...config import Config
 from ...disc.lines import lines
+from ...disc.parity_image import read_facts
 from ...errors import Conflict, PoolUnavailable
 from ...pool.pools import Pools
 from ...pool.store import MARKER, Pool
+from ..parity_disc import learn
 from . import pools as resident
 from .harvest import DRAFT, Harvest, Record
 from .sources import Source
@@ -183,6 +185,7 @@ class Rebuild:
                 crash.point("rebuild.batch.committed")
             self._report.lines += done
             before += record.files
+        _learn(draft, records)
 
     def _disc(self, draft: Draft, harvest: Harvest, record: Record) -> Iterator[int]:
         manifest = harvest.manifest(record.disc)
@@ -270,3 +273,13 @@ class Rebuild:
             each = (time.monotonic() - self._began) / done
             progress.seconds_left = round(each * (progress.total - done), 1)
         self._told(progress)
+
+
+def _learn(draft: Draft, records: Sequence[Record]) -> None:
+    """What parity discs tell of their sets, also of members that nobody has seen."""
+    with draft.db:
+        for record in records:
+            facts = read_facts({"parity": record.parity}) if record.parity else None
+            group = draft.sets.by_uuid(record.disc.set_uuid)
+            if facts is not None and group is not None:
+                learn(draft, group, facts, ours=True)

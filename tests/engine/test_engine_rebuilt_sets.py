@@ -1,0 +1,107 @@
+"""After a rebuild from discs alone: sets are sets, lost members have rows, nothing is sound yet."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine.rebuild.run import Rebuild
+from hsmfs.engine.rebuild.sources import Robot
+from hsmfs.library.simulated.hands import take_out
+from hsmfs.states import SetState, VolumeState
+from hsmfs.types import ROOT
+
+SETS = 'recall_retries = 1\n[sets]\nparity = "raid5"\ndiscs = 3\n'
+DATA = [bytes(range(256)) * 20_000, bytes(reversed(range(256))) * 20_000]
+LOG = "inventory differs|lost|passed over|disc cannot be had|is suspect"
+
+
+@pytest.fixture
+def lab(make_lab):
+    return make_lab(slots=8, disc="8 MiB", more=SETS)
+
+
+async def filled(lab) -> list[str]:
+    """Two files, each on a disc of one closed set of 2+1; the barcodes of its discs."""
+    async with lab.running() as engine:
+        for number, data in enumerate(DATA):
+            await lab.archive(await lab.file(b"f%d" % number, data))
+        await lab.until(lambda: [s.state for s in engine.catalog.sets.all()] == [SetState.CLOSED])
+        (group,) = engine.catalog.sets.all()
+        return [disc.barcode for disc in engine.catalog.sets.discs(group.id)]
+
+
+async def rebuilt(lab) -> None:
+    shutil.rmtree(lab.config.daemon.state)
+    shutil.rmtree(lab.config.pool[0].path)
+    lab.config.pool[0].path.mkdir()
+    config = lab.config
+    await Rebuild(config, Robot(config.library), lambda p: None, new_pools=True).run()
+
+
+def member(engine, index: int):
+    (group,) = engine.catalog.sets.all()
+    assert group.state is SetState.CLOSED
+    return next(d for d in engine.catalog.sets.discs(group.id) if d.set_index == index)
+
+
+@pytest.mark.expect_log(LOG)
+async def test_a_lost_member_that_no_snapshot_knows_is_made_by_parity(lab):
+    """The last data disc alone told of itself; only the parity disc knows that there was one."""
+    discs = await filled(lab)
+    take_out(lab.config.library.path, discs[1])
+    await rebuilt(lab)
+    async with lab.running() as engine:
+        lost = member(engine, 1)
+        assert (lost.barcode, lost.state) == (discs[1], VolumeState.LOST)
+        await engine.renewer.ask(lost)
+        await lab.until(lambda: engine.catalog.sets.rebuild(lost.id) is None, 60)
+        new = member(engine, 1)
+        assert new.state is VolumeState.FULL and new.barcode != discs[1]
+        async with engine.catalog.write():
+            into = engine.catalog.names.create(ROOT, b"found", 0o040755, 0, 0, 1)
+        done = [s async for s in engine.disc_adopter.adopt([], [new.barcode], into)]
+        assert done[-1]["made"] == 1
+        for path, data in ((b"/f0", DATA[0]), (b"/found/f1", DATA[1])):
+            assert await lab.read(engine.catalog.names.resolve(path).ino) == data
+
+
+@pytest.mark.expect_log(LOG)
+async def test_a_lost_parity_disc_is_made_anew(make_lab):
+    lab = make_lab(slots=8, disc="8 MiB", more=SETS.replace("raid5", "raid6").replace("3", "4"))
+    discs = await filled(lab)
+    take_out(lab.config.library.path, discs[3])
+    await rebuilt(lab)
+    async with lab.running() as engine:
+        lost = member(engine, 3)
+        assert lost.state is VolumeState.LOST
+        await engine.renewer.ask(lost)
+        await lab.until(lambda: engine.catalog.sets.rebuild(lost.id) is None, 60)
+        assert member(engine, 3).state is VolumeState.FULL
+
+
+@pytest.mark.expect_log(LOG)
+async def test_discs_are_suspect_until_they_are_read_then_sound(lab, monkeypatch):
+    discs = await filled(lab)
+    await rebuilt(lab)
+    catalog = Catalog.open(lab.config.daemon.state)
+    states = {v.barcode: v.state for v in catalog.volumes.all() if v.uuid}
+    catalog.close()
+    assert states[discs[1]] is states[discs[2]] is VolumeState.SUSPECT
+    async with lab.running() as engine:
+        # Nobody asked: what was never read back is due at once.
+        await lab.until(
+            lambda: all(engine.catalog.volumes.by_barcode(b).state is VolumeState.FULL
+                        for b in discs)
+        )  # fmt: skip
+
+
+async def test_numbers_of_sets_go_on_after_the_names_that_are_there(lab):
+    async with lab.running() as engine, engine.catalog.write():
+        engine.catalog.db.execute(
+            "INSERT INTO volume_sets (name, uuid, k, m, created_ns)"
+            " VALUES ('SET00002', 'u', 2, 1, 1)"
+        )
+        assert engine.catalog.sets.add(2, 1, 1, None, 5).name == "SET00003"
