@@ -13,6 +13,7 @@ from hsmfs import config as configs
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.engine import overview
 from hsmfs.engine.forecast import YEAR_NS, forecast
+from hsmfs.engine.fsck import library
 from hsmfs.engine.health_views import of_drive, of_volume, scrubs
 from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import open_pools
@@ -228,6 +229,19 @@ async def test_repack_waits_for_the_trash_and_counts_the_dead(lab):
     await lab.until(lambda: not order.open(), flush=True)
     assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.RETIRED
     assert await lab.read(one) == DATA
+    # It lies in its slot until somebody takes it out, and nothing is wrong with that.
+    elements = await lab.engine.robot.inventory()
+    assert library.volumes(lab.engine.catalog, elements) == []
+
+
+async def test_an_order_goes_on_as_soon_as_its_files_are_burned(lab, monkeypatch):
+    monkeypatch.setattr("hsmfs.engine.refresh.LOOK", 3600.0)
+    ino = await lab.file(b"one", DATA)
+    await lab.archive(ino, release=True)
+    disc, _ = lab.disc(ino)
+    await lab.engine.refresher.ask([disc], "repack", "test")
+    await lab.until(lambda: not lab.engine.catalog.refreshes.open(), flush=True)
+    assert lab.disc(ino)[0].id != disc.id
 
 
 async def trash(lab, name):

@@ -18,7 +18,9 @@ from .pools import Problem
 
 Kept = Callable[[str], bool]
 """Whether something of that name in the spool is right though no burn on the list names it."""
-_AWAY = (VolumeState.EXPORTED, VolumeState.LOST, VolumeState.RETIRED)
+_OUTSIDE = (VolumeState.EXPORTED, VolumeState.LOST)
+_AWAY = (*_OUTSIDE, VolumeState.RETIRED)
+"""Need not be there; a retired one may lie there until somebody takes it out."""
 
 
 def volumes(catalog: Catalog, elements: Sequence[Element]) -> list[Problem]:
@@ -37,7 +39,7 @@ def volumes(catalog: Catalog, elements: Sequence[Element]) -> list[Problem]:
             ))  # fmt: skip
         elif (
             element is not None
-            and volume.state in _AWAY
+            and volume.state in _OUTSIDE
             and element.kind is not ElementKind.IMPORT_EXPORT
             and not catalog.vault.is_leaving(volume.id)
         ):
