@@ -47,7 +47,10 @@ class Housekeeper:
         """
         orphans = self._catalog.inodes.unlinked()
         for attr in orphans:
-            await self._files.purge(attr.ino)
+            try:
+                await self._files.purge(attr.ino)
+            except Conflict as fault:
+                log.warning("a file without a name stays", inode=attr.ino, reason=fault.message)
             crash.point("housekeeping.orphan.purged")
         if orphans:
             log.info("purged files that were deleted while open", count=len(orphans))

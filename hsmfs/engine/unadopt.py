@@ -188,6 +188,9 @@ class Undoing:
         """Out of the namespace; a file's paths are noted as on their way."""
         catalog, adoption = self._catalog, self._adoption.id
         ino = back.attr.ino
+        if back.attr.locked:
+            self._fail(back.paths[0], "is a record, or under a legal hold")
+            return
         if self._files.live(ino) is not None or catalog.inodes.get_raw(ino) != back.attr:
             self._fail(back.paths[0], "was used meanwhile")
             return

@@ -12,6 +12,7 @@ from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.retention import Folder
 from hsmfs.engine.files import Files
 from hsmfs.engine.trust import Trust
+from hsmfs.engine.trust.holds import Scope
 from hsmfs.errors import Conflict, Forbidden
 from hsmfs.pool.pools import Pools
 from hsmfs.pool.store import Pool
@@ -219,3 +220,24 @@ async def test_a_refusal_that_repeats_is_counted(autojump_clock, world):
     await world.trust.audit.tell_repeated()
     last = list(world.trust.audit.log.after(0))[-1]
     assert (last.outcome, '"repeated":4' in last.detail) == ("refused", True)
+
+
+async def test_what_comes_into_a_held_tree_is_held(autojump_clock, world):
+    r = await folder(world)
+    await world.trust.holds.place("case", "why", Scope((r,)), "me")
+    ino = await world.file(b"later", r)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.trust.run)
+        await trio.sleep(3700)
+        nursery.cancel_scope.cancel()
+    assert world.files.attr(ino).locked == Lock.HELD
+    assert world.trust.retention.why(world.files.attr(ino)) == "held by case"
+
+
+async def test_new_files_are_watched_after_a_crash(autojump_clock, world):
+    r = await folder(world, idle=60)
+    ino = await world.file(b"a", r)  # noted in memory alone
+    await world.restart()
+    await trio.sleep(61)
+    await world.trust.autocommit.look()
+    assert world.files.attr(ino).locked == Lock.RECORD

@@ -80,7 +80,8 @@ def _told(ctl: Ctl, found: dict[str, Any], what: str) -> None:
 def place(ctl: Ctl, name: str, paths: tuple[str, ...], reason: str, **chosen: Any) -> None:
     """Place a hold called NAME on files, on trees, or on what a search finds now.
 
-    Files that come into its trees and searches later are held by 'hsmctl hold apply'.
+    Files that come into its trees and searches later are held within an hour, or by
+    'hsmctl hold apply' at once.
     """
     body = _body(ctl, paths, **chosen) | {"name": name, "reason": reason}
     _told(ctl, ctl.client.post("/holds", body, timeout=None), "held")

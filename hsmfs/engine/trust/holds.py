@@ -105,7 +105,8 @@ class LegalHolds:
         async for inos in self._found(scope):
             for at in range(0, len(inos), PAGE):
                 async with self._catalog.write():
-                    self.must(name)
+                    if not self.known(name).stands:
+                        return count  # released meanwhile
                     new = self.tables.add(hold.id, inos[at : at + PAGE])
                     for ino in new:
                         self._lock(ino, held=True)

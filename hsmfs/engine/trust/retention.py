@@ -25,6 +25,8 @@ from .compliance import ComplianceClock
 from .words import path_of, until_words
 
 WRITE = 0o222
+FOLDERS = 10_000
+"""Folders of which it is remembered whether they lie in a retention folder."""
 AHEAD_NS = 3600 * 10**9
 """An atime less far ahead asks for no retention."""
 FROZEN = Lock.RECORD | Lock.HELD
@@ -77,6 +79,8 @@ class Retention:
             if above is None or above == at:
                 break
             at = above
+        if len(self._known) >= FOLDERS:
+            self._known.clear()
         self._known[directory] = found
         return found
 

@@ -25,6 +25,8 @@ log = logs.get(__name__)
 SELF = "hsmfsd"
 TICK = 2.0
 """Seconds between looks at refusals that repeat."""
+APPLY = 3600.0
+"""Seconds between looks at what came under holds."""
 SAVE = 60.0
 """Seconds between two notes of the compliance clock: what a power cut can hold it back."""
 
@@ -76,6 +78,7 @@ class Trust:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_wall)
             nursery.start_soon(self._save)
+            nursery.start_soon(self._apply_holds)
             while True:
                 await trio.sleep(TICK)
                 await self.audit.tell_repeated()
@@ -87,6 +90,14 @@ class Trust:
             async with self._catalog.write():
                 self.retention.tables.put_clock(self.clock.row())
             crash.point("trust.clock.saved")
+
+    async def _apply_holds(self) -> None:
+        """What came into the trees and searches of holds is held, too."""
+        while True:
+            await trio.sleep(APPLY)
+            for hold in self.holds.tables.all():
+                if hold.stands:
+                    await self.holds.apply(hold.name, SELF)
 
     async def _watch_wall(self) -> None:
         async for _ in wall_clock_set():
