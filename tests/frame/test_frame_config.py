@@ -33,6 +33,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "sets": config.SetsConfig,
     "scrub": config.ScrubConfig,
     "schedule": config.ScheduleConfig,
+    "audit": config.AuditConfig,
 }
 
 

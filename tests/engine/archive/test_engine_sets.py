@@ -94,7 +94,8 @@ async def test_release_waits_for_parity(five) -> None:
             await five.releaser.release(ino, "test")
         assert await five.migrator.sets.close(only_set(five))
         await closed(five)
-        await five.until(lambda: five.state(ino) == FileState.MIGRATED)
+        await five.until(lambda: not five.catalog.queues.migrations())
+        assert five.state(ino) == FileState.MIGRATED
     check_parity(five)
     five.sound()
 
