@@ -10,7 +10,7 @@ import stat
 from typing import Any
 
 import pyfuse3
-from pyfuse3 import EntryAttributes, FUSEError
+from pyfuse3 import EntryAttributes, FUSEError, RequestContext
 
 from .. import clock
 from ..config import Config
@@ -21,7 +21,7 @@ from ..states import FileState
 from ..types import Attr, InodeNo
 from .acl import Acl
 from .deputies import Deputies
-from .handles import Handles
+from .handles import Handles, write_only
 from .lookups import Lookups
 from .nfs import Nfs
 from .ports import Control
@@ -114,6 +114,14 @@ class Core(pyfuse3.Operations):
         entry.entry_timeout = self._entry_timeout
         entry.attr_timeout = self._attr_timeout
         return entry
+
+    def uncached(self, flags: int, ctx: RequestContext) -> bool:
+        """Written past the kernel's page cache: what is opened for nothing but writing.
+
+        Not by nfsd, whose writes come in pieces of a page, each of which would be a request
+        (Linux fs/fuse/file.c, fuse_get_user_pages).
+        """
+        return write_only(flags) and not self.nfs.asks(ctx)
 
     def known(self, attr: Attr) -> EntryAttributes:
         """As `entry`, for an answer that counts as a lookup."""

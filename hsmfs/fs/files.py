@@ -18,7 +18,7 @@ from ..states import Lock
 from ..types import InodeNo, Range
 from .core import CAPABILITY, Core, now
 from .guard import guarded, settled
-from .handles import Handle, write_only, writes
+from .handles import Handle, writes
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 
@@ -45,7 +45,7 @@ class OpenFiles(Core):
         stub = bool(live.absent) and self.config.fs.migrated_open == "direct"
         # A record that takes bytes at its end must not be mapped to be written elsewhere.
         appended = write and bool(live.attr.locked)
-        direct = stub or appended or write_only(flags)
+        direct = stub or appended or self.uncached(flags, ctx)
         handle.direct = direct
         return FileInfo(fh=self.handles.add(handle), direct_io=direct, keep_cache=True)
 

@@ -19,7 +19,7 @@ from ..types import Attr, InodeNo, PoolId
 from .acl import Acl
 from .core import ACCESS, DEFAULT, Core, now
 from .guard import settled, stable
-from .handles import Handle, write_only, writes
+from .handles import Handle, writes
 
 
 class Names(Core):
@@ -79,7 +79,7 @@ class Names(Core):
             return info, self.known(self.must(found.ino))
         self.files.born(attr)
         live = self.files.open(attr.ino, write=writes(flags))
-        direct = write_only(flags)
+        direct = self.uncached(flags, ctx)
         number = self.handles.add(Handle(live, flags, ctx, direct=direct))
         return FileInfo(fh=number, direct_io=direct, keep_cache=True), self.known(attr)
 

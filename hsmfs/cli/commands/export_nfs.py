@@ -40,6 +40,7 @@ def nfs(ctl: Ctl, path: str, clients: str, options: str) -> None:
     given = tuple(filter(None, (option.strip() for option in options.split(","))))
     mountpoint = config.daemon.mountpoint
     share = nfs.add(folder(ctl, path), clients, mountpoint, given)
+    nested = [s.path for s in nfs.below(mountpoint) if s.path in share.path.parents]
     running = nfsd.threads() > 0
     out = ctl.out
     if out.as_json:
@@ -47,6 +48,8 @@ def nfs(ctl: Ctl, path: str, clients: str, options: str) -> None:
                   "file": str(nfs.FILE), "running": running})  # fmt: skip
     else:
         out.line(f"{path} is exported to {clients}: {share.options}")
+    if nested:
+        out.warn(f"clients of NFS 4 come through {nested[0]}, whose options are in force there")
     if not running:
         out.warn("the NFS server does not run: systemctl enable --now nfs-server")
     for other in smb.shares():

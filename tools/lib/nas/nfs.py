@@ -6,6 +6,7 @@ of NFS 4 see is /run, as the host's filesystem behind / cannot be exported.
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ CLIENTS = "127.0.0.1"
 GRACE_S = 10
 """How long a restarted server waits for clients of NFS 4; the kernel's default is 90."""
 VERSIONS = {"v3": "vers=3", "v4.2": "vers=4.2"}
+_NUMBERS = itertools.count(1)
 _STATE = Path("/var/lib/nfs")
 _NFSD = Path("/proc/fs/nfsd")
 _PIPES = Path("/run/rpc_pipefs")
@@ -62,7 +64,7 @@ def serve(threads: int = THREADS) -> None:
 
 def mount(path: Path, version: str, options: str = "") -> Path:
     """Mount an export of this host with a version of the protocol; where it is."""
-    folder = Path("/run/nfs", version, str(abs(hash((path, options)))))
+    folder = Path("/run/nfs", version, str(next(_NUMBERS)))
     folder.mkdir(parents=True)
     words = ",".join(filter(None, (VERSIONS[version], options)))
     shown = path if version == "v3" else Path("/", path.relative_to("/run"))
