@@ -132,6 +132,13 @@ class Health:
         )
         return [Pair(*row) for row in rows]
 
+    def speeds(self) -> dict[str, tuple[int, float]]:
+        """Bytes that each drive read so far, and in how many seconds of its time."""
+        rows = self._db.execute(
+            "SELECT serial, sum(read_bytes), sum(read_ns) FROM pairs GROUP BY serial"
+        )
+        return {serial: (size, ns / 1e9) for serial, size, ns in rows}
+
     def of_volume(self, volume: VolumeId, limit: int = 20) -> list[Entry]:
         """The disc's entries, the newest first."""
         return self._entries("volume = ?", volume, limit)

@@ -71,6 +71,12 @@ class Bay:
     """The robot brings a disc to it, or takes one, or is about to."""
     yielding: bool = False
     """Its session was asked to end."""
+    step: str = ""
+    """What it is at for its claim: fetch, load, or read; empty: it gives its disc up."""
+    moves: int = 0
+    """Of the robot, in the last fetch."""
+    step_at: float = 0.0
+    """Since when."""
     used: float = 0.0
     """When its last session ended."""
     calls: int = 0
@@ -78,6 +84,11 @@ class Bay:
     """The disc whose label was read since it was loaded."""
     holds_fast: VolumeId | None = None
     """A disc that the drive does not give back."""
+
+    def begin(self, step: str) -> float:
+        """It begins with a step; when."""
+        self.step, self.step_at = step, trio.current_time()
+        return self.step_at
 
     def free(self) -> None:
         """Its session is over."""

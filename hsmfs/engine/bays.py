@@ -25,6 +25,7 @@ from .events import Events
 from .identify import check_medium, refuse_blank
 from .inventory import Inventory
 from .ledger import Ledger
+from .pace import Pace
 from .robot_care import RobotCare
 from .schedule import Purpose
 from .session import Session
@@ -38,6 +39,7 @@ class Bays:
     Attributes:
         inventory: brings the catalog up to what the robot says.
         ledger: blame and counters.
+        pace: how fast robot and drives are.
         robot_care: moves and what to do when the robot is in trouble.
         load_limit, read_limit: seconds after which a drive counts as stuck.
     """
@@ -58,6 +60,7 @@ class Bays:
         )  # fmt: skip
         self.load_limit = max(300.0, 10 * timing.load)
         self.read_limit = 300.0
+        self.pace = Pace(timing, catalog.health.speeds())
         self._bays = {drive.serial: Bay(drive) for drive in library.drives}
         self._claims: dict[int, Claim] = {}
         self._board = schedule.Board(schedule.rules(config))
@@ -184,11 +187,14 @@ class Bays:
         try:
             if self._robot.in_drive(drive) != claim.barcode:
                 bay.checked = None
+                began = bay.begin("fetch")
                 await self._call(bay, self.load_limit, "to eject", drive.eject)
                 await self.robot_care.move(lambda: self._robot.fetch(claim.barcode, drive))
+                self.pace.moved(trio.current_time() - began, bay.moves)
                 self._moved(bay)
                 crash.point("mounts.fetched")
             fresh = drive.loaded is None
+            began = bay.begin("load")
             medium = await self._call(bay, self.load_limit, "to load", drive.load)
         except DriveStuck:
             raise
@@ -208,7 +214,15 @@ class Bays:
         elif fresh or bay.checked != claim.volume or claim.purpose is Purpose.BURN:
             await check_medium(session, claim.purpose, self._catalog, self.ledger)
             bay.checked = claim.volume
+            if fresh:
+                self.pace.loaded(drive.serial, trio.current_time() - began)
+        bay.begin("read")
         return session
+
+    def _moves_to(self, bay: Bay) -> int:
+        """How often the robot moves to bring a disc into the drive."""
+        element = self._robot.elements.get(bay.drive.address)
+        return 1 + (element is not None and element.full)
 
     async def _call(
         self, bay: Bay, limit: float, what: str, f: Callable[[], Awaitable[Any]]
@@ -227,6 +241,7 @@ class Bays:
         """Take the disc out of a drive that may not use it."""
         try:
             bay.checked = None
+            bay.begin("empty")
             await self._call(bay, self.load_limit, "to eject", bay.drive.eject)
             await self.robot_care.move(lambda: self._robot.put_away(bay.drive))
         except DriveError as error:

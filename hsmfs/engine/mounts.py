@@ -7,7 +7,7 @@ robot's troubles hold up only claims that need it. The work itself is in bays.py
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -33,6 +33,7 @@ from ..types import VolumeId
 from . import schedule
 from .bay import Bay, Claim
 from .bays import Bays
+from .eta import DriveNow, Serving, Speeds, Wanted, forecast
 from .events import Events
 from .schedule import Purpose
 from .session import Session
@@ -55,6 +56,7 @@ class Mounts(Bays):
         super().__init__(catalog, library, robot, events, config)
         self.pressure: Callable[[], float] = lambda: 0.0
         self._numbers = count(1)
+        self._write_rate = config.library.write_rate
 
     # For users of discs
 
@@ -97,6 +99,7 @@ class Mounts(Bays):
             done = claim.session
             if done.worked and not done.broken and not done.doubted:
                 await self.ledger.went_well(done.drive, done.volume)
+            self.pace.read(done.drive.serial, done.read_bytes, done.reads, done.read_seconds)
             if done.read_bytes:
                 await self.ledger.read(
                     done.drive, done.volume, done.read_bytes, done.read_seconds
@@ -134,6 +137,64 @@ class Mounts(Bays):
         key = (mine.urgency, mine.since)
         ahead = [c for c in self._claims.values() if (c.urgency, c.since) < key]
         return len(ahead), False
+
+    def speeds_of(self, volume: VolumeId) -> Speeds:
+        """Of the drive that has the disc, else of any."""
+        found = self._catalog.volumes.get(volume)
+        for bay in self._bays.values():
+            if found is not None and self._robot.in_drive(bay.drive) == found.barcode:
+                return self.pace.of(bay.drive.serial)
+        return self.pace.of("")
+
+    def forecast(
+        self, left: Mapping[VolumeId, tuple[int, int]], run_cap: float
+    ) -> Mapping[VolumeId, float]:
+        """Seconds until each disc that is wanted can be read (eta.py).
+
+        left: bytes and files that are still to be read of discs, where that is known.
+        """
+        now = trio.current_time()
+        drives = [self._drive_now(bay, now, left) for bay in self._bays.values() if bay.up]
+        wanted = []
+        for claim in self._claims.values():
+            if claim.waiting:
+                size, count = left.get(claim.volume, (claim.bytes, claim.count))
+                burns = size / self._write_rate if claim.purpose is Purpose.BURN else 0.0
+                wanted.append(Wanted(claim.volume, claim.urgency, claim.since, size, count, burns))
+        robot = (self._step_left(bay, now) for bay in self._bays.values() if bay.moving)
+        return forecast(drives, wanted, robot_in=max(robot, default=0.0), run_cap=run_cap)
+
+    def _step_left(self, bay: Bay, now: float) -> float:
+        """Until the present step of a drive ends; one that is late ends soon."""
+        speeds = self.pace.of(bay.drive.serial)
+        takes = {"fetch": bay.moves * speeds.exchange, "empty": speeds.exchange}.get(
+            bay.step, speeds.load
+        )
+        return max(takes - (now - bay.step_at), 0.1 * takes)
+
+    def _drive_now(
+        self, bay: Bay, now: float, left: Mapping[VolumeId, tuple[int, int]]
+    ) -> DriveNow:
+        speeds = self.pace.of(bay.drive.serial)
+        view, claim = self._view(bay, now), bay.claim
+        if claim is None:
+            free = self._step_left(bay, now) if bay.emptying else 0.0
+            holds = view.holds and not bay.emptying
+            return DriveNow(bay.drive.serial, speeds, view.volume, holds, None, free)
+        ready, ran = 0.0, 0.0
+        if bay.step == "fetch":
+            ready = self._step_left(bay, now) + speeds.load
+        elif bay.step == "load":
+            ready = self._step_left(bay, now)
+        else:
+            ran = now - bay.step_at
+        size, count = left.get(claim.volume, (claim.bytes, claim.count))
+        burns = claim.purpose is Purpose.BURN
+        takes = speeds.reading(size, count)
+        if burns:
+            takes = max(size / self._write_rate - ran, 0.0)
+        serving = Serving(claim.volume, claim.urgency, ready, takes, ran, burns)
+        return DriveNow(bay.drive.serial, speeds, claim.volume, True, serving)
 
     def _admit(self, volume: VolumeId, states: Container[VolumeState]) -> Volume:
         """The disc, if it can be had at all and is in one of the states."""
@@ -254,6 +315,8 @@ class Mounts(Bays):
         if claim is not None and claim.waiting:
             claim.bay, bay.claim = bay, claim
             bay.moving = self._robot.in_drive(bay.drive) != claim.barcode
+            bay.moves = self._moves_to(bay)
+            bay.begin("fetch" if bay.moving else "load")
             nursery.start_soon(self._serve, bay, claim)
 
     def _may_pair(self, serial: str, volume: VolumeId) -> bool:

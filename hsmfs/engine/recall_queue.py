@@ -6,6 +6,7 @@ Plain records and their order; the recaller acts on them.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -253,14 +254,34 @@ class VolumeQueue:
         if self._hot.pop(work.job.ino, None) is not None:
             del self._hot_order[bisect_left(self._hot_order, (work.part.sector, work.job.ino))]
 
+    def _hot_from_here(self) -> Iterator[Work]:
+        """What readers wait for, in the order in which it is read."""
+        start = bisect_left(self._hot_order, (self._position, InodeNo(0)))
+        for at in chain(range(start, len(self._hot_order)), range(start)):
+            yield self._works[self._hot_order[at][1]]
+
+    def before(self, job: Job) -> tuple[int, int]:
+        """Bytes to read, and in how many places, until a reader of the job has its bytes.
+
+        Without a reader: until all of the job has come.
+        """
+        size = reads = 0
+        if job.ino not in self._hot:
+            return self.bytes, len(self)
+        for work in self._hot_from_here():
+            wanted = sum(w.range.length for w in work.job.waiters[:1])
+            size += min(work.part.stored, -(-wanted // CHUNK) * CHUNK)
+            reads += 1
+            if work.job is job:
+                break
+        return size, reads
+
     def next_work(self) -> Work | None:
         """What to read of next: for readers first, then on with the file, then by sector.
 
         Readers are served in the order of the disc from where it was read last, around its end.
         """
-        start = bisect_left(self._hot_order, (self._position, InodeNo(0)))
-        for at in chain(range(start, len(self._hot_order)), range(start)):
-            work = self._works[self._hot_order[at][1]]
+        for work in self._hot_from_here():
             if work.live is None or (work.todo and work.next_for_reader() is not None):
                 return work
         if self._current is not None and self._current.todo:

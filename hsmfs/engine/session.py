@@ -30,7 +30,8 @@ class Session:
         urgency: of the work done here; may be raised or lowered by the user.
         broken: the drive failed; end the session.
         doubted: what did not read here says nothing good of the drive: it does not clear it.
-        read_bytes, read_seconds: what was read in it, and the drive's time for that.
+        read_bytes, reads, read_seconds: what was read in it, in how many calls, and the drive's
+            time for that.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Session:
         self.started = trio.current_time()
         self.broken = False
         self.worked = self.doubted = False
-        self.read_bytes, self.read_seconds = 0, 0.0
+        self.read_bytes, self.reads, self.read_seconds = 0, 0, 0.0
         self._ledger = ledger
         self._within = within
         self._wanted = wanted
@@ -77,6 +78,7 @@ class Session:
             raise
         self.worked = True
         self.read_bytes += len(data)
+        self.reads += 1
         self.read_seconds += trio.current_time() - begun
         return data
 

@@ -28,6 +28,7 @@ class SlowLane:
     """Jobs that wait until their disc may be fetched.
 
     Attributes:
+        pause: seconds between two discs.
         next_at: when the next disc may be let in, in trio's time.
         admitted: discs that were let in so far.
     """
@@ -40,7 +41,7 @@ class SlowLane:
         place: Callable[[Job], Awaitable[None]],
     ) -> None:
         self._mounts, self._queues, self._place = mounts, queues, place
-        self._pause = 3600.0 / config.guard.slow_discs
+        self.pause = 3600.0 / config.guard.slow_discs
         self._patience = config.schedule.bulk_age_limit
         self._parked: dict[VolumeId, dict[InodeNo, Job]] = {}
         self._some = trio.Event()
@@ -116,7 +117,7 @@ class SlowLane:
             if not self._parked:
                 self._some = trio.Event()
                 continue
-            self.next_at = trio.current_time() + self._pause
+            self.next_at = trio.current_time() + self.pause
             self.admitted += 1
             volume = next(iter(self._parked))
             log.info("slow lane lets a disc in", volume=volume, files=len(self._parked[volume]))

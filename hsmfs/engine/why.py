@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import trio
+
 from ..catalog.catalog import Catalog
 from ..config import Config
 from ..types import CHUNK, VolumeId
-from . import eta
 from .mounts import Mounts
 from .recall_queue import Job, VolumeQueue
 from .shelf import Shelf
 from .slow_lane import SlowLane
 from .waiters import Waiter, WaiterView
+
+_SAME_SECONDS = 0.1
+"""So long a forecast is good for more questions."""
 
 
 class Why:
@@ -30,8 +34,7 @@ class Why:
     ) -> None:
         self._catalog, self._mounts, self._queues = catalog, mounts, queues
         self._shelf, self._slow = shelf, slow
-        library = config.library
-        self._speeds = eta.Speeds(library.exchange, library.load, library.seek, library.read_rate)
+        self._known: tuple[float, Mapping[VolumeId, float]] | None = None
         self._run_cap = config.engine.run_cap
 
     def waiter(self, waiter: Waiter, job: Job | None) -> WaiterView:
@@ -89,20 +92,26 @@ class Why:
         return volume.barcode if volume else None
 
     def _seconds(self, job: Job) -> float | None:
-        queue = self._queues.get(job.volume) if job.volume is not None else None
-        if queue is None:
+        """Until the bytes that a reader waits for have come, else until all of the file has."""
+        volume = job.volume
+        if volume is None or not self._mounts.drives_up or self._shelf.holds(job):
             return None
-        before = sum(1 for work in queue.works() if work.job.created_ns < job.created_ns)
-        ahead, _ = self._mounts.place(queue.volume)
-        size = CHUNK if job.waiters else job.end - job.start
-        others = (q for q in self._queues.values() if q is not queue)
-        return eta.expected(
-            self._speeds,
-            size=size,
-            in_drive=self._mounts.drive_with(queue.volume) is not None,
-            before_on_disc=before * CHUNK if job.waiters else queue.bytes,
-            discs_before=ahead,
-            bytes_before=sum(q.bytes for q in others),
-            drives=self._mounts.drives_up,
-            run_cap=self._run_cap,
-        )
+        if self._slow.holds(job):
+            speeds = self._mounts.pace.of("")
+            wait = max(0.0, self._slow.next_at - trio.current_time())
+            wait += self._slow.ahead(volume) * self._slow.pause
+            return wait + 2 * speeds.exchange + speeds.load + speeds.reading(CHUNK)
+        queue = self._queues.get(volume)
+        ready = self._forecast().get(volume)
+        if queue is None or ready is None:
+            return None
+        size, reads = queue.before(job)
+        return ready + self._mounts.speeds_of(volume).reading(size, reads)
+
+    def _forecast(self) -> Mapping[VolumeId, float]:
+        """When discs will be readable; the same answer for a list of many waiters."""
+        now = trio.current_time()
+        if self._known is None or now - self._known[0] > _SAME_SECONDS:
+            left = {volume: (queue.bytes, len(queue)) for volume, queue in self._queues.items()}
+            self._known = now, self._mounts.forecast(left, self._run_cap)
+        return self._known[1]

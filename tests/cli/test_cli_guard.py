@@ -47,8 +47,7 @@ def fs(tmp_path_factory):
         fs.control("archive", "--now", "--wait", fs.mountpoint)
         fs.control("release", fs.mountpoint)
         fs.stop()
-        fs._tables = tables
-        fs.lay_out()
+        fs.reconfigure(tables)
         fs.start()
         yield fs
 

@@ -1,23 +1,77 @@
 """The guess of how long a recall takes."""
 
-from hsmfs.engine.eta import Speeds, expected
+from hsmfs.catalog.queues import RecallClass
+from hsmfs.config import LibraryConfig
+from hsmfs.engine.eta import DriveNow, Serving, Speeds, Wanted, forecast
+from hsmfs.engine.pace import ENOUGH, Pace
 
 SPEEDS = Speeds(exchange=60, load=20, seek=0.2, read_rate=50e6)
-IDLE = {"before_on_disc": 0, "discs_before": 0, "bytes_before": 0, "drives": 2, "run_cap": 600}
+NOW, BULK = RecallClass.INTERACTIVE, RecallClass.BULK
 
 
-def test_loaded_and_idle_is_seek_and_read():
-    assert expected(SPEEDS, size=50_000_000, in_drive=True, **IDLE) == 1.2
+def ready(drives, *wanted, robot_in=0.0, run_cap=600):
+    return dict(forecast(drives, wanted, robot_in=robot_in, run_cap=run_cap))
 
 
-def test_a_disc_in_its_slot_costs_two_moves_and_a_load():
-    assert expected(SPEEDS, size=0, in_drive=False, **IDLE) == 140.2
+def drive(name, volume=None, **more):
+    return DriveNow(name, SPEEDS, volume, volume is not None, **more)
 
 
-def test_discs_before_share_the_drives_and_end_at_the_run_cap():
-    busy = IDLE | {"discs_before": 4, "bytes_before": 10**15}
-    assert expected(SPEEDS, size=0, in_drive=False, **busy) == (140 + 600) * 4 / 2 + 140.2
+def want(volume, urgency=NOW, since=0.0, size=50_000_000):
+    return Wanted(volume, urgency, since, size)
+
+
+def test_reading_is_seek_and_transfer():
+    assert SPEEDS.reading(50_000_000) == 1.2
+
+
+def test_in_a_drive_empty_drive_and_full_drive():
+    assert ready([drive("a", 1)], want(1)) == {1: 0}
+    assert ready([drive("a")], want(1)) == {1: 80}
+    assert ready([drive("a", 2)], want(1)) == {1: 140}
+
+
+def test_one_arm_serves_two_drives_one_after_the_other():
+    found = ready([drive("a"), drive("b")], want(1), want(2, since=1), robot_in=10)
+    assert found == {1: 90, 2: 150}
+
+
+def test_a_more_urgent_reader_waits_for_one_chunk_and_others_for_the_run():
+    busy = Serving(9, BULK, 5, 1000, ran=100)
+    drives = [drive("a", 9, serving=busy)]
+    chunk = SPEEDS.reading(4 << 20)
+    assert ready(drives, want(1, NOW))[1] == 5 + chunk + 140
+    assert ready(drives, want(1, BULK))[1] == 5 + 500 + 140
+    burn = [drive("a", 9, serving=Serving(9, BULK, 5, 1000, burns=True))]
+    assert ready(burn, want(1, NOW))[1] == 1005 + 140
+
+
+def test_the_urgent_and_the_old_go_first():
+    found = ready([drive("a")], want(1, BULK), want(2, since=5), want(3, since=4))
+    assert sorted(found, key=found.get) == [3, 2, 1]
+    assert found[2] == 80 + 1.2 + 140
 
 
 def test_no_drive_no_guess():
-    assert expected(SPEEDS, size=0, in_drive=True, **IDLE | {"drives": 0}) is None
+    assert ready([], want(1)) == {}
+
+
+def test_times_are_learned_and_one_jam_says_nothing():
+    pace = Pace(LibraryConfig(kind="scsi", exchange="60 s", load="20 s", seek="1 s"))
+    assert pace.of("a").exchange == 60
+    for _ in range(5):
+        pace.moved(30, 2)
+        pace.loaded("a", 33)
+        pace.read("a", 100 << 20, 5, 10)
+        pace.read("a", 40_000, 10, 3)
+    pace.moved(4000, 1)
+    found = pace.of("a")
+    assert (found.exchange, found.load) == (15, 33)
+    assert 0.25 < found.seek < 0.3 and 10e6 < found.read_rate < 22e6
+    assert pace.of("b").load == 33, "a drive nobody knows is as the others"
+
+
+def test_a_drive_has_the_rate_of_earlier_runs():
+    config = LibraryConfig(kind="scsi", read_rate="60 MB/s")
+    assert Pace(config, {"a": (ENOUGH, 100.0)}).of("a").read_rate == ENOUGH / 100
+    assert Pace(config, {"a": (1000, 100.0)}).of("a").read_rate == 60e6

@@ -155,6 +155,11 @@ class TempFs:
                 daemon.wait(30)
         self._unmount()
 
+    def reconfigure(self, tables: Tables) -> None:
+        """Other changes to the configuration, for the next start."""
+        self._tables = tables
+        self.lay_out()
+
     def control(
         self, *arguments: str | Path, timeout_s: float = 120.0, check: bool = True
     ) -> str:
