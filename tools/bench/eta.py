@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -35,12 +35,13 @@ from hsmfs.engine import acts
 from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import init, open_pools
 from hsmfs.library import configured
-from hsmfs.library.simulated.library import SimulatedLibrary
-from hsmfs.library.simulated.timing import Timing
 from hsmfs.types import ROOT, InodeNo, Requester
 
 DISCS, FILES, SIZE = 16, 40, 200_000
-TRUE = Timing(exchange_s=60, load_s=20, seek_s=0.2, read_bytes_per_s=60e6, write_bytes_per_s=60e6)
+TRUE = {"exchange": 60, "load": 20, "seek": 0.2, "rate": 60}
+WRONG = {"exchange": 120, "load": 10, "seek": 0.2, "rate": 30}
+ZERO = {"exchange": 0, "load": 0, "seek": 0, "rate": 10_000}
+"""Seconds, and MB a second."""
 EVERY_S = 200.0
 """Mean seconds between readers, or bursts of them."""
 BULK_S = 2500.0
@@ -91,19 +92,13 @@ class Answer:
 @asynccontextmanager
 async def running(folder: Path, *, timed: bool, wrong: bool) -> AsyncIterator[Engine]:
     """An engine over the folder."""
-    true = {"exchange": 60, "load": 20, "seek": 0.2, "rate": 60}
-    said = {"exchange": 120, "load": 10, "seek": 0.2, "rate": 30} if wrong else true
-    zero = {"exchange": 0, "load": 0, "seek": 0, "rate": 10_000}
-    settings = config.loads(TEXT.format(folder, **(said if timed else zero)))
+    settings = config.loads(TEXT.format(folder, **((WRONG if wrong else TRUE) if timed else ZERO)))
     if not timed:
         await init(settings)
     catalog = Catalog.open(settings.daemon.state)
     pools = await open_pools(settings.pool, catalog)
-    library = configured.open_library(settings.library)
-    assert isinstance(library, SimulatedLibrary)
-    if timed:
-        for part in (library.changer, *library.drives):
-            part._timing = replace(TRUE)
+    really = config.loads(TEXT.format(folder, **(TRUE if timed else ZERO))).library
+    library = configured.open_library(really)
     engine = Engine(settings, catalog, pools, library)
     async with engine.running():
         yield engine
