@@ -80,6 +80,8 @@ class FsConfig(_Table):
     max_waiters: Annotated[int, Field(ge=1, le=limits.WAITERS)] = limits.WAITERS
     nfs_wait: Annotated[Duration, Field(ge=0, le=20)] = 2.0
     """So long a thread of nfsd waits for a disc before the client must ask again."""
+    guests: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (65534,)
+    """Users who are nobody in particular: they give no orders by control xattrs."""
     migrated_open: Literal["direct", "buffered"] = "direct"
     read_ahead: Annotated[Size, Field(ge=4096, le=2**26)] = limits.READ_AHEAD_BYTES
     sync_interval: Annotated[Duration, Field(ge=0.1, le=60)] = 1.0

@@ -32,6 +32,7 @@ mergerfs command -v mergerfs"
 SAMBA="samba command -v smbd
 samba-vfs-modules compgen -G '/usr/lib/*/samba/vfs/acl_xattr.so'
 smbclient command -v smbclient
+cifs-utils command -v mount.cifs
 samba-testsuite command -v smbtorture"
 # Programs of a NAS's users, for tests/life.
 LIFE="rsync command -v rsync

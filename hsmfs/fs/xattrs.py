@@ -1,9 +1,10 @@
 """Handlers of extended attributes, those that are stored and those that are orders.
 
 `user.hsm.state`, `.copies` and `.why` say where a file's bytes are, `.retention` how long they
-stay; writing `user.hsm.recall`, `.release` or `.pin` asks the engine to move them. They are not
-listed, so that copying a file with its attributes gives no orders. `user.DOSATTRIB` tells Samba
-which files are on disc (dosattrib.py). Limits and errors: xattr(7).
+stay; writing `user.hsm.recall`, `.release` or `.pin` asks the engine to move them, which who may
+write the file can do, guests excepted. They are not listed, so that copying a file with its
+attributes gives no orders. `user.DOSATTRIB` tells Samba which files are on disc (dosattrib.py).
+Limits and errors: xattr(7).
 """
 
 from __future__ import annotations
@@ -151,6 +152,8 @@ class Xattrs(Core):
         what, ino = name[len(PREFIX) :], InodeNo(attr.ino)
         if what not in _ORDERS:
             raise FUSEError(errno.EPERM if what in _ANSWERS else errno.EOPNOTSUPP)
+        if ctx.uid in self.config.fs.guests:
+            raise FUSEError(errno.EPERM)
         if attr.state is None:
             raise FUSEError(errno.EINVAL)
         engine, who = self._engine(), requester(ctx)

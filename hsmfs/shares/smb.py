@@ -8,9 +8,12 @@ into the empty folder below.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shlex
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -169,12 +172,19 @@ def running() -> bool:
 def reconnect(mountpoint: Path) -> None:
     """After a new mount: clients of its shares connect anew, for Samba still has the old one open.
 
+    Their connections are broken off: they come again by themselves and go on. (A share that is
+    closed by `smbcontrol close-share` is an error to programs, and Linux' client hung on it.)
     Raises ShareError.
     """
-    found = below(mountpoint)
-    if found and running():
-        for share in found:
-            _control("close-share", share.name)
+    names = {share.name.lower() for share in below(mountpoint)}
+    if not names or not running():
+        return
+    words = ("smbstatus", f"--configfile={CONFIG}", "--shares", "--json")
+    known = json.loads(run(words, package=PACKAGE))
+    used = known.get("tcons", {}).values()
+    for pid in {int(t["server_id"]["pid"]) for t in used if t["service"].lower() in names}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def overlap(one: Path, other: Path) -> bool:

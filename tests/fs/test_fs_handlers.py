@@ -249,6 +249,10 @@ async def test_orders_reach_the_engine(world):
     ino = await world.stub(b"s", b"x")
     await ops.setxattr(ino, b"user.hsm.recall", b"1", who)
     await ops.setxattr(ino, b"user.hsm.pin", b"0", who)
+    for order in (b"recall", b"release", b"pin"):
+        await refused(
+            errno.EPERM, ops.setxattr(ino, b"user.hsm." + order, b"1", world.caller(uid=65534))
+        )
     assert orders == [("recall", ino), ("pin", ino, False)]
     assert await ops.getxattr(ino, b"user.hsm.why", who) == b'{"state":"migrated","seconds":90}'
 

@@ -160,9 +160,16 @@ def test_hsmctl_shares_at_once_and_takes_back(nas, capfd):
 @pytest.mark.mount
 @pytest.mark.slow
 def test_clients_are_refused_without_the_mount_and_connect_anew_after_it(nas):
-    nas.client("ls")
+    session = subprocess.Popen(
+        nas.samba.client_command("archive"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    shown = ["smbstatus", f"--configfile={nas.samba.config}", "--shares"]
+    while "archive" not in subprocess.run(shown, capture_output=True, text=True).stdout:
+        assert session.poll() is None
     nas.fs.stop()
     assert "ACCESS_DENIED" in nas.samba.client("archive", "ls", check=False)
     nas.fs.start()
     smb.reconnect(nas.fs.mountpoint)
     assert "blocks available" in nas.client("ls")
+    assert "DISCONNECTED" in session.communicate("ls\n", timeout=60)[0]
