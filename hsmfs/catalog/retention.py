@@ -6,9 +6,9 @@ All times are of the compliance clock, nanoseconds; what may be done to a record
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from ..states import RetentionMode
@@ -17,6 +17,8 @@ from .connection import Database
 
 FOREVER = 2**63 - 1
 """As a time: never; as a period: without a bound."""
+AT_ONCE = 40
+"""Rows in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +159,11 @@ class Retentions:
 
     def expect_all(self, rows: Sequence[tuple[int, int, int]], seq: int) -> None:
         """Rows (due, file, since); they are complete up to a place in the order of changes."""
-        if rows:
+        for at in range(0, len(rows), AT_ONCE):
+            some = rows[at : at + AT_ONCE]
+            marks = ", ".join(["(?, ?, ?)"] * len(some))
             self._db.execute(
-                "INSERT OR REPLACE INTO uncommitted SELECT value ->> 0, value ->> 1, value ->> 2"
-                " FROM json_each(?)",
-                (json.dumps(rows),),
+                f"INSERT OR REPLACE INTO uncommitted VALUES {marks}", tuple(chain(*some))
             )
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('autocommit_seq', ?)", (seq,))
 
