@@ -42,8 +42,9 @@ STATE = ("pool", "state", "library", "spool")
 USERS = re.compile(r"(catalog|files|housekeeping|purge|pin|trash|control|demote|pools|init)\.")
 """Points that have nothing to do with media; tools/prove crash has them."""
 OFTEN = re.compile(r"robot|drive\.burn|burn\.(started|ended|verified|committed)")
-"""Points that end a life in each act that passes them, and at their second pass too: one copy is
-burned, one disc is moved already. The others do so in the first act that passes them."""
+"""Points that end a life in each act that passes them; in the first one that does so twice at their
+second pass too: one copy is burned, one disc is moved already. The others do so in the first act
+that passes them."""
 GOES_ON = "robot.lifted"
 """Here the robot, which is a machine of its own, may end the move though the daemon is dead."""
 
@@ -165,7 +166,9 @@ def deaths(found: dict[str, Stage]) -> list[Death]:
     for act, stage in found.items():
         for point, passes in stage.points.items():
             if OFTEN.match(point):
-                every += [Death(act, point, n) for n in (1, 2) if n <= passes]
+                every.append(Death(act, point))
+                if passes > 1 and not any(d.point == point and d.n > 1 for d in every):
+                    every.append(Death(act, point, 2))
             elif not any(death.point == point for death in every):
                 every.append(Death(act, point))
     return every + [replace(death, goes_on=True) for death in every if death.point == GOES_ON]
@@ -234,7 +237,7 @@ def after(lab: Lab, act: acts.Act) -> list[str]:
     lab.settle()
     act(lab)
     fs.control("archive", "--now", "--wait", "--copies", "2", str(fs.mountpoint))
-    fs.control("release", str(fs.mountpoint))
+    acts.order(lab, "/release", {"paths": [{"path": "/"}]})
     faults += lab.compare()
     findings = fs.ask("fsck", check=False)["findings"]
     faults += [f"fsck: {finding}" for finding in findings]
