@@ -215,12 +215,13 @@ async def test_a_disc_in_the_gripper_and_a_blank_one_that_is_gone(archive, tmp_p
     elements = site.root / "library/elements"
     discs = sorted(elements.glob("*/*"))
     written = next(path for path in discs if (path / "disc.iso").exists())
+    blank = next(path for path in discs if not (path / "disc.iso").exists())
     written.rename(elements / "00001" / written.name)
-    discs[-1].rename(tmp_path / discs[-1].name)
+    blank.rename(tmp_path / blank.name)
     report = await archive.rebuild(backup=tmp_path / "backups")
     assert not report.unread
     assert site.catalog.volumes.by_barcode(written.name).element != 1
-    gone = site.catalog.volumes.by_barcode(discs[-1].name)
+    gone = site.catalog.volumes.by_barcode(blank.name)
     assert gone.state is VolumeState.LOST
     await archive.clean()
 
