@@ -64,6 +64,8 @@ class Taker:
         elif known[1] != line.version:
             self.tally.older += 1
             return
+        elif self._catalog.inodes.get_raw(known[0]) is None:
+            return  # it was deleted here since
         else:
             ino = known[0]
         if part is not None:

@@ -52,6 +52,13 @@ async def catalog(tmp_path):
     catalog.close()
 
 
+SET = (
+    "INSERT INTO volume_sets (id, name, uuid, k, m, state, created_ns)"
+    " VALUES (1, 'S', 'u', 2, 1, 2, 1); UPDATE volumes SET set_id = 1, set_index = id - 1"
+    " WHERE id < 3; "
+)
+"""Volumes 1 and 2 are the data discs of a closed set."""
+
 BREAKS = [
     ("counters_are_ahead", "UPDATE meta SET value = 3 WHERE key = 'ino_ceiling'"),
     ("counters_are_ahead", "UPDATE meta SET value = 3 WHERE key = 'cookie_ceiling'"),
@@ -95,6 +102,18 @@ BREAKS = [
                                  " VALUES (1, 1, 2, 'i', 1)"),
     ("burning_volumes_have_a_burn", "UPDATE volumes SET state = 1 WHERE id = 3"),
     ("trash_holds_the_unlinked", "INSERT INTO trash VALUES (4, 3, x'72', 1, 2)"),
+    ("media_rows_have_volumes", "INSERT INTO requests VALUES (99, 'x', 1)"),
+    ("media_rows_have_volumes", "INSERT INTO pairs (volume, serial) VALUES (99, 'x')"),
+    ("media_rows_have_volumes", "INSERT INTO scrubs (volume, asked_ns, requester, share)"
+                                " VALUES (99, 1, 'x', 100)"),
+    ("media_rows_have_volumes", "INSERT INTO refresh_files VALUES (99, 5, 1)"),
+    ("exports_and_requests_are_of_exported", "INSERT INTO requests VALUES (1, 'x', 1)"),
+    ("exports_and_requests_are_of_exported", "INSERT INTO exports VALUES (1, 'x', 1)"),
+    ("members_have_sets", "UPDATE volumes SET set_id = 9, set_index = 0 WHERE id = 1"),
+    ("members_have_sets", "INSERT INTO set_parity VALUES (9, 0, '', 1, 'x', 0)"),
+    ("members_agree_with_their_set", SET + "UPDATE volume_sets SET vault = 'A'"),
+    ("rebuilds_can_be_made", SET + "UPDATE volume_sets SET m = 0; INSERT INTO rebuilds (volume,"
+                             " started_ns) VALUES (1, 1)"),
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from ... import crash
 from ...errors import CatalogDamaged
 from ...limits import BATCH_ROWS, BATCH_SECONDS
 from ..catalog import Catalog
-from . import copies, names, queues, ranges, rows, structure
+from . import copies, media, names, queues, ranges, rows, structure
 from .finding import Check, Finding, Severity
 
 __all__ = ["CHECKS", "FINDINGS_KEPT", "Check", "Finding", "Severity", "repair", "run"]
@@ -60,6 +60,11 @@ CHECKS: tuple[Check, ...] = (
     queues.burns_agree_with_volumes,
     queues.burning_volumes_have_a_burn,
     queues.volumes_are_described,
+    media.media_rows_have_volumes,
+    media.exports_and_requests_are_of_exported,
+    media.members_have_sets,
+    media.members_agree_with_their_set,
+    media.rebuilds_can_be_made,
     queues.moves_have_ended,
     queues.adoptions_have_ended,
 )
