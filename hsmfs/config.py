@@ -213,6 +213,8 @@ class ScrubConfig(_Table):
     """0: only when it is asked for."""
     share: Annotated[int, Field(ge=1, le=100)] = 100
     """Percent of a disc that is read."""
+    drives: Annotated[int, Field(ge=1, le=limits.DRIVES)] = 1
+    """Drives that test discs at once, at most."""
     rate: Rate | None = None
     """None: as fast as the drive reads."""
     replace: bool = True

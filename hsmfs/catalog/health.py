@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 
-from ..types import VolumeId
+from ..types import Barcode, VolumeId
 from .connection import Database
 
 KEPT = 200
@@ -83,6 +83,18 @@ _ENTRY = "at_ns, volume, serial, kind, sector, blamed, note"
 _SCRUB = "volume, asked_ns, requester, share, position, checked, started_ns, bad, error, paused"
 
 
+class Apart(IntEnum):
+    """Why disc and drive are not tried together, until a try went well or the drive is mended."""
+
+    NO = 0
+    READING = 1
+    """Their last try failed."""
+    WRITING = 2
+    """The last burn failed."""
+    DISC = 3
+    """It failed by the disc's fault: no drive is accused."""
+
+
 class Health:
     """Rows of `pairs`, `health` and `scrubs`."""
 
@@ -109,6 +121,33 @@ class Health:
             " read_ns = read_ns + excluded.read_ns",
             (volume, serial, loads, errors, read_bytes, read_ns),
         )
+
+    def set_apart(self, volume: VolumeId, serial: str, why: Apart) -> None:
+        """The disc and the drive are not tried together, or may be again."""
+        self._db.execute(
+            "INSERT INTO pairs (volume, serial, apart) VALUES (?, ?, ?)"
+            " ON CONFLICT (volume, serial) DO UPDATE SET apart = excluded.apart",
+            (volume, serial, int(why)),
+        )
+
+    def clear_drives(self, volume: VolumeId) -> None:
+        """It was the disc: no drive in which it failed is accused."""
+        self._db.execute(
+            "UPDATE pairs SET apart = ? WHERE volume = ? AND apart != ?",
+            (int(Apart.DISC), volume, int(Apart.NO)),
+        )
+
+    def forgive(self, serial: str) -> None:
+        """The drive was mended: it may be tried with every disc."""
+        self._db.execute("UPDATE pairs SET apart = 0 WHERE serial = ? AND apart != 0", (serial,))
+
+    def apart(self) -> list[tuple[str, Barcode, Apart]]:
+        """(serial, barcode, why) of what is not tried together."""
+        rows = self._db.execute(
+            "SELECT p.serial, v.barcode, p.apart FROM pairs p JOIN volumes v ON v.id = p.volume"
+            " WHERE p.apart != 0 ORDER BY p.volume, p.serial"
+        )
+        return [(serial, Barcode(barcode), Apart(why)) for serial, barcode, why in rows]
 
     def note(self, entry: Entry) -> None:
         """Write an entry down; the oldest of a disc go."""

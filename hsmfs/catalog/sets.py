@@ -245,6 +245,8 @@ class Sets:
         one, two = self._volumes.get(old), self._volumes.get(new)
         assert one is not None and two is not None
         inside = one.inside or one.barcode
+        # The rows change their discs: what the old one did in drives says nothing of the new one.
+        self._db.execute("UPDATE pairs SET apart = 0 WHERE volume IN (?, ?)", (old, new))
         gone = VolumeState.LOST if one.state is VolumeState.LOST else VolumeState.RETIRED
         self._db.execute("UPDATE volumes SET barcode = ? WHERE id = ?", (f"\0{one.barcode}", old))
         self._db.execute(

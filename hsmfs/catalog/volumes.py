@@ -182,6 +182,13 @@ class Volumes:
             "UPDATE volumes SET uuid = ?, audit_head = ? WHERE id = ?", (uuid, audit_head, volume)
         )
 
+    def never_begun(self, volume: VolumeId) -> None:
+        """The burn failed before anything was written: the disc is blank."""
+        self.set_state(volume, VolumeState.BLANK)
+        self._db.execute(
+            "UPDATE volumes SET uuid = NULL, audit_head = NULL WHERE id = ?", (volume,)
+        )
+
     def close(
         self,
         volume: VolumeId,

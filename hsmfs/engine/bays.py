@@ -74,8 +74,8 @@ class Bays:
         bay = self._bay(serial)
         async with self._catalog.write():
             self._catalog.volumes.set_drive(bay.drive.serial, DriveState.UP, "")
+            self.ledger.forgive(bay.drive.serial)
         bay.up, bay.reason, bay.holds_fast, bay.checked = True, "", None, None
-        self.ledger.forgive(bay.drive.serial)
         log.info("drive up", drive=bay.drive.name)
         self._events.emit("drive_up", drive=bay.drive.name)
         self._poke()

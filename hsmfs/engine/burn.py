@@ -50,7 +50,13 @@ _STUBS = (FileState.PARTIAL, FileState.MIGRATED)
 
 
 class AnotherDisc(HsmError):
-    """This disc did not take the image; another one may. It is spoiled if it was begun."""
+    """This disc did not take the image; another one may. It is spoiled if it was begun.
+
+    Attributes:
+        untouched: the burn failed before anything was written: the disc is blank.
+    """
+
+    untouched = False
 
 
 @dataclass(slots=True)
@@ -122,7 +128,7 @@ class Burner:
             await self._finisher.finish(volume)
         except Exception as fault:
             # A cancellation is no fault: the next start goes on or undoes it.
-            await self.give_up(volume, _reason(fault))
+            await self.give_up(volume, _reason(fault), blank=_untouched(fault))
             raise
         finally:
             self.progress.pop(volume, None)
@@ -158,7 +164,7 @@ class Burner:
             await self._burn_and_verify(found, label)
             await self._finisher.finish(volume)
         except Exception as fault:
-            await self.give_up(volume, _reason(fault))
+            await self.give_up(volume, _reason(fault), blank=_untouched(fault))
             raise
         finally:
             self.progress.pop(volume, None)
@@ -240,6 +246,7 @@ class Burner:
 
     async def _burn_and_verify(self, volume: Volume, label: VolumeLabel) -> None:
         size = self.progress[volume.id].size
+        here: Session | None = None
         try:
             async with self._mounts.use(
                 volume.id, Purpose.BURN, bytes=size, who=f"migration to {volume.barcode}",
@@ -251,10 +258,13 @@ class Burner:
                 # A disc that may be written must never be taken for blank again.
                 await self._catalog.sync()
                 crash.point("burn.started")
+                here = session
                 await self._burn(session, volume)
                 await self.verify(session, volume.id)
         except (HsmError, OSError) as fault:
-            raise AnotherDisc(f"disc {volume.barcode}: {_reason(fault)}") from fault
+            another = AnotherDisc(f"disc {volume.barcode}: {_reason(fault)}")
+            another.untouched = here is not None and here.untouched
+            raise another from fault
 
     async def _burn(self, session: Session, volume: Volume) -> None:
         show = self.progress[volume.id]
@@ -397,14 +407,19 @@ class Burner:
 
     # What went wrong, and what a crash left
 
-    async def give_up(self, volume: VolumeId, reason: str) -> None:
-        """Undo a burn that did not reach its commit: the disc is spoiled if it was begun."""
+    async def give_up(self, volume: VolumeId, reason: str, *, blank: bool = False) -> None:
+        """Undo a burn that did not reach its commit: the disc is spoiled if it was begun.
+
+        blank: the drive says that nothing was written on it.
+        """
         burn, found = self._catalog.queues.burn(volume), self._catalog.volumes.get(volume)
         if burn is None or found is None or burn.state is BurnState.VERIFIED:
             return
         with trio.CancelScope(shield=True):
             async with self._catalog.write():
-                if found.state is VolumeState.BURNING:
+                if found.state is VolumeState.BURNING and blank:
+                    self._catalog.volumes.never_begun(volume)
+                elif found.state is VolumeState.BURNING:
                     self._catalog.volumes.set_state(volume, VolumeState.DAMAGED, reason)
                 self._catalog.queues.set_burn(volume, BurnState.FAILED, reason)
                 self._sets.gave_up(volume)
@@ -422,7 +437,7 @@ class Burner:
         log.warning("burn given up", volume=found.barcode, copy=burn.copy_no, reason=reason)
         self._events.emit(
             "burn_failed", volume=found.barcode, copy=burn.copy_no, reason=reason,
-            spoiled=found.state is VolumeState.BURNING,
+            spoiled=found.state is VolumeState.BURNING and not blank,
         )  # fmt: skip
 
     async def recover(self) -> list[VolumeId]:
@@ -482,6 +497,10 @@ class Burner:
 
 def _too_large(size: int, barcode: str, most: int) -> MediaError:
     return MediaError(f"the image has {size} bytes, disc {barcode} takes only {most}")
+
+
+def _untouched(fault: BaseException) -> bool:
+    return isinstance(fault, AnotherDisc) and fault.untouched
 
 
 def _reason(fault: BaseException) -> str:

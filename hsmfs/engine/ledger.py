@@ -1,7 +1,8 @@
 """The health ledger at work: who is blamed for a failure, and what follows from it.
 
-Attempts of this run are kept in memory and judged by `library.health`; counts and states go to the
-catalog. A blamed drive is taken down, a blamed disc becomes suspect.
+Attempts of this run are kept in memory and judged by `library.health`. Counts and states go to the
+catalog, and which disc is not tried in which drive. A blamed drive is taken down, a blamed disc
+becomes suspect.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 from .. import clock, logs
 from ..catalog.catalog import Catalog
-from ..catalog.health import Entry, Kind
+from ..catalog.health import Apart, Entry, Kind
 from ..catalog.volumes import Volume
 from ..errors import ChecksumMismatch, HsmError, UnreadableSector
 from ..library.health import Attempt, Blame, blame
@@ -39,6 +40,12 @@ class Ledger:
         self._failed: dict[tuple[str, Barcode], bool] = {}
         self._apart: set[tuple[str, Barcode]] = set()
         """Pairs that failed by the disc's fault: not tried again, and no drive is accused."""
+        for serial, barcode, why in catalog.health.apart():
+            if why is Apart.DISC:
+                self._apart.add((serial, barcode))
+            else:
+                self._failed[serial, barcode] = why is Apart.WRITING
+                self._history.append(Attempt(serial, barcode, False))
         self.take_down: Callable[[str, str], None] = lambda serial, reason: None
 
     def may_pair(self, serial: str, barcode: Barcode) -> bool:
@@ -52,7 +59,8 @@ class Ledger:
         return not self._failed and not self._apart
 
     def forgive(self, serial: str) -> None:
-        """The drive was repaired: its past says nothing any more."""
+        """The drive was repaired: its past says nothing any more; in a transaction."""
+        self._catalog.health.forgive(serial)
         self._failed = {pair: w for pair, w in self._failed.items() if pair[0] != serial}
         self._apart = {pair for pair in self._apart if pair[0] != serial}
         kept = [a for a in self._history if a.drive != serial]
@@ -85,14 +93,20 @@ class Ledger:
         """Something did not read in this drive; another one is asked before anybody is blamed."""
         self._failed[drive.serial, volume.barcode] = False
         self._history.append(Attempt(drive.serial, volume.barcode, False))
-        await self._note(drive, volume, error, Blame.UNDECIDED)
+        await self._note(drive, volume, error, Blame.UNDECIDED, apart=Apart.READING)
         log.warning(
             "unreadable, another drive is asked", drive=drive.name, volume=volume.barcode,
             error=error.message,
         )  # fmt: skip
 
     async def _note(
-        self, drive: Drive, volume: Volume, error: HsmError, verdict: Blame, writing: bool = False
+        self,
+        drive: Drive,
+        volume: Volume,
+        error: HsmError,
+        verdict: Blame,
+        writing: bool = False,
+        apart: Apart = Apart.NO,
     ) -> None:
         kind = Kind.WRITE if writing else Kind.FAILED
         if isinstance(error, UnreadableSector):
@@ -100,6 +114,8 @@ class Ledger:
         sector = getattr(error, "sector", None)
         async with self._catalog.write():
             self._catalog.health.count(volume.id, drive.serial, errors=1)
+            if apart is not Apart.NO:
+                self._catalog.health.set_apart(volume.id, drive.serial, apart)
             self._catalog.health.note(
                 Entry(
                     clock.now_ns(), volume.id, drive.serial, kind.value, sector, verdict.value,
@@ -109,15 +125,23 @@ class Ledger:
 
     async def went_well(self, drive: Drive, volume: Volume) -> None:
         """The disc was read or written in the drive; accuses drives in which it failed."""
-        self._failed.pop((drive.serial, volume.barcode), None)
-        self._apart.discard((drive.serial, volume.barcode))
+        pair = (drive.serial, volume.barcode)
+        if not self.may_pair(*pair):
+            self._failed.pop(pair, None)
+            self._apart.discard(pair)
+            await self._together(volume, drive.serial)
         self._history.append(Attempt(drive.serial, volume.barcode, True))
         for serial, barcode in [pair for pair in self._failed if pair[1] == volume.barcode]:
             if blame(self._history, serial, barcode) is Blame.DRIVE:
                 writing = self._failed.pop((serial, barcode))
+                await self._together(volume, serial)
                 await self._blame_drive(
                     serial, f"failed on disc {barcode}, which drive {drive.name} took", writing
                 )
+
+    async def _together(self, volume: Volume, serial: str) -> None:
+        async with self._catalog.write():
+            self._catalog.health.set_apart(volume.id, serial, Apart.NO)
 
     async def failed(
         self, drive: Drive, volume: Volume, error: HsmError, *, writing: bool = False
@@ -134,7 +158,8 @@ class Ledger:
             "media_error", drive=drive.name, volume=volume.barcode, blamed=verdict.value,
             error=error.message,
         )  # fmt: skip
-        await self._note(drive, volume, error, verdict, writing)
+        apart = Apart.WRITING if writing else Apart.READING
+        await self._note(drive, volume, error, verdict, writing, apart)
         if verdict is Blame.DRIVE:
             await self._blame_drive(drive.serial, error.message, writing)
         elif verdict is Blame.MEDIUM:
@@ -157,6 +182,8 @@ class Ledger:
         if verdict is Blame.MEDIUM:
             self._clear_drives(volume.barcode)
         async with self._catalog.write():
+            if verdict is Blame.MEDIUM:
+                self._catalog.health.clear_drives(volume.id)
             self._catalog.volumes.count(volume.id, reads=1)
         await self.flag(volume.id, error.message)
 

@@ -70,7 +70,7 @@ class Scrubber:
         self.passed: Callable[[Volume], Awaitable[None]] = _nobody_cares
         self._later: dict[VolumeId, float] = {}
         self._wake = trio.Event()
-        self._scope: tuple[VolumeId, trio.CancelScope] | None = None
+        self._scopes: dict[VolumeId, trio.CancelScope] = {}
 
     # Orders
 
@@ -102,8 +102,7 @@ class Scrubber:
     async def pause(self, volumes: Sequence[Volume] = ()) -> None:
         """Stop scrubbing these discs, or all; it stays so over restarts. Raises NotFound."""
         await self._set_paused(volumes, True)
-        if self._scope is not None:
-            volume, scope = self._scope
+        for volume, scope in self._scopes.items():
             if not volumes or volume in {v.id for v in volumes}:
                 scope.cancel()
 
@@ -135,20 +134,30 @@ class Scrubber:
         """Read what is due or was asked for, for ever."""
         self.progress.clear()
         self._later.clear()
-        task_status.started()
-        while True:
-            self._wake = trio.Event()
-            wait = await self._queue_due()
-            now = trio.current_time()
-            rows = [r for r in self._catalog.health.scrubs() if not r.paused]
-            ripe = [r for r in rows if self._later.get(r.volume, 0.0) <= now]
-            if ripe and not self._catalog.health.paused:
-                await self._work(ripe[0])
-                continue
-            if not self._catalog.health.paused:
-                wait = min([wait, *(self._later[r.volume] - now for r in rows)])
-            with trio.move_on_after(wait):
-                await self._wake.wait()
+        self._scopes.clear()
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                self._wake = trio.Event()
+                wait = await self._queue_due()
+                if not self._catalog.health.paused:
+                    wait = min(wait, self._begin(nursery))
+                with trio.move_on_after(wait):
+                    await self._wake.wait()
+
+    def _begin(self, nursery: trio.Nursery) -> float:
+        """Start what is ripe while there are drives for it; seconds until something else is."""
+        now = trio.current_time()
+        rows = [
+            row for row in self._catalog.health.scrubs()
+            if not row.paused and row.volume not in self._scopes
+        ]  # fmt: skip
+        ripe = [row for row in rows if self._later.get(row.volume, 0.0) <= now]
+        for row in ripe[: max(0, self._config.drives - len(self._scopes))]:
+            self._scopes[row.volume] = trio.CancelScope()
+            nursery.start_soon(self._work, row)
+        return min((at - now for at in (self._later.get(r.volume, 0.0) for r in rows) if at > now),
+                   default=LOOK)  # fmt: skip
 
     async def _queue_due(self) -> float:
         """Queue the discs that are due; seconds until the next one is."""
@@ -169,6 +178,14 @@ class Scrubber:
 
     async def _work(self, row: Scrub) -> None:
         """The disc's next session; what goes wrong puts it off."""
+        try:
+            with self._scopes[row.volume]:
+                await self._one_session(row)
+        finally:
+            self._scopes.pop(row.volume, None)
+            self._wake.set()
+
+    async def _one_session(self, row: Scrub) -> None:
         volume = self._catalog.volumes.get(row.volume)
         if volume is None or volume.state not in _TESTABLE:
             async with self._catalog.write():
@@ -177,20 +194,17 @@ class Scrubber:
         self.progress[volume.id] = Progress(
             volume.barcode, done=row.position, size=volume.used
         )
-        with trio.CancelScope() as scope:
-            self._scope = (volume.id, scope)
-            try:
-                await self._session(row, volume)
-            except HsmError as fault:
-                log.warning("scrub put off", volume=volume.barcode, error=fault.message)
-                self._later[volume.id] = trio.current_time() + AGAIN
-                async with self._catalog.write():
-                    now = self._catalog.health.scrub(volume.id)
-                    if now is not None:
-                        self._catalog.health.put_scrub(replace(now, error=fault.message))
-            finally:
-                self._scope = None
-                self.progress.pop(volume.id, None)
+        try:
+            await self._session(row, volume)
+        except HsmError as fault:
+            log.warning("scrub put off", volume=volume.barcode, error=fault.message)
+            self._later[volume.id] = trio.current_time() + AGAIN
+            async with self._catalog.write():
+                now = self._catalog.health.scrub(volume.id)
+                if now is not None:
+                    self._catalog.health.put_scrub(replace(now, error=fault.message))
+        finally:
+            self.progress.pop(volume.id, None)
 
     async def _session(self, row: Scrub, volume: Volume) -> None:
         verdict: str | None = None

@@ -11,11 +11,13 @@ import trio
 from .. import crash
 from ..catalog.queues import RecallClass
 from ..catalog.volumes import Volume
-from ..errors import DriveError, UnreadableSector
+from ..errors import DriveError, HsmError, UnreadableSector
 from ..library.ports import Drive, MediumInfo, Progress
 from .ledger import Ledger
 
 T = TypeVar("T")
+LOOK_AGAIN_S = 120.0
+"""Seconds for a drive to tell what a burn that failed left of the disc."""
 Within = Callable[[Callable[[], Awaitable[bytes]]], Awaitable[bytes]]
 """Runs a drive's call with a deadline; raises DriveError when it passes."""
 
@@ -29,6 +31,7 @@ class Session:
         medium: what the drive says of the disc.
         urgency: of the work done here; may be raised or lowered by the user.
         broken: the drive failed; end the session.
+        untouched: a burn failed, and the disc was looked at anew: it is blank.
         doubted: what did not read here says nothing good of the drive: it does not clear it.
         read_bytes, reads, read_seconds: what was read in it, in how many calls, and the drive's
             time for that.
@@ -48,7 +51,7 @@ class Session:
         self.drive, self.volume, self.medium, self.urgency = drive, volume, medium, urgency
         self.started = trio.current_time()
         self.broken = False
-        self.worked = self.doubted = False
+        self.worked = self.doubted = self.untouched = False
         self.read_bytes, self.reads, self.read_seconds = 0, 0, 0.0
         self._ledger = ledger
         self._within = within
@@ -95,6 +98,15 @@ class Session:
         """What was read is not what was written: disc or drive is blamed."""
         await self._ledger.unreadable(self.drive, self.volume, error)
 
+    async def _still_blank(self) -> bool:
+        """Whether the disc, taken in anew, is as blank as before the burn; False in any doubt."""
+        try:
+            with trio.fail_after(LOOK_AGAIN_S):
+                await self.drive.eject()
+                return (await self.drive.load()).blank
+        except (HsmError, trio.TooSlowError):
+            return False
+
     async def burn(self, image: Path, on_progress: Progress) -> None:
         """Burn the image and close the disc; a cancellation waits for the end.
 
@@ -107,6 +119,8 @@ class Session:
         except DriveError as error:
             self.broken = True
             await self._ledger.failed(self.drive, self.volume, error, writing=True)
+            with trio.CancelScope(shield=True):
+                self.untouched = await self._still_blank()
             raise
         finally:
             if self.drive.loaded is not None:

@@ -15,9 +15,10 @@ from hsmfs.engine import overview
 from hsmfs.engine.forecast import YEAR_NS, forecast
 from hsmfs.engine.fsck import library
 from hsmfs.engine.health_views import of_drive, of_volume, scrubs
+from hsmfs.engine.schedule import Purpose
 from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import open_pools
-from hsmfs.errors import Conflict
+from hsmfs.errors import Conflict, DriveError
 from hsmfs.library import configured
 from hsmfs.states import DriveState, FileState, VolumeState
 from hsmfs.types import ROOT
@@ -300,3 +301,48 @@ async def test_ten_years_of_tests_in_seconds(make_lab, autojump_clock, monkeypat
         clock.WALL._offset_ns = None
         await library.close()
         catalog.close()
+
+
+@pytest.mark.expect_log("drive or disc failed|failed|another disc|given up|is down")
+async def test_pairs_that_failed_are_known_after_a_restart(make_lab):
+    lab = make_lab()
+    async with lab.running() as engine:
+        disc, _ = lab.disc(await archived(lab, release=True))
+        drive = engine.mounts.drive_with(disc.id)
+        serial = next(d.serial for d in engine.library.drives if d.name == drive)
+        lab.fail({"kind": "read_fails", "drive": drive, "barcode": disc.barcode})
+        ledger = engine.mounts.ledger
+        with pytest.raises(DriveError):
+            async with engine.mounts.use(disc.id, Purpose.READ) as session:
+                await session.read(0, 1)
+        assert not ledger.may_pair(serial, disc.barcode)
+    async with lab.running() as engine:
+        ledger = engine.mounts.ledger
+        assert not ledger.may_pair(serial, disc.barcode)
+        other = next(d.serial for d in engine.library.drives if d.serial != serial)
+        assert ledger.may_pair(other, disc.barcode)
+        await engine.mounts.drive_up(serial)
+        assert ledger.may_pair(serial, disc.barcode)
+    async with lab.running() as engine:
+        assert engine.mounts.ledger.may_pair(serial, disc.barcode)
+
+
+@pytest.mark.expect_log("drive or disc failed|burn given up|another disc")
+async def test_a_burner_that_begins_nothing_spoils_no_disc(lab):
+    lab.fail({"kind": "burn_refused"})
+    ino = await archived(lab)
+    assert lab.engine.files.attr(ino).state == FileState.PREMIGRATED
+    states = [v.state for v in lab.engine.catalog.volumes.all()]
+    assert states.count(VolumeState.BLANK) == 7 and VolumeState.DAMAGED not in states
+    assert all(v.uuid is None for v in lab.engine.catalog.volumes.all(VolumeState.BLANK))
+
+
+@pytest.mark.parametrize(("drives", "most"), [(1, 1), (2, 2)])
+async def test_a_scrub_takes_no_more_drives_than_it_may(make_lab, monkeypatch, drives, most):
+    lab = make_lab(drives=3, more=f"[scrub]\ndrives = {drives}\n")
+    async with lab.running() as engine:
+        inos = [await archived(lab, b"f%d" % number) for number in range(3)]
+        seen = []
+        monkeypatch.setattr(crash, "point", lambda name: seen.append(len(engine.scrubber.progress)))
+        await scrubbed(lab, *[lab.disc(ino)[0] for ino in inos])
+        assert max(seen) == most

@@ -307,6 +307,7 @@ CREATE TABLE pairs (
     errors     INTEGER NOT NULL DEFAULT 0,     -- reads, loads and burns that failed
     read_bytes INTEGER NOT NULL DEFAULT 0,     -- bytes read, for the speed
     read_ns    INTEGER NOT NULL DEFAULT 0,     -- time the drive took for them
+    apart      INTEGER NOT NULL DEFAULT 0,     -- health.Apart: why they are not tried together
     PRIMARY KEY (volume, serial)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pairs_by_drive ON pairs (serial);

@@ -199,6 +199,8 @@ class SimulatedDrive:
             crash.point("drive.burn.closed")
 
     def _begin(self, medium: Medium, size: int) -> int:
+        if self._faults.strike(FaultKind.BURN_REFUSED, drive=self.name, barcode=medium.barcode):
+            raise DriveError(f"drive {self.name} does not begin to burn disc {medium.barcode}")
         with self._failing("burning", medium):
             return medium.begin_burn(size)
 

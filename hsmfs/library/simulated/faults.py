@@ -38,6 +38,8 @@ class FaultKind(Enum):
     """drive, barcode: the drive does not get ready."""
     BURN_FAILS = "burn_fails"
     """drive, barcode, at_byte: the drive fails after at_byte bytes; the disc is spoiled."""
+    BURN_REFUSED = "burn_refused"
+    """drive, barcode: the drive fails before a byte was written; the disc stays blank."""
     READ_FAILS = "read_fails"
     """drive, barcode: the drive fails while reading."""
     UNREADABLE = "unreadable"
