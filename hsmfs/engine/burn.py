@@ -27,6 +27,7 @@ from ..states import BurnState, CopyState, FileState, VolumeState
 from ..types import SECTOR, DataVersion, Digest, InodeNo, StoredPart, VolumeId
 from .backups import Extra
 from .batches import in_batches
+from .burn_faults import AnotherDisc, reason, too_large, untouched
 from .events import Events
 from .finish import Finisher
 from .mounts import Mounts
@@ -47,16 +48,6 @@ VERIFY_SECTORS = 4096
 """Sectors read back at a time."""
 _PAGE = 2000
 _STUBS = (FileState.PARTIAL, FileState.MIGRATED)
-
-
-class AnotherDisc(HsmError):
-    """This disc did not take the image; another one may. It is spoiled if it was begun.
-
-    Attributes:
-        untouched: the burn failed before anything was written: the disc is blank.
-    """
-
-    untouched = False
 
 
 @dataclass(slots=True)
@@ -128,7 +119,7 @@ class Burner:
             await self._finisher.finish(volume)
         except Exception as fault:
             # A cancellation is no fault: the next start goes on or undoes it.
-            await self.give_up(volume, _reason(fault), blank=_untouched(fault))
+            await self.give_up(volume, reason(fault), blank=untouched(fault))
             raise
         finally:
             self.progress.pop(volume, None)
@@ -156,7 +147,7 @@ class Burner:
             result = await clock.blocking(lambda: build(dest, on_progress), clock.HASH)
             crash.point("burn.whole.image.built")
             if result.size > found.capacity:
-                raise _too_large(result.size, found.barcode, found.capacity)
+                raise too_large(result.size, found.barcode, found.capacity)
             show.size = result.size
             async with self._catalog.write():
                 self._catalog.queues.stage_burn(volume, result.size, result.root_hash.hex())
@@ -164,7 +155,7 @@ class Burner:
             await self._burn_and_verify(found, label)
             await self._finisher.finish(volume)
         except Exception as fault:
-            await self.give_up(volume, _reason(fault), blank=_untouched(fault))
+            await self.give_up(volume, reason(fault), blank=untouched(fault))
             raise
         finally:
             self.progress.pop(volume, None)
@@ -202,7 +193,7 @@ class Burner:
             moved = {key[0] for key in result.changed} | await self._moved(staged.files)
             if not moved:
                 if result.size > (most := self._sets.room_on(volume)):
-                    raise _too_large(result.size, volume.barcode, most)
+                    raise too_large(result.size, volume.barcode, most)
                 show.size = result.size
                 return label, result
             staged.without(moved, CHANGED)
@@ -262,7 +253,7 @@ class Burner:
                 await self._burn(session, volume)
                 await self.verify(session, volume.id)
         except (HsmError, OSError) as fault:
-            another = AnotherDisc(f"disc {volume.barcode}: {_reason(fault)}")
+            another = AnotherDisc(f"disc {volume.barcode}: {reason(fault)}")
             another.untouched = here is not None and here.untouched
             raise another from fault
 
@@ -490,20 +481,6 @@ class Burner:
             if not self._sets.keep(volume, burn.size):
                 await self._spool.remove(burn.image)
         except HsmError as fault:
-            await self.give_up(volume, _reason(fault))
+            await self.give_up(volume, reason(fault))
         finally:
             self.progress.pop(volume, None)
-
-
-def _too_large(size: int, barcode: str, most: int) -> MediaError:
-    return MediaError(f"the image has {size} bytes, disc {barcode} takes only {most}")
-
-
-def _untouched(fault: BaseException) -> bool:
-    return isinstance(fault, AnotherDisc) and fault.untouched
-
-
-def _reason(fault: BaseException) -> str:
-    return fault.message if isinstance(fault, HsmError) else repr(fault)
-
-

@@ -27,7 +27,8 @@ from . import group, plan
 from .backups import Extra, Snapshots
 from .batches import at_leisure, in_batches
 from .blanks import Blanks, by_ends
-from .burn import AnotherDisc, Burner
+from .burn import Burner
+from .burn_faults import AnotherDisc
 from .events import Events
 from .finish import Finisher
 from .mounts import Mounts
