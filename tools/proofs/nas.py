@@ -1,4 +1,4 @@
-"""The mount on the network does what clients rely on: NFS 3 and 4.2 by the kernel's own server.
+"""The mount on the network does what clients rely on: NFS 3 and 4.2 by the kernel, SMB by Samba.
 
     tools/prove nas [WORD]
 
@@ -19,14 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _verdict import Proof, proof
 from lib.lab import inside
-from lib.nas import nfs, nfs_names, nfs_offline
+from lib.nas import nfs, nfs_names, nfs_offline, smb, smb_files
 from lib.nas.world import nas
 
 CLAIM = "files are on the network as they are on the mount, and nobody hangs on a robot"
 LIMIT_S = 480
 MEMORY = "1536M"
-MODULES = nfs.MODULES
-SECTIONS = {**nfs_names.SECTIONS, **nfs_offline.SECTIONS}
+MODULES = f"{nfs.MODULES} {smb.MODULES}"
+SECTIONS = {**nfs_names.SECTIONS, **nfs_offline.SECTIONS, **smb_files.SECTIONS}
 
 
 def live(p: Proof, word: str) -> None:

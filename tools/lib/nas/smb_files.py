@@ -1,0 +1,90 @@
+"""SMB by the kernel's own client: attributes, waiting reads beside others, a restarted daemon."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from . import smb
+from .nfs import until
+from .world import Nas
+
+OFFLINE = 0x1000
+SIZE = 600_000
+HEAD = 256 * 1024
+
+
+def attributes(path: Path) -> int:
+    """As the client has them (fs/smb/client/xattr.c)."""
+    return int.from_bytes(os.getxattr(path, "user.cifs.dosattrib"), "little")
+
+
+def files(world: Nas) -> None:
+    """The share of one folder, mounted by the kernel's client."""
+    meant = world.offline("smb", 4, SIZE)
+    (world.fs.mountpoint / "smb").chmod(0o777)
+    with smb.serve(Path("/run/smb")) as samba:
+        world.fs.control("export", "smb", "files", world.fs.mountpoint / "smb")
+        client = smb.mount(samba, "files", options="actimeo=0")
+        try:
+            looks(world, client)
+            waits(world, client, meant)
+            restarts(world, client, meant)
+        finally:
+            smb.umount(client)
+            world.fs.control("export", "rm", "smb", "files")
+
+
+def looks(world: Nas, client: Path) -> None:
+    """Listing and heads recall nothing; what is on discs says so."""
+    names = sorted(os.listdir(client))
+    shown = [name for name in names if attributes(client / name) & OFFLINE]
+    world.p.figure("SMB: files on discs shown as offline", len(shown), at_least=len(names))
+    for name in names:
+        with (client / name).open("rb", buffering=0) as file:  # stdio asks for 1 MiB here
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            file.read(4096)
+    states = {world.state(f"smb/{name}") for name in names}
+    world.p.require(states == {"migrated"}, f"looking at heads by SMB left files {states}")
+
+
+def waits(world: Nas, client: Path, meant: dict[str, bytes]) -> None:
+    """A read of a file on disc waits; meanwhile the same session writes, reads and lists."""
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append((client / "0000").read_bytes()))
+    drives = [drive["name"] for drive in world.fs.ask("drive", "list")]
+    for name in drives:
+        world.fs.control("drive", "down", name, "--reason", "the proof holds recalls up")
+    reader.start()
+    until(lambda: world.fs.ask("waiters", "list"), "the client's read waits")
+    began = time.monotonic()
+    (client / "new").write_bytes(b"new")
+    same = (client / "new").read_bytes() == b"new" and "new" in os.listdir(client)
+    world.p.require(same and not got, "the session did not go on while a read waited")
+    took = time.monotonic() - began
+    world.p.figure("SMB: write, read, list while a read waits", took, "s", at_most=5)
+    for name in drives:
+        world.fs.control("drive", "up", name)
+    reader.join()
+    world.p.require(got == [meant["smb/0000"]], "the client got other bytes than were archived")
+    until(lambda: not attributes(client / "0000") & OFFLINE, "the attribute goes", 15)
+
+
+def restarts(world: Nas, client: Path, meant: dict[str, bytes]) -> None:
+    """The daemon stops and comes back: clients connect anew."""
+    world.fs.stop()
+    world.fs.start()
+
+    def answers() -> bool:
+        try:
+            return (client / "0001").read_bytes() == meant["smb/0001"]
+        except OSError:
+            return False
+
+    took = until(answers, "the client reads after a restart of the daemon", 60)
+    world.p.figure("SMB: seconds until a client goes on after a restart", took, "s", at_most=60)
+
+
+SECTIONS = {"SMB: the kernel's client": files}
