@@ -17,8 +17,8 @@ from ..types import InodeNo
 from .lookups import Lookups
 
 _BATCH = 256
-_UNKNOWN = (errno.ENOENT, errno.ENOTDIR, errno.ENOTCONN)
-"""The kernel has forgotten it meanwhile, or the mount is going."""
+_UNKNOWN = (errno.ENOENT, errno.ENOTDIR, errno.ENOTCONN, errno.EINVAL)
+"""The kernel has forgotten it meanwhile, or the mount is going (EINVAL: libfuse has no session)."""
 
 log = logs.get(__name__)
 

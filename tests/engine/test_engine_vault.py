@@ -45,6 +45,10 @@ def requests(lab) -> list:
     return [(r["kind"], r["name"], r["destination"]) for r in lab.engine.vault.requests()]
 
 
+def wanted_events(engine) -> list:
+    return [e for e in engine.events.since(0) if e.kind == "export_wanted"]
+
+
 async def test_a_closed_vault_set_is_asked_for_and_never_written_again(make_vaulted):
     lab = make_vaulted()
     async with lab.running() as engine:
@@ -55,7 +59,8 @@ async def test_a_closed_vault_set_is_asked_for_and_never_written_again(make_vaul
         assert here.set_id != away.set_id
         name = engine.catalog.sets.of(away.id).name
         assert requests(lab) == [("take out", name, "vault A")]
-        (wanted,) = [e for e in engine.events.since(0) if e.kind == "export_wanted"]
+        await lab.until(lambda: wanted_events(engine), 60)
+        (wanted,) = wanted_events(engine)
         assert wanted.fields["name"] == name and wanted.fields["destination"] == "vault A"
         discs = {d.id for d in engine.catalog.sets.discs(away.set_id)}
         assert len(discs) == 2  # its parity disc goes along
