@@ -46,6 +46,13 @@ class ConfigError(HsmError):
     default_next = "correct the file and run 'hsmctl config check'"
 
 
+class TraceError(HsmError):
+    """A trace of requests cannot be read or replayed."""
+
+    errno, status = E.EINVAL, 400
+    default_next = "docs/scheduler.md tells what a trace looks like"
+
+
 class PolicyError(ConfigError):
     """A policy file is wrong; the policies before it stay in force."""
 

@@ -52,6 +52,8 @@ COMMANDS = {
     "fsck": "fsck",
     "catalog": "catalog",
     "rebuild": "rebuild",
+    "trace": "trace",
+    "simulate": "simulate",
     "config": "config",
     "completion": "completion",
     "version": "version",

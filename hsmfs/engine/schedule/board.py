@@ -20,6 +20,8 @@ from .picture import ClaimView, Decision, DriveView, Purpose
 from .rules import Rules
 
 READS = (RecallClass.INTERACTIVE, RecallClass.STANDARD, RecallClass.BULK, RecallClass.IDLE)
+RIPEN = 16
+"""Claims that one decision lets in, so that it is quick when very many are due."""
 Key = tuple[float, float, int]
 Ages = SortedList[tuple[float, int]]
 
@@ -29,12 +31,14 @@ class Board:
 
     Attributes:
         heat: how much each carrier was asked for of late.
+        fetched: carriers that were fetched of late, by class.
         waiting_bytes: of claims to read, by class.
     """
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.heat = Heat(rules.half_life)
+        self.fetched = Heat(rules.half_life)
         self.waiting_bytes = [0 for _ in READS]
         self._last_interactive = -math.inf
         self._claims: dict[int, ClaimView] = {}
@@ -132,13 +136,15 @@ class Board:
                 self._keys[number] = new
 
     def ripen(self, now: float) -> float:
-        """Let those in whose quiet time is over; when the next one will be."""
-        while self._unripe and self._unripe[0][0] <= now:
+        """Let those in whose quiet time is over, not too many at once; when to go on."""
+        for _ in range(RIPEN):
+            if not self._unripe or self._unripe[0][0] > now:
+                break
             _, number = heapq.heappop(self._unripe)
             claim = self._claims.get(number)
             if claim is not None and number not in self._keys:
                 self._enter(claim, now)
-        return self._unripe[0][0] if self._unripe else math.inf
+        return max(now, self._unripe[0][0]) if self._unripe else math.inf
 
     # What the decision asks
 

@@ -9,7 +9,7 @@ before discs to be fetched. Reasons are in docs/scheduler.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, islice, takewhile
 from typing import TYPE_CHECKING
 
 from ...catalog.queues import RecallClass
@@ -41,11 +41,19 @@ def decide(
     return Decision(table.actions, min(again_at, table.again_at))
 
 
+def _in_turn(claim: ClaimView) -> tuple[float, float, int]:
+    """Of a magazine the disc of which most is wanted first, so that its drives end together."""
+    size = claim.bytes if claim.urgency is RecallClass.BULK else 0
+    return (-size, claim.since, claim.id)
+
+
 class _Round:
     def __init__(self, board: Board, now: float, table: Table, pressure: float) -> None:
         self._board, self._now, self._table = board, now, table
         self._rules = board.rules
-        self._owed_burns, self._most_burns = board.rules.burns(table.up, pressure)
+        self._owed_burns, self._most_burns = board.rules.burns(
+            table.units_up, pressure, readers=board.interactive_comes(now)
+        )
 
     def run(self) -> None:
         board, table = self._board, self._table
@@ -54,37 +62,27 @@ class _Round:
         self._class(RecallClass.INTERACTIVE)
         self._class(RecallClass.STANDARD)
         self._make_spare()
-        if table.burning < table.held[RecallClass.BULK]:
-            self._serve(self._burns())
+        if len(table.burning) < table.held[RecallClass.BULK]:
+            self._serve(board.burns())
             self._class(RecallClass.BULK)
         else:
             self._class(RecallClass.BULK)
-            self._serve(self._burns())
+            self._serve(board.burns())
         self._class(RecallClass.IDLE)
         table.yield_on_the_spot()
-
-    def _burns(self) -> Iterable[ClaimView]:
-        for claim in self._board.burns():
-            if self._table.burning >= self._most_burns:
-                return
-            yield claim
 
     def _owed(self) -> None:
         """What a class may count on whatever else comes."""
         table = self._table
-        self._serve(claim for claim in self._burns() if table.burning < self._owed_burns)
+        owed = (c for c in self._board.burns() if table.may_burn(c, self._owed_burns))
+        self._serve(islice(owed, self._owed_burns))
         for urgency in (RecallClass.STANDARD, RecallClass.BULK):
-            share = table.share(urgency)
-            if table.held[urgency] < share:
-                self._serve(
-                    claim
-                    for claim in self._board.overdue(urgency, self._now)
-                    if table.held[urgency] < share
-                )
+            late = self._board.overdue(urgency, self._now)
+            self._serve(takewhile(lambda claim: table.is_owed(claim.urgency), late))
 
     def _class(self, urgency: RecallClass) -> None:
         """All of a class that wants to read: what is in drives first."""
-        here = sorted(self._table.loaded(urgency), key=lambda claim: (claim.since, claim.id))
+        here = sorted(self._table.loaded(urgency), key=_in_turn)
         self._serve(chain(here, self._board.in_order(urgency)))
 
     def _serve(self, claims: Iterable[ClaimView], *, aged: bool = False) -> None:
@@ -93,7 +91,7 @@ class _Round:
         waits: ClaimView | None = None
         looked = 0
         for claim in claims:
-            if claim.purpose is Purpose.BURN and table.burning >= self._most_burns:
+            if claim.purpose is Purpose.BURN and not table.may_burn(claim, self._most_burns):
                 continue
             if table.serve(claim, aged=aged):
                 continue

@@ -84,6 +84,15 @@ class DiscOrder(Generic[K]):
             self._sorted[entry.urgency].remove(entry)
             del self._oldest[entry.urgency][key]
 
+    def shorten(self, key: K, sector: int, size: int) -> None:
+        """It was read in part: size bytes from a sector on are left."""
+        entry = self._entries[key]
+        line = self._sorted[entry.urgency]
+        line.remove(entry)
+        self.bytes += size - entry.size
+        entry.sector, entry.size = sector, size
+        line.add(entry)
+
     def change(self, key: K, urgency: RecallClass) -> None:
         """It is of another class now."""
         entry = self._entries[key]

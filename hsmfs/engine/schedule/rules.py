@@ -33,7 +33,7 @@ class Rules:
     """See docs/scheduler.md and the table [schedule] of the configuration; sizes are bytes.
 
     Attributes:
-        reserved: drives kept for reads; while fewer are up than that, one may still burn.
+        reserved: units kept for reads; while fewer are up than that, one may still burn.
         run_cap: seconds that one disc keeps its drive while others of its class wait.
         quiet, quiet_limit, quiet_bytes, quiet_count: a disc for bulk is fetched when nothing more
             was asked of it for `quiet` seconds, or after the limit, or when so much is wanted.
@@ -71,10 +71,14 @@ class Rules:
             return claim.not_before
         return max(claim.not_before, min(claim.last + self.quiet, claim.since + self.quiet_limit))
 
-    def burns(self, up: int, pressure: float) -> tuple[int, int]:
-        """Drives that burns are owed before reads, and the most they may take, of those up.
+    def burns(self, up: int, pressure: float, *, readers: bool) -> tuple[int, int]:
+        """Units that burns are owed before reads, and the most they may take, of those up.
 
+        While interactive requests come (readers) the most is a half, and more with the pressure.
         pressure: 0 when the pool is at its low watermark, 1 at the high one and above.
         """
         most = max(min(up, 1), up - self.reserved)
-        return round(most * min(1.0, max(0.0, pressure))), most
+        pressure = min(1.0, max(0.0, pressure))
+        if readers:
+            most = math.ceil(most * max(0.5, pressure))
+        return round(most * pressure), most

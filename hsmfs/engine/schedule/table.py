@@ -21,8 +21,8 @@ class Table:
     """What is still to be had, and what was given.
 
     Attributes:
-        up: drives that are up; arms: of the robot that are free.
-        held: units at work, by class; burning: drives that burn.
+        units_up: units with a drive that is up; arms: of the robot that are free.
+        held: units that read, by class; burning: those with a drive that burns.
         spare: units that are kept for interactive requests.
     """
 
@@ -43,6 +43,7 @@ class Table:
         self._claims: set[int] = set()
         self._emptied: set[str] = set()
         self._asked = {d.serial for d in drives if d.yielding}
+        self._asked_units = {d.group for d in drives if d.yielding}
         self._free = {d.serial: d for d in drives if d.up and not d.busy}
         self._drive_of = {d.volume: d for d in drives if d.volume is not None}
         self._units: dict[str, list[DriveView]] = {}
@@ -51,23 +52,34 @@ class Table:
         self._unit_of = {
             d.carrier: d.group for d in drives if d.carrier is not None and d.group in self._units
         }
-        self.up = sum(d.up for d in drives)
-        self._units_up = sum(any(d.up for d in unit) for unit in self._units.values())
-        self.burning = sum(d.up and d.purpose is Purpose.BURN for d in drives)
+        self.units_up = sum(any(d.up for d in unit) for unit in self._units.values())
+        self.burning = {d.group for d in drives if d.up and d.purpose is Purpose.BURN}
         self.held: Counter[RecallClass] = Counter()
-        self._taken: dict[str, RecallClass] = {}
+        self._taken: set[str] = set()
         for name, unit in self._units.items():
-            at_work = [d.urgency for d in unit if d.busy and d.up and d.urgency is not None]
+            at_work = [d for d in unit if d.busy and d.up and d.urgency is not None]
             if at_work:
-                self._take_unit(name, min(at_work))
+                reads = [
+                    d.urgency
+                    for d in at_work
+                    if d.purpose is Purpose.READ and d.urgency is not None
+                ]
+                self._take_unit(name, min(reads, default=None))
         wanted = board.interactive_comes(now)
-        self.spare = min(self._rules.spare, self._units_up - 1) if wanted else 0
+        self.spare = min(self._rules.spare, self.units_up - 1) if wanted else 0
 
     # Questions
 
-    def share(self, urgency: RecallClass) -> int:
-        """Units that a class is owed."""
-        return int(self._rules.of(urgency).share * self._units_up)
+    def is_owed(self, urgency: RecallClass, *, more: int = 1) -> bool:
+        """Whether a class over its deadline has less than its share of units and of the robot.
+
+        more: units beyond those that it has.
+        """
+        share, board = self._rules.of(urgency).share, self._board
+        fetched = board.fetched.of(urgency, self._now)
+        all_fetched = sum(board.fetched.of(other, self._now) for other in RecallClass)
+        units = max(share > 0, int(share * self.units_up))
+        return self.held[urgency] + more <= units and fetched <= share * all_fetched
 
     def loaded(self, urgency: RecallClass) -> Iterator[ClaimView]:
         """Claims of a class that want to read a disc within reach of a free drive."""
@@ -76,6 +88,10 @@ class Table:
                 for claim in self._board.of(carrier):
                     if claim.urgency is urgency and claim.purpose is Purpose.READ:
                         yield claim
+
+    def may_burn(self, claim: ClaimView, most: int) -> bool:
+        """Whether the claim's burn leaves no more than so many units burning."""
+        return len(self.burning) < most or self._unit_of.get(claim.cargo) in self.burning
 
     def idle_loaded(self) -> Iterator[DriveView]:
         """A drive of each unit that holds something nobody uses."""
@@ -113,8 +129,8 @@ class Table:
         """Whether the claim may have one more unit, beside interactive ones to come."""
         if claim.urgency < RecallClass.BULK or claim.purpose is Purpose.BURN or aged:
             return True
-        others = sum(n for urgency, n in self.held.items() if urgency is not NOW)
-        if others >= self._units_up - self.spare:
+        others = len(self._taken) - self.held[NOW]
+        if others >= self.units_up - self.spare:
             return False
         held = self.held[RecallClass.BULK]
         if claim.urgency is not RecallClass.BULK or not held:
@@ -170,6 +186,7 @@ class Table:
         self.arms -= 1
         for other in self._units[drive.group]:
             self._free.pop(other.serial, None)
+        self._board.fetched.demand(claim.urgency, self._now)
         return self._assign(claim, drive, aged)
 
     def _usable(self, drive: DriveView, claim: ClaimView) -> bool:
@@ -186,13 +203,15 @@ class Table:
         if drive.group not in self._taken:
             if not self._may_take(claim, aged=aged):
                 return False
-            self._take_unit(drive.group, claim.urgency)
+            burns = claim.purpose is Purpose.BURN
+            self._take_unit(drive.group, None if burns else claim.urgency)
         self._free.pop(drive.serial, None)
         self._claims.add(claim.id)
         self._given.add(claim.volume)
         if drive.volume is not None:
             self._given.add(drive.volume)
-        self.burning += claim.purpose is Purpose.BURN
+        if claim.purpose is Purpose.BURN:
+            self.burning.add(drive.group)
         self.actions.append(Assign(claim.id, drive.serial))
         return True
 
@@ -206,9 +225,11 @@ class Table:
                 self._given.add(other.volume)
         self.actions.append(PutAway(drive.serial))
 
-    def _take_unit(self, name: str, urgency: RecallClass) -> None:
-        self._taken[name] = urgency
-        self.held[urgency] += 1
+    def _take_unit(self, name: str, urgency: RecallClass | None) -> None:
+        """urgency: of a read; None for a burn."""
+        self._taken.add(name)
+        if urgency is not None:
+            self.held[urgency] += 1
 
     # Making room
 
@@ -217,8 +238,7 @@ class Table:
 
         One at a time for each free arm, for more could not be served anyway.
         """
-        asked = sum(any(d.serial in self._asked for d in u) for u in self._units.values())
-        if self.arms <= asked:
+        if self.arms <= len(self._asked_units):
             return
         if not self._may_take(claim, aged=aged) and not self._over_cap_of_class(claim):
             return
@@ -253,7 +273,7 @@ class Table:
     def _protected(self, urgency: RecallClass) -> bool:
         """The class has no more than it is owed, and is owed it."""
         late = next(self._board.overdue(urgency, self._now), None)
-        return late is not None and self.held[urgency] <= self.share(urgency)
+        return late is not None and self.is_owed(urgency, more=0)
 
     def yield_on_the_spot(self) -> None:
         """A more urgent claim waits for the very disc, or magazine, that is at work."""
@@ -276,4 +296,5 @@ class Table:
         for drive in drives:
             if drive.busy and drive.serial not in self._asked:
                 self._asked.add(drive.serial)
+                self._asked_units.add(drive.group)
                 self.actions.append(Yield(drive.serial))
