@@ -118,13 +118,15 @@ def owners(nas: Nas) -> None:
     nas.p.say("root of a client is nobody, or root, as the export says")
     listed = nas.fs.ask("export", "ls")
     nas.p.require(len(listed) == 1, f"hsmctl export ls shows {listed}")
-    nas.fs.control("export", "nfs", shared, "--to", nfs.CLIENTS)
-    nas.fs.control("export", "rm", "nfs", shared)
+    nas.fs.control("export", "rm", "nfs", nas.fs.mountpoint)
     try:
-        nfs.mount(shared, "v3")
-        nas.p.require(False, "a folder could be mounted after its export was taken back")
+        nfs.mount(nas.fs.mountpoint, "v3")
+        nas.p.require(False, "the mount could be mounted after its export was taken back")
     except RuntimeError as refused:
         nas.p.require("denied" in str(refused), f"refused, but so: {refused}")
+    finally:
+        nas.fs.control("export", "nfs", nas.fs.mountpoint, "--to", nfs.CLIENTS,
+                       "--options", "no_root_squash")  # fmt: skip
 
 
 def _refused(act: Callable[[], object]) -> bool:
