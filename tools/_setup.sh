@@ -182,6 +182,7 @@ fuse_problem() {
 contained() {
     local code=0
     WORK=$(mktemp -d "${TMPDIR:-/tmp}/hsmfs.XXXXXX")
+    chmod 711 "$WORK" # servers that tests start become other users
     export HSMFS_RUN=$WORK TMPDIR=$WORK
     trap _clean EXIT
     trap 'exit 130' INT

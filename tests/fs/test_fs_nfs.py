@@ -57,6 +57,7 @@ async def test_a_client_is_told_to_ask_again_and_the_recall_goes_on(served, auto
 
 
 async def test_what_comes_soon_is_waited_for(served, autojump_clock):
+    autojump_clock.autojump_threshold = 0.5  # a thread that works must not be taken for idle
     ino = await served.stub(b"f", b"abc")
     info = await served.operations.open(ino, os.O_RDONLY, served.caller())
     async with trio.open_nursery() as nursery:
