@@ -43,20 +43,28 @@ def is_nfsd(pid: int) -> bool:
 
 def process_of(thread: int) -> int:
     """The process that a thread belongs to; the thread itself if it is gone."""
-    try:
-        with open(f"/proc/{thread}/status", "rb") as status:
-            for line in status:
-                if line.startswith(b"Tgid:"):
-                    return int(line[5:])
-    except OSError:
-        pass
-    return thread
+    _, _, after = _told(thread, "status").partition(b"\nTgid:")
+    return int(after.split(None, 1)[0]) if after else thread
 
 
 def process_name(pid: int) -> str:
     """The name of a process or thread, 'gone' if there is none."""
+    name = _told(pid, "comm")
+    return name.rstrip(b"\n").decode("utf-8", "backslashreplace") if name else "gone"
+
+
+def _told(pid: int, file: str) -> bytes:
+    """The beginning of a file of /proc, b'' if the process is gone.
+
+    Each deletion asks, so without a file object: that costs a quarter less.
+    """
     try:
-        with open(f"/proc/{pid}/comm", "rb") as comm:
-            return comm.read(64).rstrip(b"\n").decode("utf-8", "backslashreplace")
+        fd = os.open(f"/proc/{pid}/{file}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return "gone"
+        return b""
+    try:
+        return os.read(fd, 4096)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
