@@ -35,6 +35,8 @@ FIRST_COOKIE = 16
 """Smaller ones are the filesystem layer's own, for '.' and '..'."""
 COOKIES = 4096
 """Cookies set aside at a time."""
+FOLDERS = 4096
+"""Folders whose paths are remembered."""
 
 
 class Namespace:
@@ -43,6 +45,7 @@ class Namespace:
     def __init__(self, db: Database, inodes: Inodes) -> None:
         self._db = db
         self._inodes = inodes
+        self._folders: dict[int, bytes] = {}
         newest = db.execute("SELECT max(value) FROM meta WHERE key = 'cookie_ceiling'").get
         self._cookie = self._cookie_ceiling = newest or FIRST_COOKIE
 
@@ -107,13 +110,30 @@ class Namespace:
             "SELECT parent, name FROM dentries WHERE ino = ? ORDER BY parent, id LIMIT ?",
             (ino, limit),
         ).fetchall():
-            above = self._directory_path(parent)
+            above = self.folder_path(parent)
             if above is not None:
                 found.append(above + name)
         return found
 
-    def _directory_path(self, ino: int) -> bytes | None:
-        """Path of a directory with a trailing slash, b'' for the root, None if it was removed."""
+    def folders_changed(self) -> None:
+        """Folders were moved, removed or brought back: forget the paths of all."""
+        self._folders.clear()
+
+    def folder_path(self, ino: int) -> bytes | None:
+        """Path of a folder with a trailing slash, b'' for the root, None if it was removed.
+
+        It is remembered: a burst of deletions asks for the same folder each time.
+        """
+        path = self._folders.get(ino)
+        if path is None:
+            path = self._path_up(ino)
+            if path is not None:
+                if len(self._folders) >= FOLDERS:
+                    self._folders.clear()
+                self._folders[ino] = path
+        return path
+
+    def _path_up(self, ino: int) -> bytes | None:
         names: list[bytes] = []
         while ino != ROOT:
             for parent, name in self._db.execute(
@@ -214,6 +234,7 @@ class Namespace:
         ).fetchall()
         self._db.execute("DELETE FROM dentries WHERE ino = ?", (ino,))
         if attr.is_dir:
+            self.folders_changed()
             for parent, _ in names:
                 self._db.execute("UPDATE inodes SET nlink = nlink - 1 WHERE ino = ?", (parent,))
         return names
@@ -271,6 +292,7 @@ class Namespace:
             return moved, None
         if moved.is_dir:
             self._refuse_loop(moved.ino, new_parent)
+            self.folders_changed()
         replaced = None
         if target is not None:
             self._refuse_replacement(moved, target)
@@ -292,6 +314,7 @@ class Namespace:
         for attr, folder in ((one, new_parent), (two, parent)):
             if attr.is_dir:
                 self._refuse_loop(attr.ino, folder)
+                self.folders_changed()
         update = "UPDATE dentries SET ino = ? WHERE parent = ? AND name = ?"
         self._db.execute(update, (two.ino, parent, name))
         self._db.execute(update, (one.ino, new_parent, new_name))
@@ -304,6 +327,7 @@ class Namespace:
     def rolled_back(self) -> None:
         """A transaction was undone, perhaps the one that raised the ceiling: raise it again."""
         self._cookie_ceiling = self._cookie
+        self.folders_changed()
 
     # Parts
 
@@ -334,6 +358,8 @@ class Namespace:
             raise PosixError(errno.EEXIST) from fault
 
     def _drop(self, parent: int, name: bytes, attr: Attr, now_ns: int) -> Attr:
+        if attr.is_dir:
+            self.folders_changed()
         self._db.execute("DELETE FROM dentries WHERE parent = ? AND name = ?", (parent, name))
         self._inodes.touch(parent, now_ns, -int(attr.is_dir))
         return self._inodes.add_links(attr.ino, -2 if attr.is_dir else -1, now_ns)

@@ -14,7 +14,6 @@ from pyfuse3 import RequestContext
 from ..engine.files import Files
 from ..engine.trust import Trust
 from ..engine.trust.retention import WRITE
-from ..engine.trust.words import path_of
 from ..logs import printable
 from ..states import Lock
 from ..types import Attr, InodeNo
@@ -43,8 +42,9 @@ class Worm:
         if attr.locked:
             self._retention.may_lose_name(attr, act)
         if attr.nlink == 0 and attr.is_file:
-            path = f"{path_of(self._files.catalog, parent).rstrip('/')}/{printable(name)}"
-            self._trust.deleted(attr, path, requester(ctx))
+            folder = self._files.catalog.names.folder_path(parent)
+            above = b"inode %d/" % parent if folder is None else b"/" + folder
+            self._trust.deleted(attr, printable(above + name), requester(ctx))
 
     def moved(self, attr: Attr, parent: int, new_parent: int) -> None:
         """A file or folder was renamed."""

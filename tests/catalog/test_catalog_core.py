@@ -6,6 +6,7 @@ import contextlib
 import errno
 import stat
 import threading
+from functools import partial
 
 import apsw
 import pytest
@@ -46,6 +47,40 @@ async def test_names(catalog):
         catalog.names.rmdir(ROOT, b"d", 6)
     assert catalog.inodes.get_raw(ROOT).nlink == 2
     assert catalog.names.paths(file.ino) == [b"two"]
+
+
+async def undone(catalog, change, file):
+    """A transaction that looks at the path and then fails."""
+    with contextlib.suppress(ZeroDivisionError):
+        async with catalog.write():
+            change()
+            assert catalog.names.paths(file.ino) == [b"up/f"]
+            raise ZeroDivisionError
+
+
+async def test_paths_that_are_remembered_follow_their_folders(catalog):
+    names, top = catalog.names, await make(catalog, b"top", DIR)
+    low = await make(catalog, b"low", DIR, parent=top.ino)
+    file = await make(catalog, b"f", parent=low.ino)
+    other = await make(catalog, b"other", DIR)
+
+    async def changed(change):
+        names.paths(file.ino)
+        async with catalog.write():
+            change()
+        return names.paths(file.ino)
+
+    assert names.folder_path(ROOT) == b""
+    moved = partial(names.rename, ROOT, b"top", ROOT, b"t", 4)
+    assert await changed(moved) == [b"t/low/f"]
+    swapped = partial(names.exchange, ROOT, b"t", ROOT, b"other", 5)
+    assert await changed(swapped) == [b"other/low/f"]
+    assert await changed(partial(names.discard, low.ino)) == []
+    assert names.folder_path(low.ino) is None
+    back = partial(names.revive, low.ino, other.ino, b"back", 6)
+    assert await changed(back) == [b"t/back/f"]
+    await undone(catalog, lambda: names.rename(other.ino, b"back", ROOT, b"up", 7), file)
+    assert names.paths(file.ino) == [b"t/back/f"], "what was undone is not remembered"
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ async def repair(catalog: Catalog, findings: Iterable[Finding]) -> int:
                 done += 1
                 if time.monotonic() > until:
                     break
+            catalog.names.folders_changed()
         crash.point("fsck.repair.committed")
         await trio.lowlevel.checkpoint()
     await catalog.sync()

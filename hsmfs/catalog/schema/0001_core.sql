@@ -439,7 +439,7 @@ CREATE TABLE audit (
     detail  TEXT NOT NULL,                     -- JSON: the rest
     hash    BLOB NOT NULL                      -- SHA-256 of the record and of the hash before
 ) STRICT;
-CREATE INDEX audit_by_kind ON audit (kind, seq);
+CREATE INDEX audit_of_clock ON audit (seq) WHERE kind IN ('clock.jumped', 'clock.off');
 CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
 BEGIN SELECT raise(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_is_not_cut BEFORE DELETE ON audit

@@ -100,7 +100,7 @@ def _segments(offset_ns: int, log: AuditLog) -> list[tuple[int, int]]:
     offset_ns: how far ahead it was at last. Times of files from before the last start need this.
     """
     found: list[tuple[int, int]] = []
-    for record in log.newest("clock.jumped", "clock.off", limit=SEGMENTS):
+    for record in log.clock_jumps(SEGMENTS):
         said = json.loads(record.detail)
         found.append((said["worm_ns"], offset_ns))
         offset_ns -= said["by_ns"]
