@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from stat import S_IFDIR
+from typing import NamedTuple
 
 from ..states import CopyState, FileState
 from ..types import ROOT, Attr, InodeNo, PoolId
@@ -43,6 +45,18 @@ class Query:
     """Only files that do not wait for a disc already."""
 
 
+class Entry(NamedTuple):
+    """A name in a folder: what `in_folder` says of it."""
+
+    cookie: int
+    name: bytes
+    ino: InodeNo
+    nlink: int
+    size: int
+    folder: int
+    """1: it is a folder itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """How far a search has come in the index by state and mtime."""
@@ -72,23 +86,15 @@ class Reports:
         self.retention = Retentions(db)
         self.holds = Holds(db)
 
-    def files(self, query: Query, *, after: int = 0, limit: int = -1) -> Iterator[Attr]:
-        """Regular files with a name that match, oldest mtime first within one state.
-
-        With `after` they come in the order of inode numbers greater than it, for paging.
-        """
+    def files(self, query: Query, *, limit: int = -1) -> Iterator[Attr]:
+        """Regular files with a name that match, oldest mtime first within one state."""
         states = query.states or tuple(FileState)
         where, values = _conditions(query)
         where.append("i.dirty IN (0, 1)")
         where.append(f"i.state IN ({', '.join(str(int(s)) for s in states)})")
-        order = "i.state, i.mtime_ns"
-        if after:
-            where.append("i.ino > ?")
-            values.append(after)
-            order = "i.ino"
         sql = (
             f"SELECT {PREFIXED} FROM inodes i WHERE {' AND '.join(where)}"
-            f" ORDER BY {order} LIMIT ?"
+            " ORDER BY i.state, i.mtime_ns LIMIT ?"
         )
         for row in self.db.execute(sql, (*values, limit)):
             yield Attr(*row)
@@ -126,6 +132,31 @@ class Reports:
         )
         return [Attr(*row) for row in rows]
 
+    def in_folder(self, query: Query, folder: InodeNo, after: int, limit: int) -> list[Entry]:
+        """Names in one folder: all folders, and files that match; cookies greater than after."""
+        where, values = _conditions(query)
+        states = ", ".join(str(int(s)) for s in query.states or tuple(FileState))
+        rows = self.db.execute(
+            "SELECT d.id, d.name, i.ino, i.nlink, i.size, i.state IS NULL"
+            " FROM dentries d CROSS JOIN inodes i ON i.ino = d.ino"
+            " WHERE d.parent = ? AND d.id > ? AND"
+            f" (i.state IS NULL AND (i.mode & 61440) = {S_IFDIR}"
+            f" OR i.state IN ({states}) AND {' AND '.join(where)}) ORDER BY d.id LIMIT ?",
+            (folder, after, *values, limit),
+        )
+        return [Entry(*row) for row in rows]
+
+    def at_least(self, query: Query, number: int) -> bool:
+        """True if so many files match, or more; looks at no more of them."""
+        where, values = _conditions(query)
+        states = ", ".join(str(int(s)) for s in query.states or tuple(FileState))
+        count: int = self.db.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM inodes i WHERE i.dirty IN (0, 1)"
+            f" AND i.state IN ({states}) AND {' AND '.join(where)} LIMIT ?)",
+            (*values, number),
+        ).get
+        return count >= number
+
     def weigh(self, query: Query) -> tuple[int, int]:
         """Files that match, and their bytes; by the index alone if state, mtime and size decide."""
         where, values = _conditions(query)
@@ -135,6 +166,39 @@ class Reports:
             f" WHERE i.dirty IN (0, 1) AND i.state IN ({states}) AND {' AND '.join(where)}",
             values,
         ).fetchall()[0]
+        return found
+
+    def longest_unused(self, pool: PoolId, limit: int) -> list[Attr]:
+        """Files of a pool, the one first that was read or written last longest ago."""
+        states = ", ".join(str(int(state)) for state in FileState)
+        rows = self.db.execute(
+            f"SELECT {PREFIXED} FROM inodes i WHERE i.state IN ({states}) AND i.nlink > 0"
+            " AND i.pool = ? ORDER BY max(i.atime_ns, i.mtime_ns), i.ino LIMIT ?",
+            (pool, limit),
+        )
+        return [Attr(*row) for row in rows]
+
+    def least_worth(
+        self, pool: PoolId, now_ns: int, idle_since_ns: int, after: tuple[int, int] | None,
+        limit: int,
+    ) -> list[tuple[int, InodeNo]]:
+        """Files of a pool that could be released, as (worth, inode), by seconds idle x blocks.
+
+        The most idle and largest first; those after the one that is given. Not those that were
+        used after idle_since_ns. One pass over the pool's premigrated files, in SQLite.
+        """
+        used = "max(i.atime_ns, i.mtime_ns, i.btime_ns)"
+        worth = f"(:now - {used}) / 1000000000 * i.blocks"
+        further = f"AND ({worth}, i.ino) < (:worth, :ino)" if after else ""
+        rows = self.db.execute(
+            f"SELECT {worth} AS worth, i.ino FROM inodes i WHERE i.dirty IN (0, 1)"
+            f" AND i.state = {int(FileState.PREMIGRATED)} AND i.mtime_ns <= :idle"
+            f" AND i.nlink > 0 AND i.pinned = 0 AND i.pool = :pool AND i.blocks > 0"
+            f" AND {used} <= :idle {further} ORDER BY worth DESC, i.ino DESC LIMIT :limit",
+            {"now": now_ns, "idle": idle_since_ns, "pool": pool, "limit": limit}
+            | ({"worth": after[0], "ino": after[1]} if after else {}),
+        )
+        found: list[tuple[int, InodeNo]] = rows.fetchall()
         return found
 
     def regular(self, after: int, limit: int) -> list[Attr]:

@@ -8,20 +8,17 @@ the next move clear away.
 from __future__ import annotations
 
 import errno
-import heapq
 import os
 
 import trio
 
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
-from ..catalog.reports import Query, Reports
 from ..errors import Conflict, PoolFull, PosixError
 from ..limits import COPY_BUFFER_BYTES
 from ..pool.pools import DISK, FAST, Pools
 from ..pool.store import Pool
-from ..states import FileState
-from ..types import Attr, InodeNo
+from ..types import InodeNo
 from .events import Events
 from .live import Live
 from .residency import Residency
@@ -30,10 +27,6 @@ log = logs.get(__name__)
 LOOK = 10.0
 """Seconds between looks at the watermarks."""
 CANDIDATES = 2000
-_PAGE = 100_000
-_STATES = (
-    FileState.RESIDENT, FileState.PREMIGRATED, FileState.PARTIAL, FileState.MIGRATED,
-)  # fmt: skip
 
 
 class Demoter:
@@ -74,7 +67,9 @@ class Demoter:
         if usage.percent <= pool.high:
             return
         excess = usage.used - usage.capacity * pool.low // 100
-        found = await self._catalog.read(lambda reports: _oldest(reports, pool))
+        found = await self._catalog.read(
+            lambda reports: reports.longest_unused(pool.id, CANDIDATES)
+        )
         for attr in found:
             if excess <= 0:
                 return
@@ -130,22 +125,6 @@ class Demoter:
         used = live.opens or live.writing or live.holds > 1 or live.unsaved_ranges
         if used or live.unflushed or (gen is not None and live.gen != gen):
             raise Conflict(f"inode {live.ino} is in use", next_step="it is tried again later")
-
-
-def _oldest(reports: Reports, pool: Pool) -> list[Attr]:
-    """Files of a pool that were not used for longest; in a thread."""
-    query = Query(states=_STATES, pool=pool.id)
-    kept: list[tuple[int, int, Attr]] = []
-    after = 0
-    while page := list(reports.files(query, after=after or -1, limit=_PAGE)):
-        after = page[-1].ino
-        for attr in page:
-            item = (-max(attr.atime_ns, attr.mtime_ns), attr.ino, attr)
-            if len(kept) < CANDIDATES:
-                heapq.heappush(kept, item)
-            else:
-                heapq.heappushpop(kept, item)
-    return [attr for _, _, attr in sorted(kept, reverse=True)]
 
 
 def _copy(source: int, pool: Pool, ino: InodeNo) -> int:

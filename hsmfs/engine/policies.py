@@ -16,7 +16,7 @@ import trio
 
 from .. import clock, logs
 from ..catalog.catalog import Catalog
-from ..catalog.reports import Place
+from ..catalog.reports import Place, Query
 from ..config import Config
 from ..errors import HsmError, NotFound
 from ..pool.pools import DISK, FAST, Pools
@@ -28,6 +28,7 @@ from .policy import rules as policy_file
 from .policy.match import Matcher, Ruleset, Verdict
 from .policy.rules import Action
 from .policy.select import Selection, page, queries, selections, weigh
+from .policy.walk import Walk
 from .policy.when import Situation, due
 from .release import Releaser
 from .trust.audit import Note, unheard
@@ -122,15 +123,21 @@ class Policies:
         return outcomes
 
     async def _weigh(self, chosen: Selection) -> tuple[int, int]:
-        """Files and bytes of a selection; nothing is fetched if the catalog can count it."""
+        """Files and bytes of a selection; as little of them is fetched as can be."""
+        now = clock.now_ns()
         if chosen.by_query:
-            now = clock.now_ns()
             return await self._catalog.read(lambda reports: weigh(reports, chosen, now))
         files = size = 0
-        async with aclosing(self._pages(chosen)) as pages:
-            async for some in pages:
-                files += len(some)
-                size += sum(attr.size for attr in some)
+        for query in queries(chosen, now):
+            walk = await self._walk(chosen, query, now)
+            while walk is not None and walk.todo:
+                more, bytes_ = await self._catalog.read(walk.weigh)
+                files, size = files + more, size + bytes_
+            if walk is None:
+                async with aclosing(self._by_index(chosen, query, now)) as pages:
+                    async for some in pages:
+                        files += len(some)
+                        size += sum(attr.size for attr in some)
         return files, size
 
     async def run_now(self, name: str | None = None) -> list[Outcome]:
@@ -211,17 +218,35 @@ class Policies:
             yield Outcome(matcher.rule.name, action, files, size, discs, refused)
 
     async def _pages(self, chosen: Selection) -> AsyncGenerator[list[Attr]]:
+        """The files of a selection."""
         now = clock.now_ns()
         for query in queries(chosen, now):
-            place: Place | None = Place()
-            while place is not None:
-                some, place = await self._catalog.read(
-                    lambda reports, query=query, place=place: page(  # type: ignore[misc]
-                        reports, chosen, query, now, place
-                    )
-                )
-                if some:
+            walk = await self._walk(chosen, query, now)
+            while walk is not None and walk.todo:
+                if some := await self._catalog.read(walk.page):
                     yield some
+            if walk is None:
+                async with aclosing(self._by_index(chosen, query, now)) as pages:
+                    async for some in pages:
+                        yield some
+
+    async def _walk(self, chosen: Selection, query: Query, now_ns: int) -> Walk | None:
+        """The way down the folders, if names decide and that is cheaper than the index."""
+        if not chosen.needs_path:
+            return None
+        walk = Walk(chosen, query, now_ns)
+        return walk if await self._catalog.read(walk.worth_it) else None
+
+    async def _by_index(
+        self, chosen: Selection, query: Query, now_ns: int
+    ) -> AsyncGenerator[list[Attr]]:
+        place: Place | None = Place()
+        while place is not None:
+            some, place = await self._catalog.read(
+                lambda reports, place=place: page(reports, chosen, query, now_ns, place)  # type: ignore[misc]
+            )
+            if some:
+                yield some
 
     def _discs(self, matcher: Matcher, action: Action, size: int) -> int:
         if action != "archive":

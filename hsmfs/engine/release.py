@@ -7,43 +7,29 @@ copies are counted again just before the bytes go.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import trio
 
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
-from ..catalog.reports import Query, Reports
 from ..config import Config
 from ..errors import Conflict, HsmError, PosixError
 from ..logs import printable
 from ..pool.pools import DISK, Pools
-from ..pool.store import BLOCK, Pool
+from ..pool.store import Pool
 from ..states import FileState
 from ..types import Attr, InodeNo
 from .events import Events
 from .policy.match import Ruleset
+from .release_choice import Candidate, Wanted, choose
 from .residency import Residency
 from .trust.audit import Note, unheard
 
 log = logs.get(__name__)
 LOOK = 10.0
 """Seconds between looks at the watermarks."""
-CANDIDATES = 5000
-"""Files picked in one look, the least valuable of all."""
-_PAGE = 100_000
 _AT_ONCE = 16
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A file and the bytes that its release frees."""
-
-    attr: Attr
-    frees: int
-    path: bytes
 
 
 class Releaser:
@@ -163,7 +149,12 @@ class Releaser:
         """Release the least valuable files of a pool until need bytes are free."""
         freed = 0
         while freed < need:
-            found = await self._catalog.read(lambda reports: self._pick(reports, pool))
+            wanted = Wanted(
+                pool.id, need - freed, self._residence_ns, clock.now_ns(), self._recalled
+            )
+            found = await self._catalog.read(
+                lambda reports, wanted=wanted: choose(reports, self.rules, wanted)  # type: ignore[misc]
+            )
             got = await self._release_some(found, need - freed, who)
             freed += got
             if not got:
@@ -172,7 +163,7 @@ class Releaser:
             self._events.emit("released_space", pool=pool.name, bytes=freed, why=who)
         return freed
 
-    async def _release_some(self, found: Iterable[_Candidate], need: int, who: str) -> int:
+    async def _release_some(self, found: Iterable[Candidate], need: int, who: str) -> int:
         todo = iter(found)
         freed = expected = 0
 
@@ -192,39 +183,6 @@ class Releaser:
             for _ in range(_AT_ONCE):
                 nursery.start_soon(work)
         return freed
-
-    def _pick(self, reports: Reports, pool: Pool) -> list[_Candidate]:
-        """The least valuable files that may go, worst first; in a thread."""
-        now = clock.now_ns()
-        query = Query(states=(FileState.PREMIGRATED,), pinned=False, pool=pool.id)
-        paths = reports.path_cache()
-        worst: list[tuple[float, int, _Candidate]] = []
-        after = 0
-        while page := list(reports.files(query, after=after or -1, limit=_PAGE)):
-            after = page[-1].ino
-            for attr in page:
-                value = self._worth(attr, now)
-                if value is None or (len(worst) >= CANDIDATES and value <= worst[0][0]):
-                    continue
-                path = b"/" + (paths.path(attr.ino) or b"")
-                head = self.rules.wishes(attr, path).head
-                frees = attr.blocks * 512 - -(-head // BLOCK) * BLOCK
-                if frees <= 0 or self.rules.forbidden(attr, path, now) is not None:
-                    continue
-                item = (value, attr.ino, _Candidate(attr, frees, path))
-                if len(worst) < CANDIDATES:
-                    heapq.heappush(worst, item)
-                else:
-                    heapq.heapreplace(worst, item)
-        return [candidate for _, _, candidate in sorted(worst, reverse=True)]
-
-    def _worth(self, attr: Attr, now_ns: int) -> float | None:
-        """Age of the last use times the bytes to be freed; None if it is too young."""
-        recalled = self._recalled.get(attr.ino, 0)
-        idle = now_ns - max(attr.atime_ns, attr.mtime_ns, attr.btime_ns, recalled)
-        if idle < self._residence_ns or not attr.blocks:
-            return None
-        return idle / 1e9 * attr.blocks
 
     # One file
 

@@ -35,7 +35,11 @@ class Matcher:
         """Whether the full path (with its leading slash) fits."""
         if self._path is not None and not self._path.fullmatch(path):
             return False
-        return self._file is None or bool(self._file.fullmatch(path.rpartition(b"/")[2]))
+        return self.matches_own_name(path.rpartition(b"/")[2])
+
+    def matches_own_name(self, name: bytes) -> bool:
+        """Whether the last component alone fits."""
+        return self._file is None or bool(self._file.fullmatch(name))
 
     def matches(self, attr: Attr, path: bytes, now_ns: int) -> bool:
         """Whether the rule fits the file now."""

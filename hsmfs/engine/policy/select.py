@@ -101,7 +101,7 @@ def page(
     found: list[Attr] = []
     for attr in attrs:
         path = b"/" + ((paths.path(attr.ino) if paths else None) or b"")
-        if _fits(s, attr, path, now_ns):
+        if fits(s, attr, path, now_ns):
             found.append(attr)
     return found, following
 
@@ -112,7 +112,8 @@ def weigh(reports: Reports, s: Selection, now_ns: int) -> tuple[int, int]:
     return sum(files for files, _ in found), sum(size for _, size in found)
 
 
-def _fits(s: Selection, attr: Attr, path: bytes, now_ns: int) -> bool:
+def fits(s: Selection, attr: Attr, path: bytes, now_ns: int) -> bool:
+    """Whether the selection takes a file, path beginning with a slash."""
     if any(matcher.matches(attr, path, now_ns) for matcher in s.earlier):
         return False
     if s.idle_s is None:
