@@ -167,13 +167,18 @@ class Retentions:
             )
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('autocommit_seq', ?)", (seq,))
 
-    def not_expected(self) -> list[InodeNo]:
-        """Files that changed since the rows were complete: what a crash left out is among them."""
+    def not_expected(self, after: int, limit: int) -> list[tuple[int, InodeNo]]:
+        """Files that changed since the rows were complete: what a crash left out is among them.
+
+        Each with its place in the order of changes, those after one place.
+        """
         rows = self._db.execute(
-            "SELECT ino FROM inodes WHERE state IS NOT NULL AND change_seq >"
-            " coalesce((SELECT value FROM meta WHERE key = 'autocommit_seq'), 0) ORDER BY ino"
+            "SELECT change_seq, ino FROM inodes WHERE change_seq > max(?,"
+            " coalesce((SELECT value FROM meta WHERE key = 'autocommit_seq'), 0))"
+            " AND state IS NOT NULL ORDER BY change_seq LIMIT ?",
+            (after, limit),
         )
-        return [InodeNo(ino) for (ino,) in rows.fetchall()]
+        return [(seq, InodeNo(ino)) for seq, ino in rows.fetchall()]
 
     def looked_at(self, ino: InodeNo, due_ns: int) -> None:
         """That look is done."""

@@ -243,3 +243,32 @@ async def test_new_files_are_watched_after_a_crash(autojump_clock, world):
     await trio.sleep(61)
     await world.trust.autocommit.look()
     assert world.files.attr(ino).locked == Lock.RECORD
+
+
+async def test_a_start_looks_at_no_file_that_autocommit_need_not_see(autojump_clock, world):
+    await world.file(b"elsewhere")
+    await world.restart()
+    r = await folder(world, idle=60)
+    await world.trust.autocommit.watch(world.trust.retention.folders()[0])
+    await world.file(b"also elsewhere")
+    await world.trust.end()
+    tables = world.trust.retention.tables
+    assert tables.not_expected(0, 10) == []
+    ino = await world.file(b"a", r)
+    assert [found for _, found in tables.not_expected(0, 10)] == [ino]
+
+
+async def test_a_crash_while_a_new_folder_is_looked_through_leaves_no_file_out(
+    autojump_clock, world
+):
+    async with world.catalog.write():
+        r = world.catalog.names.create(ROOT, b"r", stat.S_IFDIR | 0o755, 0, 0, 1).ino
+    ino = await world.file(b"old", r)
+    made = Folder(r, RetentionMode.COMPLIANCE, 0, 100 * S, 1000 * S, 60 * S)
+    await world.trust.retention.set_folder(made, "test")
+    await world.file(b"new", r)
+    await world.trust.autocommit.flush()  # and the crash comes before the folder was gone through
+    await world.restart()
+    await trio.sleep(61)
+    await world.trust.autocommit.look()
+    assert world.files.attr(ino).locked == Lock.RECORD

@@ -19,11 +19,15 @@ from ..paths import files_below
 from .compliance import ComplianceClock
 from .retention import WRITE, Retention
 
+CHANGES = 1000
+"""Changed files read at a time at a start."""
 PAGE = 200
 """Files looked at in one transaction."""
 OPEN_NS = 10 * 10**9
 """How soon a file that is open for writing is looked at again."""
-LONGEST = 86_400.0
+LONGEST = 600.0
+"""So often it is written down up to which change the rows are complete: a start looks at those
+after it."""
 GATHER = 0.5
 """Seconds in which new files are noted together; no idle time is shorter than twice that."""
 WHO = "autocommit"
@@ -47,6 +51,7 @@ class Autocommit:
         """Look at files when they are due, for ever."""
         task_status.started()
         while True:
+            await self.flush(always=True)
             while await self.look():
                 await trio.lowlevel.checkpoint()
             self._wake = trio.Event()
@@ -60,20 +65,34 @@ class Autocommit:
 
     async def begin(self) -> None:
         """At a start: what a crash kept from being written down."""
-        for ino in self._retention.tables.not_expected():
-            attr = self._files.attr(ino)
-            parent = self._catalog.names.parent(ino)
-            if attr is not None and parent is not None and not attr.locked:
-                self._retention.arrived(attr, parent)
-        await self.flush()
+        after = 0
+        while self._needed:
+            changed = await self._catalog.read(
+                lambda reports, after=after: reports.retention.not_expected(after, CHANGES)  # type: ignore[misc]
+            )
+            if not changed:
+                break
+            for _, ino in changed:
+                attr = self._files.attr(ino)
+                parent = self._catalog.names.parent(ino)
+                if attr is not None and parent is not None and not attr.locked:
+                    self._retention.arrived(attr, parent)
+            after = changed[-1][0]
+            await trio.lowlevel.checkpoint()
+        await self.flush(always=True)
 
-    async def flush(self) -> None:
-        """Write down which files are to be looked at."""
-        if not self._retention.arrivals:
+    @property
+    def _needed(self) -> bool:
+        return any(folder.autocommit_ns is not None for folder in self._retention.folders())
+
+    async def flush(self, *, always: bool = False) -> None:
+        """Write down which files are to be looked at; always: also that there are no new ones."""
+        if not self._retention.arrivals and not (always and self._needed):
             return
         async with self._catalog.write():
             rows, self._retention.arrivals = self._retention.arrivals, []
-            self._retention.tables.expect_all(rows, self._catalog.inodes.change_seq)
+            complete = 0 if self._retention.unwatched else self._catalog.inodes.change_seq
+            self._retention.tables.expect_all(rows, complete)
         crash.point("autocommit.flushed")
 
     async def look(self) -> int:
@@ -129,3 +148,5 @@ class Autocommit:
                         self._retention.tables.expect(attr.ino, since, due)
             self._heed()
             await trio.lowlevel.checkpoint()
+        self._retention.unwatched -= 1
+        await self.flush(always=True)

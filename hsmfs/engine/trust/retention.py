@@ -38,6 +38,7 @@ class Retention:
     Attributes:
         active: there is at least one retention folder; nothing else is asked while there is none.
         arrivals: files that autocommit is to look at, (due, file, since): it writes them down.
+        unwatched: folders with autocommit whose files are still to be looked at for the first time.
         wake: called before the first of them.
     """
 
@@ -53,6 +54,7 @@ class Retention:
         self._catalog, self._files, self.tables, self._holds = catalog, files, tables, holds
         self._clock, self._audit = worm, audit
         self.arrivals: list[tuple[int, int, int]] = []
+        self.unwatched = 0
         self.wake: Callable[[], None] = lambda: None
         self._folders: dict[InodeNo, Folder] = {}
         self._known: dict[int, Folder | None] = {}
@@ -113,6 +115,9 @@ class Retention:
             elif folder.mode < known.mode:
                 self._refuse_with_records(folder.ino, "cannot leave compliance mode")
             self.tables.set_folder(folder)
+            if folder.autocommit_ns is not None:
+                self.unwatched += 1
+                self.tables.expect_all([], 0)  # until all that is in it is watched
             self._audit.note(
                 "retention.folder", who, path_of(self._catalog, folder.ino), ino=folder.ino,
                 mode=folder.mode.name.lower(), min_ns=folder.min_ns, default_ns=folder.default_ns,

@@ -67,7 +67,7 @@ class Trust:
     async def end(self) -> None:
         """At a clean stop, when nothing is served any more."""
         await self.audit.tell_repeated(all_=True)
-        await self.autocommit.flush()
+        await self.autocommit.flush(always=True)
         async with self._catalog.write():
             self.retention.tables.put_clock(self.clock.row())
             self.audit.note("daemon.stopped", SELF)
