@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import trio
 
@@ -65,7 +64,7 @@ class Readers:
     def queue(self, job: Job) -> VolumeQueue | None: ...
 
     @abstractmethod
-    async def _forget_rows(self, inos: Sequence[InodeNo]) -> None: ...
+    async def _nobody_waits(self, ino: InodeNo) -> None: ...
 
     async def wait(self, ino: InodeNo, wanted: Range, who: Requester) -> None:
         """Return when the range is on disk: how `Files` waits for it.
@@ -148,6 +147,6 @@ class Readers:
                 queue.refresh(job)
                 self._press(queue)
             if self._nursery is not None:
-                self._nursery.start_soon(self._forget_rows, [job.ino])
+                self._nursery.start_soon(self._nobody_waits, job.ino)
         for queue in list(self._queues.values()):
             self._slow.step_back(queue)

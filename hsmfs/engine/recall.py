@@ -8,6 +8,7 @@ one is tried, until none is left. Relies on Mounts for discs and on Files for th
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,6 +73,7 @@ class Recaller(Readers):
         self.note: Note = unheard
         self.came_in: Callable[[InodeNo], None] = lambda ino: None
         self._jobs: dict[InodeNo, Job] = {}
+        self._resumed = sys.maxsize
         self._queues: dict[VolumeId, VolumeQueue] = {}
         self._failures = Failures(catalog, events)
         self._nursery: trio.Nursery | None = None
@@ -96,11 +98,12 @@ class Recaller(Readers):
             guard.slowed = self._slow_down
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve requests for ever, those of the last run first."""
+        """Serve requests for ever; those of the last run are taken up meanwhile."""
+        self._resumed = 0
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = self._reading.nursery = self._parity.nursery = nursery
-                await self._resume()
+                nursery.start_soon(self._resume, set(self._jobs.values()))
                 nursery.start_soon(self.waiting.watch)
                 nursery.start_soon(self._rewritten.run)
                 nursery.start_soon(self._slow.run)
@@ -115,21 +118,37 @@ class Recaller(Readers):
                     self._reading.put_down(work)
             self._queues.clear()
 
-    async def _resume(self) -> None:
-        """Take up the rows of the catalog; what is on disk already is dropped from them."""
-        after = 0
-        while rows := self._catalog.queues.recalls(after):
-            for row in rows:
-                job = self._jobs.get(row.ino) or Job(
-                    row.ino, row.urgency, row.requester, row.created_ns, row.start, row.end,
-                    for_readers=False,
-                )  # fmt: skip
-                self._jobs[row.ino] = job
-                await self._place(job)
+    async def _resume(self, unplaced: set[Job]) -> None:
+        """Take up the rows of the catalog; what is on disk already is dropped from them.
+
+        unplaced: jobs that were there before this run. Requests come meanwhile: a row that was not
+        taken up yet stays when the readers leave who want the same file.
+        """
+        began, count = trio.current_time(), 0
+        while rows := self._catalog.queues.recalls(self._resumed):
+            for ino in [row.ino for row in rows]:
+                row, self._resumed = self._catalog.queues.recall(ino), ino
+                if row is None:
+                    continue  # it ended meanwhile
+                job = self._jobs.get(ino)
+                count += 1
+                if job is None:
+                    job = self._jobs[ino] = Job(
+                        ino, row.urgency, row.requester, row.created_ns, row.start, row.end,
+                        for_readers=False,
+                    )  # fmt: skip
+                    await self._place(job)
+                elif job in unplaced:
+                    unplaced.discard(job)
+                    await self._place(job)
+                else:
+                    await self._merge(job, row.urgency, Range(row.start, row.end), None)
                 await trio.lowlevel.checkpoint()
-            after = rows[-1].ino
-        for job in [job for job in self._jobs.values() if job.slow]:
+        self._resumed = sys.maxsize
+        for job in unplaced:
             await self._place(job)
+        if count:
+            log.info("recalls taken up", count=count, seconds=trio.current_time() - began)
         partial = await self._catalog.read(
             lambda reports: [
                 attr.ino
@@ -175,7 +194,12 @@ class Recaller(Readers):
         self._jobs.pop(job.ino, None)
         job.ended, job.error = True, RecallCancelled(f"nobody waits for inode {job.ino} any more")
         if self._nursery is not None:
-            self._nursery.start_soon(self._forget_rows, [job.ino])
+            self._nursery.start_soon(self._nobody_waits, job.ino)
+
+    async def _nobody_waits(self, ino: InodeNo) -> None:
+        """No reader wants the file any more; what was asked for before this run is still wanted."""
+        if ino <= self._resumed:
+            await self._forget_rows([ino])
 
     async def _forget_rows(self, inos: Sequence[InodeNo]) -> None:
         async with self._catalog.write():
@@ -205,6 +229,9 @@ class Recaller(Readers):
     async def cancel(self, ino: InodeNo) -> bool:
         """End the recall of a file; its readers get RecallCancelled. False if there is none."""
         job = self._jobs.get(ino)
+        if job is None and ino > self._resumed and self._catalog.queues.recall(ino) is not None:
+            await self._forget_rows([ino])
+            return True
         if job is None:
             return False
         await self._end(job, RecallCancelled(f"the recall of inode {ino} was cancelled"))
@@ -245,9 +272,16 @@ class Recaller(Readers):
                 job.waiters.append(waiter)
             if self._nursery is not None:
                 if job.slow and not storm:
-                    self._nursery.start_soon(self._forget_rows, [ino])
+                    self._nursery.start_soon(self._nobody_waits, ino)
                 await self._place(job)
             return job
+        await self._merge(job, urgency, wanted, waiter)
+        return job
+
+    async def _merge(
+        self, job: Job, urgency: RecallClass, wanted: Range, waiter: Waiter | None
+    ) -> None:
+        """One more request for a file that is being recalled."""
         job.urgency = min(job.urgency, urgency)
         job.start, job.end = min(job.start, wanted.start), max(job.end, wanted.end)
         job.for_readers = job.for_readers and waiter is not None
@@ -260,7 +294,6 @@ class Recaller(Readers):
             self._press(queue)
         elif not job.slow and self._slow.forget(job):
             await self._place(job)
-        return job
 
     def _press(self, queue: VolumeQueue) -> None:
         self._mounts.press(queue.volume, **queue.demand)

@@ -279,7 +279,7 @@ def queued(hsmfs: TempFs) -> Figures:
         began = time.perf_counter()
         hsmfs.start()
         found["daemon start with the recalls"] = Figure(time.perf_counter() - began, "s")
-        while not hsmfs.ask("queue", "--limit", "1")["recalls_taken_up"]:
+        while "recalls taken up" not in hsmfs.log_tail(1000):
             time.sleep(0.5)
         found["recalls taken up"] = Figure(time.perf_counter() - began, "s")
         assert hsmfs.daemon is not None

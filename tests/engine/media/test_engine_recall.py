@@ -247,9 +247,47 @@ async def test_requests_outlive_a_restart(rig, chunky, nursery):
     await rig.start()
     await rig.serve(nursery)
     await rig.ended(ino)
-    assert rig.catalog.queues.recall(done) is None
+    await rig.ended(done)
     assert rig.catalog.inodes.absent(ino) == []
     assert await rig.read(ino) == chunky
+
+
+async def test_rows_not_taken_up_yet_stay_without_readers_and_can_be_cancelled(rig, chunky):
+    ino = await rig.stub(chunky, ONE)
+    async with rig.catalog.write():
+        rig.catalog.queues.join_recall(ino, RecallClass.BULK, "admin", 1, 0, len(chunky))
+    rig.recaller._resumed = 0  # others are taken up first
+    await rig.recaller._nobody_waits(ino)
+    assert rig.catalog.queues.recall(ino) is not None
+    assert not await rig.recaller.cancel(ino + 1)
+    assert await rig.recaller.cancel(ino)
+    assert rig.catalog.queues.recall(ino) is None
+
+
+@pytest.mark.expect_log("door is open")
+async def test_a_reader_joins_what_the_last_run_left(rig, chunky, nursery):
+    inos = [await rig.stub(chunky, disc) for disc in (ONE, TWO)]
+    async with rig.catalog.write():
+        for ino in inos:
+            rig.catalog.queues.join_recall(ino, RecallClass.BULK, "admin", 1, 0, len(chunky))
+    rig.library.faults.add(Fault(FaultKind.DOOR_OPEN))
+    place, joined = rig.recaller._place, []
+
+    async def place_after_a_reader(job):
+        if not joined:  # the second one, while the first is being taken up
+            joined.append(job.ino)
+            await rig.recaller._join(
+                inos[1], RecallClass.INTERACTIVE, "reader", Range(0, 10), None
+            )
+            rig.recaller.job(inos[1]).for_readers = True
+        await place(job)
+
+    rig.recaller._place = place_after_a_reader
+    await rig.serve(nursery)
+    await rig.until(lambda: rig.recaller._resumed > inos[1])
+    job = rig.recaller.job(inos[1])
+    assert (job.for_readers, job.urgency, job.end) == (False, 0, len(chunky))
+    assert len(rig.recaller.queue(job)) == 1
 
 
 async def test_a_file_overwritten_in_part_is_completed(rig, chunky, nursery):
