@@ -252,11 +252,13 @@ class Config(_Table):
         """Parity discs of each set."""
         return self.sets.m if self.sets is not None else 0
 
-    @property
-    def parity_spool(self) -> int:
-        """Bytes of the spool that are kept for parity: that of each copy's set, and a new row."""
+    def parity_spool(self, sets: int) -> int:
+        """Bytes of the spool for the parity of so many sets that are filled at once.
+
+        Each has its rows there until they are burned, and one more row is made beside an old one.
+        """
         m = self.parity_discs
-        return (m * self.engine.copies + 1) * self.library.disc if m else 0
+        return (m * sets + 1) * self.library.disc if m else 0
 
     @property
     def recall_drives(self) -> int:
@@ -297,11 +299,12 @@ def _faults(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:
     sets = config.sets
     if sets is not None and sets.k < 1:
         yield ("sets", "discs"), f"{sets.discs} leave no data disc beside {sets.m} of parity"
-    if engine.spool_limit < library.disc + config.parity_spool:
+    parity = config.parity_spool(engine.copies)
+    if engine.spool_limit < library.disc + parity:
         disc = format_size(library.disc)
         what = f"must hold at least one disc's image ({disc})"
-        if config.parity_spool:
-            what += f" and {format_size(config.parity_spool)} for parity"
+        if parity:
+            what += f" and {format_size(parity)} for parity"
         yield ("engine", "spool_limit"), what
     if config.recall_drives >= library.drives and library.drives > 0 and config.recall_drives:
         yield (

@@ -219,12 +219,18 @@ class Namespace:
         self._inodes.touch(parent, now_ns, int(attr.is_dir))
         return self._inodes.add_links(ino, links - attr.nlink, now_ns)
 
-    def adopt(self, parent: InodeNo, name: bytes, attr: Attr) -> None:
-        """The first name of an inode just inserted; the folder keeps its times."""
+    def adopt(self, parent: InodeNo, name: bytes, attr: Attr, now_ns: int) -> None:
+        """The first name of an inode just inserted.
+
+        The folder keeps its mtime, which came with it or is what users know; clients of NFS learn
+        from its ctime that what they remember of it is old.
+        """
         self._open_folder(parent)
         self._insert(parent, name, attr.ino)
-        if attr.is_dir:
-            self._db.execute("UPDATE inodes SET nlink = nlink + 1 WHERE ino = ?", (parent,))
+        self._db.execute(
+            "UPDATE inodes SET nlink = nlink + ?, ctime_ns = max(ctime_ns, ?) WHERE ino = ?",
+            (int(attr.is_dir), now_ns, parent),
+        )
 
     def discard(self, ino: InodeNo) -> list[tuple[InodeNo, bytes]]:
         """Take all names of an inode away, leaving times as they are; what they were, and where."""

@@ -185,7 +185,8 @@ class Adopter:
                 f"'{printable(above)}' is no folder in the namespace", next_step="make it first"
             )
         attr = catalog.inodes.insert_as(inode_of(top, catalog.inodes.reserve(), None))
-        catalog.names.adopt(parent.ino, name, attr)
+        catalog.names.adopt(parent.ino, name, attr, clock.now_ns())
+        self._files.renamed(parent.ino, name)
         for key, value in top.xattrs.items():
             catalog.xattrs.set(attr.ino, key, value)
         catalog.adoptions.put(adoption.id, b"", attr.ino, 0, Step.DONE)

@@ -101,9 +101,6 @@ class Adopting:
                 f"the tree cannot be read: {fault}",
                 next_step="correct it and run 'hsmctl adopt' again: it goes on where it stopped",
             ) from fault
-        top = self._catalog.adoptions.path(self._adoption.id, b"")
-        if top is not None:
-            self._files.changed(top.ino)
         return self.report
 
     async def _batch(self, batch: Sequence[Item]) -> None:
@@ -204,7 +201,7 @@ class Adopting:
         assert parent is not None
         attr = inode_of(item, ino, self._pool)
         catalog.inodes.insert_as(attr)
-        catalog.names.adopt(parent, name, attr)
+        self._named(parent, name, attr)
         if item.target is not None:
             catalog.names.set_target(ino, item.target)
         for key, value in item.xattrs.items():
@@ -217,6 +214,10 @@ class Adopting:
             self.report.size += item.stat.st_size
         else:
             self.report.others += 1
+
+    def _named(self, parent: InodeNo, name: bytes, attr: Attr) -> None:
+        self._catalog.names.adopt(parent, name, attr, clock.now_ns())
+        self._files.renamed(parent, name)
 
     def _others(self, item: Item) -> list[Adopted]:
         found = self._catalog.adoptions.by_source(self._adoption.id, item.stat.st_ino)
@@ -233,7 +234,7 @@ class Adopting:
         if self._catalog.names.lookup(parent, name) is not None:
             self._fail(item.path, "the name is taken in the namespace")
             return
-        self._catalog.names.adopt(parent, name, attr)
+        self._named(parent, name, attr)
         self._catalog.inodes.add_links(attr.ino, 1, attr.ctime_ns)
         self._files.touch_links(attr._replace(nlink=attr.nlink + 1))
         self._note(item, attr.ino, Step.DONE)

@@ -142,7 +142,7 @@ class Taker:
         )  # fmt: skip
         self._catalog.inodes.insert_as(attr)
         for parent_ino, name in free:
-            self._catalog.names.adopt(parent_ino, name, attr)
+            self._catalog.names.adopt(parent_ino, name, attr, clock.now_ns())
         self.named += free
         if stat.S_ISLNK(line.mode):
             self._catalog.names.set_target(ino, line.target)

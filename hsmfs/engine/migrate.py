@@ -86,7 +86,7 @@ class Migrator:
         self._in_sets = config.sets is not None
         burning = config.library.drives - config.recall_drives
         self._slots = max(1, burning) + 1
-        self.spool = Spool(engine.spool, engine.spool_limit - config.parity_spool)
+        self.spool = Spool(engine.spool, engine.spool_limit)
         self.spool.full = self._spool_full
         self.finisher = Finisher(catalog, files, events)
         self.blanks = Blanks(catalog, events)

@@ -26,6 +26,7 @@ from .events import Events
 from .migrate import Migrator
 from .policy import rules as policy_file
 from .policy.match import Matcher, Ruleset, Verdict
+from .policy.room import check_room
 from .policy.rules import Action
 from .policy.select import Selection, page, queries, selections, weigh
 from .policy.walk import Walk
@@ -87,21 +88,25 @@ class Policies:
 
     def _in_force(self) -> None:
         self._releaser.rules = self._migrator.rules = self.rules
+        self._migrator.sets.expect(self.rules.sets)
 
     async def load(self, path: Path | None = None) -> int:
         """Read the policy file (again) and put it in force; how many rules.
 
-        Raises PolicyError with every fault and its line; the rules before then stay in force.
+        Raises PolicyError with every fault and its line, or if the spool is too small for the sets
+        that they fill; the rules before then stay in force.
         """
         source = path or self.file
         if source is None:
             return 0
         found, digest = await clock.blocking(lambda: _load(source))
+        rules = self._ruleset(found)
+        check_room(self._config, rules, source)
         async with self._catalog.write():
             self.note(
                 "policy.loaded", "hsmfsd", str(source), rules=len(found.policy), sha256=digest
             )
-        self.rules = self._ruleset(found)
+        self.rules = rules
         self._in_force()
         log.info("policies loaded", file=source, rules=len(found.policy))
         self._events.emit("policies_loaded", file=str(source), rules=len(found.policy))

@@ -62,8 +62,8 @@ class VolumeSets:
     ) -> None:
         self._catalog, self._mounts, self._events = catalog, mounts, events
         self._spool, self._blanks = spool, blanks
-        self._settings = config.sets
-        self._most = spool.limit // 2
+        self._config, self._settings = config, config.sets
+        self.expect(config.engine.copies)
         self.burn: BurnImage | None = None
         self.closed: Callable[[VolumeSet], Awaitable[None]] | None = None
         self._kept: dict[VolumeId, int] = {}
@@ -165,6 +165,26 @@ class VolumeSets:
         self._spool.hold(size)
         return True
 
+    def expect(self, sets: int) -> None:
+        """So many sets may be filled at once: room for their parity is kept in the spool."""
+        self._reserved = self._config.parity_spool(sets)
+        self._keep_room()
+
+    def _keep_room(self) -> None:
+        """What was expected, or more if there are more rows: of sets that orders began, or closing.
+
+        What images have is never less than a disc: else nothing would be burned any more, and the
+        rows would stay for ever.
+        """
+        rows = sum(
+            bool(row.file)
+            for group in self._catalog.sets.unfinished()
+            for row in self._catalog.sets.parity(group.id).values()
+        )
+        disc, whole = self._config.library.disc, self._config.engine.spool_limit
+        wanted = max(self._reserved, (rows + 1) * disc) if rows else self._reserved
+        self._spool.for_parity = min(wanted, max(0, whole - disc))
+
     def spooled(self) -> set[str]:
         """Names in the spool that a restart must not delete."""
         return needed(self._catalog) | self._writing
@@ -203,6 +223,7 @@ class VolumeSets:
             for volume in pending(self._catalog, group):
                 self._kept[volume.id] = volume.used
                 self._spool.hold(volume.used)
+        self._keep_room()
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
@@ -225,7 +246,8 @@ class VolumeSets:
         full = len(discs) >= group.k and not burning
         closing = group.state is SetState.CLOSING or full or age >= wait
         size = sum(volume.used for volume in pending(self._catalog, group))
-        fold_now = size > 0 and group.m > 0 and (self._pressed or size >= self._most)
+        full_spool = self._pressed or size >= self._spool.limit // 2
+        fold_now = size > 0 and group.m > 0 and full_spool
         if fold_now or (closing and not burning) or (closing and group.state is SetState.OPEN):
             self._working.add(group.id)
             nursery.start_soon(self._work, group, closing, burning)
@@ -317,6 +339,7 @@ class VolumeSets:
                     group.id, SpooledRow(row.row, job.dest.name, row.size, row.sha256, folded)
                 )
         await self._catalog.sync()
+        self._keep_room()
         crash.point("sets.rows.recorded")
         gone = [row.file for row in old.values() if row.file]
         await self._spool.remove(*gone)
@@ -341,6 +364,7 @@ class VolumeSets:
         async with self._catalog.write():
             self._catalog.sets.forget_parity(group.id)
         await self._spool.remove(*files)
+        self._keep_room()
 
     async def _drop(self, group: VolumeSet, volume: Volume, error: HsmError) -> None:
         """A disc cannot be read before it was in the parity: the set goes on without it."""
@@ -395,6 +419,7 @@ class VolumeSets:
         await self._catalog.sync()
         crash.point("sets.closed")
         await self._spool.remove(*files)
+        self._keep_room()
         if data:
             log.info("set closed", set=group.name, data=len(data), parity=group.m)
             self._events.emit("set_closed", set=group.name, data=len(data), parity=group.m)

@@ -32,18 +32,25 @@ class Spool:
     """Made once by the migrator.
 
     Attributes:
+        for_parity: bytes that are kept for parity rows: images and batches do not get them.
         full: called with the reason when somebody has to wait for room.
         pressed: called whenever somebody begins to wait for room.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
-        self.path, self.limit = path, limit
+        self.path, self._whole = path, limit
+        self.for_parity = 0
         self.full: Callable[[str], None] = lambda reason: None
         self.pressed: Callable[[], None] = lambda: None
         self._used = 0
         self._freed = trio.Event()
         self._batches = 0
         self._busy: set[str] = set()
+
+    @property
+    def limit(self) -> int:
+        """Bytes for all but parity."""
+        return max(0, self._whole - self.for_parity)
 
     def image(self, volume: VolumeId) -> str:
         """The name of a volume's image."""

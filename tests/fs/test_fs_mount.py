@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 import trio
 
+from hsmfs.engine.adopt import Adopter
 from hsmfs.engine.events import Events
 from hsmfs.errors import Conflict
 from hsmfs.fs import core, kernel
@@ -374,3 +375,23 @@ async def test_what_a_killed_daemon_left_is_taken_away(world, call):
 async def test_two_mounts_on_one_folder_are_refused(mount, world, call):
     with pytest.raises(Conflict):
         await call(kernel.mount, world.mountpoint, allow_other=True)
+
+
+async def test_an_adopted_tree_shows_below_folders_that_are_known(world, mount, call, tmp_path):
+    """Attributes are remembered for minutes; clients of NFS ask a folder's ctime what is new."""
+    old = world.mountpoint / "nas/old"
+    await call(os.makedirs, old)
+    before = await call(os.stat, old)
+    assert await call(number, os.stat, old / "new") == errno.ENOENT
+    tree = tmp_path / "tree/old/new"
+    tree.mkdir(parents=True)
+    (tree / "file").write_bytes(b"x")
+    adopter = Adopter(world.catalog, world.files.pools, world.files)
+    report = await adopter.adopt(os.fsencode(tmp_path / "tree"), b"/nas")
+    assert report.done and report.files == 1
+    assert await call(get, old / "new/file") == b"x"
+    with trio.fail_after(10):
+        while (now := await call(os.stat, old)).st_nlink == 2:
+            await trio.sleep(0.01)
+    assert now.st_nlink == 3 and now.st_ctime_ns > before.st_ctime_ns
+    assert now.st_mtime_ns == before.st_mtime_ns

@@ -30,6 +30,8 @@ def command() -> None:
 def check(ctl: Ctl, file: Path | None) -> None:
     """Check the policy file (or FILE) and name each fault with its line. Needs no daemon."""
     from ...engine.policy import rules
+    from ...engine.policy.match import Ruleset
+    from ...engine.policy.room import check_room
     from ...errors import NotFound
 
     path = file or ctl.config.engine.policies
@@ -37,7 +39,10 @@ def check(ctl: Ctl, file: Path | None) -> None:
         raise NotFound(
             "no policy file is configured", next_step="set [engine] policies, or name a file"
         )
-    found = rules.load(path)
+    found, config = rules.load(path), ctl.config
+    check_room(
+        config, Ruleset(found.policy, copies=config.engine.copies, head=config.fs.head), path
+    )
     if ctl.out.as_json:
         shown = [
             {"name": r.name, "action": r.action, "copies": r.copies, "vault": r.vault}

@@ -119,6 +119,22 @@ class Ruleset:
         self.matchers = [Matcher(rule) for rule in rules]
         self._copies, self._head = copies, head
 
+    @property
+    def sets(self) -> int:
+        """Volume sets that may be filled at once: one for each copy and place that is asked for."""
+        asked = {(self._copies, "")} | {
+            (self._copies if m.rule.copies is None else m.rule.copies, m.rule.vault or "")
+            for m in self.matchers
+            if m.rule.action == "archive"
+        }
+        return len(
+            {
+                (number, vault if number == copies and copies > 1 else "")
+                for copies, vault in asked
+                for number in range(1, copies + 1)
+            }
+        )
+
     def before(self, matcher: Matcher) -> list[Matcher]:
         """The rules that would decide instead of this one."""
         kinds = (matcher.rule.action, "never")

@@ -128,6 +128,14 @@ def test_first_match_of_its_kind_decides():
     assert two.forbidden(attr(), b"/keep/x", NOW) == "keep"
 
 
+def test_sets_that_are_filled_at_once():
+    assert ruleset("").sets == 1
+    assert ruleset(TWO).sets == 2
+    rule = '[[policy]]\nname = "{0}"\naction = "archive"\ncopies = {1}\nvault = "{0}"\n'
+    vaults = rule.format("a", 2) + rule.format("b", 3)
+    assert ruleset(vaults).sets == 4, "1, 2, and the one in a, the one in b"
+
+
 def test_wishes_do_not_depend_on_age():
     assert ruleset(TWO).wishes(attr(mtime_ns=NOW), b"/a").copies == 2
     assert ruleset("").wishes(attr(), b"/a").copies == 1
@@ -175,12 +183,31 @@ def test_triggers():
     assert is_due('waiting = "1 GB"', NOW)
 
 
-@pytest.fixture
-async def policies(site):
+def with_policies(site) -> Policies:
     demoter = Demoter(site.catalog, site.pools, site.files, site.events)
     return Policies(
         site.catalog, site.pools, site.migrator, site.releaser, demoter, site.events, site.config
     )
+
+
+@pytest.fixture
+async def policies(site):
+    return with_policies(site)
+
+
+async def test_policies_that_the_spool_has_no_room_for(make_site, tmp_path):
+    engine = 'compression = 0\n[sets]\nparity = "raid6"\ndiscs = 5\n'
+    site = await make_site(disc="8 MiB", spool="70 MiB", engine=engine)
+    found = with_policies(site)
+    source = tmp_path / "policies.toml"
+    text = '[[policy]]\nname = "a"\naction = "archive"\ncopies = {}\n'
+    source.write_text(text.format(3))
+    await found.load(source)
+    assert site.migrator.spool.for_parity == 7 * (8 << 20)
+    source.write_text(text.format(4))
+    with pytest.raises(PolicyError, match="4 sets at once.*engine.spool_limit is 70 MiB"):
+        await found.load(source)
+    assert found.rules.sets == 3 and site.migrator.spool.for_parity == 7 * (8 << 20)
 
 
 async def test_dry_run_and_run(site, policies, tmp_path):

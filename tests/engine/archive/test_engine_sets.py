@@ -137,6 +137,20 @@ async def test_two_copies_are_in_two_sets(five) -> None:
     assert {one.copy_no, two.copy_no} == {1, 2}
 
 
+@pytest.mark.expect_log("operator must add blank discs|burn given up")
+async def test_rows_of_more_sets_than_expected_are_counted_in_the_spool(five) -> None:
+    disc, spool = five.config.library.disc, five.migrator.spool
+    assert spool.for_parity == 3 * disc, "one copy: two rows and a new one"
+    async with at_work(five):
+        await five.archive(await five.file(b"f", 10_000), copies=3)
+        for group in five.catalog.sets.all():
+            await five.migrator.sets.close(group)
+        await five.until(lambda: spool.for_parity == 7 * disc)
+    await five.restart()
+    async with at_work(five):
+        await five.until(lambda: five.migrator.spool.for_parity == 7 * disc)
+
+
 @pytest.mark.expect_log("failed|burn given up|another disc")
 async def test_spoiled_disc_leaves_its_place(five) -> None:
     five.fail({"kind": "burn_fails", "at_byte": 100_000})
