@@ -1,10 +1,13 @@
 """Is the disc in the drive the one that its barcode says? Read before any use of it.
 
 A full disc must carry a VOLUME.json with the catalog's barcode and uuid; a disc to burn must be
-blank. Whatever else is found is flagged, and nothing is read from it or written to it.
+blank. Whatever else is found is flagged, and nothing is read from it or written to it: a disc that
+lay among the blank ones and is not blank is set aside.
 """
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -28,9 +31,16 @@ async def check_medium(
     """Return if the disc may be used for the purpose.
 
     Raises MediaError for a half-burned disc (now damaged), WrongVolume (both discs are flagged) or
-    ForeignDisc.
+    ForeignDisc (among blank discs: set aside).
     """
     volume, medium = session.volume, session.medium
+    if volume.state is VolumeState.BLANK and not medium.blank:
+        await ledger.set_aside(volume, what := await _written_by_others(session))
+        raise ForeignDisc(
+            what,
+            next_step="take it out: 'hsmctl volume export'; a disc of another hsmfs is taken over"
+            " by 'hsmctl volume adopt'",
+        )
     if medium.status is DiscStatus.INCOMPLETE:
         reason = f"a burn of disc {volume.barcode} was cut off"
         await ledger.flag(volume.id, reason, VolumeState.DAMAGED)
@@ -45,8 +55,6 @@ async def check_medium(
         label = await read_label(session)
     except UnreadableSector:
         # The rest may read, and every chunk has a checksum; parity needs what such a disc has.
-        if volume.uuid is None:
-            raise
         return
     except ForeignDisc as error:
         reason = f"disc {volume.barcode} was not written by hsmfs: {error.message}"
@@ -58,9 +66,23 @@ async def check_medium(
         if other is not None:
             await ledger.flag(other.id, message)
         raise await _wrong(ledger, volume, message)
-    if volume.uuid is None or label.uuid != volume.uuid:
-        what = "should be blank and is full" if volume.uuid is None else "has another uuid inside"
-        raise await _wrong(ledger, volume, f"disc {volume.barcode} {what}")
+    if label.uuid != volume.uuid:
+        raise await _wrong(ledger, volume, f"disc {volume.barcode} has another uuid inside")
+
+
+async def _written_by_others(session: Session) -> str:
+    """What lies on a disc that should be blank. Raises DriveError."""
+    barcode = session.volume.barcode
+    if session.medium.status is DiscStatus.INCOMPLETE:
+        return f"disc {barcode} should be blank and holds a session that was not ended"
+    try:
+        label = await read_label(session, session.test)  # nobody is to blame for such a disc
+    except MediaError as error:
+        return f"disc {barcode} should be blank and was written by others: {error.message}"
+    return (
+        f"disc {barcode} should be blank and was written by hsmfs:"
+        f" disc {label.index} of set {label.set_name}, barcode {label.barcode}"
+    )
 
 
 def refuse_blank(session: Session) -> None:
@@ -71,12 +93,15 @@ def refuse_blank(session: Session) -> None:
         raise MediaError(f"disc {barcode} is {what}", next_step="put in the disc that you mean")
 
 
-async def read_label(session: Session) -> VolumeLabel:
+async def read_label(
+    session: Session, read: Callable[[int, int], Awaitable[bytes]] | None = None
+) -> VolumeLabel:
     """VOLUME.json of the disc. Raises ForeignDisc, UnreadableSector, DriveError."""
+    read = read or session.read
     sectors = session.medium.written_bytes // SECTOR
 
     def read_at(sector: int, count: int) -> bytes:
-        return trio.from_thread.run(session.read, sector, count)
+        return trio.from_thread.run(read, sector, count)
 
     return await clock.blocking(lambda: DiscReader(read_at, sectors).label, clock.MEDIA)
 

@@ -207,6 +207,13 @@ class Ledger:
             "volume_state", volume=found.barcode, state=state.name.lower(), reason=reason
         )
 
+    async def set_aside(self, volume: Volume, what: str) -> None:
+        """A disc that lay among the blank ones was written by others: it is never written on."""
+        await self.flag(volume.id, what, VolumeState.DAMAGED)
+        self._events.emit(
+            "foreign_disc", volume=volume.barcode, message=f"set aside, take it out: {what}"
+        )
+
     def _clear_drives(self, barcode: Barcode) -> None:
         """It was the disc: that it failed in a drive says nothing of the drive."""
         pairs = {pair for pair in self._failed if pair[1] == barcode}

@@ -19,7 +19,7 @@ from ..catalog.reports import Reports
 from ..catalog.sets import VolumeSet
 from ..config import Config
 from ..disc.parity_image import OVERHEAD
-from ..errors import Conflict, HsmError
+from ..errors import Conflict, ForeignDisc, HsmError
 from ..pool.pools import Pools
 from ..states import FileState
 from ..types import Attr, InodeNo, VolumeId
@@ -410,7 +410,8 @@ class Migrator:
         built: Callable[[], None],
     ) -> None:
         """One copy on the first disc that takes it."""
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 0
+        while True:
             try:
                 await self.burner.make(volume, staged, target, extra, built)
                 if not self._in_sets and (made := self._catalog.volumes.get(volume)) is not None:
@@ -421,6 +422,8 @@ class Migrator:
                     rotten = fault.__cause__.ino
                     staged.without({rotten}, LOST_BYTES)
                     self._put_off(rotten, LOST_BYTES)
+                # One that was not blank before is set aside, and says nothing of the others.
+                attempt += not isinstance(fault.__cause__, ForeignDisc)
                 if attempt == ATTEMPTS or not staged.files:
                     raise
                 log.warning("another disc is taken", copy=target.copy_no, error=fault.message)

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from hsmfs.engine.schedule import Purpose
-from hsmfs.errors import Conflict, MediaError, NotFound, VolumeMissing
+from hsmfs.errors import Conflict, ForeignDisc, MediaError, NotFound, VolumeMissing
 from hsmfs.library.simulated.hands import SHELF, place_of, put_in, take_out
 from hsmfs.library.simulated.layout import element_path
 from hsmfs.states import FileState, SetState, VolumeState
@@ -135,7 +135,7 @@ async def test_what_is_not_adopted(at_b, foreign):
 async def test_a_disc_that_was_taken_for_a_blank_one_is_adopted_all_the_same(at_b, foreign):
     async with at_b.running() as engine:
         disc = engine.catalog.volumes.by_barcode("Z1")
-        with pytest.raises(MediaError):
+        with pytest.raises(ForeignDisc, match="written by hsmfs: disc 1 of set SET00001"):
             async with engine.mounts.use(disc.id, Purpose.BURN):
                 raise AssertionError("it was given out to be burned")
         assert engine.catalog.volumes.get(disc.id).state is VolumeState.DAMAGED

@@ -41,6 +41,32 @@ async def test_two_copies_on_different_volumes(site):
     site.sound()
 
 
+@pytest.mark.expect_log("is damaged|burn given up|another disc is taken")
+async def test_written_discs_among_the_blank_ones_are_set_aside(site, tmp_path):
+    noise = tmp_path / "noise"
+    noise.write_bytes(os.urandom(MIB))
+    strangers = [volume.barcode for volume in site.catalog.volumes.all()][:4]
+    drive = site.library.drives[0]
+    for barcode in strangers:
+        await site.robot.fetch(barcode, drive)
+        await drive.load()
+        await drive.burn(noise, lambda done: None)
+        await drive.eject()
+        await site.robot.put_away(drive)
+    data = os.urandom(MIB)
+    ino = await site.file(b"f", data)
+    async with site.running():
+        await site.archive(ino)
+        assert await site.read_back(ino) == data
+    assert site.volumes(VolumeState.DAMAGED) == strangers
+    told = [e.fields["volume"] for e in site.events.since(0) if e.kind == "foreign_disc"]
+    assert told == strangers, "more of them than a burn has attempts"
+    for barcode in strangers:
+        (image,) = (site.root / "library").rglob(f"{barcode}/*.iso")
+        assert image.read_bytes() == noise.read_bytes()
+    site.sound()
+
+
 async def test_a_second_copy_later(site):
     ino = await site.file(b"f", 100_000)
     async with site.running():

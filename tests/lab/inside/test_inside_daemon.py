@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -67,6 +68,22 @@ def test_archive_release_recall_with_a_drive_that_fails(fs: TempFs) -> None:
     assert {path: path.read_bytes() for path in meant} == meant
     scan.write_text("- - -")
     fs.control("drive", "up", "d1")
+
+
+def test_written_discs_among_the_blank_ones_are_set_aside(fs: TempFs, tgt: Tgt) -> None:
+    noise = random.Random(9).randbytes(1 << 20)
+    strangers = ("S0001D01", "S0001D06")  # where the two copies begin
+    for barcode in strangers:
+        (tgt.discs / barcode).write_bytes(noise)
+    meant = written(fs)
+    assert {path: path.read_bytes() for path in meant} == meant
+    found = {v["barcode"]: v for v in fs.ask("volume", "list")}
+    for barcode in strangers:
+        assert found[barcode]["state"] == "damaged"
+        assert "should be blank and was written by others" in found[barcode]["reason"]
+        assert (tgt.discs / barcode).read_bytes() == noise, "nothing was written on it"
+    events = map(json.loads, fs.control("--json", "events").splitlines())
+    assert {e["volume"] for e in events if e["kind"] == "foreign_disc"} == set(strangers)
 
 
 def test_burned_disc_is_mounted_and_checked_by_stock_tools(fs: TempFs, tgt: Tgt) -> None:
