@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -325,7 +326,13 @@ def _pieces(at: int, count: int) -> list[Run]:
     return [(n, min(PIECE, at + count - n)) for n in range(at, at + count, PIECE)]
 
 
-async def salvage(session: Session, sector: int, count: int) -> tuple[bytes, list[int]]:
+class _Reads(Protocol):
+    """A session, or a drive."""
+
+    async def read(self, sector: int, count: int) -> bytes: ...
+
+
+async def salvage(session: _Reads, sector: int, count: int) -> tuple[bytes, list[int]]:
     """The sectors with zeros for those that do not read, and which these are.
 
     Raises DriveError. A disc on which sector after sector fails is still read to the end.

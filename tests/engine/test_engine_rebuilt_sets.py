@@ -7,15 +7,14 @@ import shutil
 import pytest
 
 from hsmfs.catalog.catalog import Catalog
-from hsmfs.engine.rebuild.run import Rebuild
-from hsmfs.engine.rebuild.sources import Robot
+from hsmfs.engine.rebuild.run import Rebuild, Report
+from hsmfs.engine.rebuild.sources import Images, Robot
 from hsmfs.library.simulated.hands import take_out
 from hsmfs.states import SetState, VolumeState
-from hsmfs.types import ROOT
 
 SETS = 'recall_retries = 1\n[sets]\nparity = "raid5"\ndiscs = 3\n'
 DATA = [bytes(range(256)) * 20_000, bytes(reversed(range(256))) * 20_000]
-LOG = "inventory differs|lost|passed over|disc cannot be had|is suspect"
+LOG = "inventory differs|lost|passed over|disc cannot be had|is suspect|do not come back"
 
 
 @pytest.fixture
@@ -33,12 +32,13 @@ async def filled(lab) -> list[str]:
         return [disc.barcode for disc in engine.catalog.sets.discs(group.id)]
 
 
-async def rebuilt(lab) -> None:
+async def rebuilt(lab, *, images: bool = False) -> Report:
     shutil.rmtree(lab.config.daemon.state)
     shutil.rmtree(lab.config.pool[0].path)
     lab.config.pool[0].path.mkdir()
     config = lab.config
-    await Rebuild(config, Robot(config.library), lambda p: None, new_pools=True).run()
+    source = Images(config.library.path) if images else Robot(config.library)
+    return await Rebuild(config, source, lambda p: None, new_pools=True).run()
 
 
 def member(engine, index: int):
@@ -48,24 +48,34 @@ def member(engine, index: int):
 
 
 @pytest.mark.expect_log(LOG)
-async def test_a_lost_member_that_no_snapshot_knows_is_made_by_parity(lab):
+@pytest.mark.parametrize("images", [False, True], ids=["library", "images"])
+async def test_files_of_a_lost_disc_that_no_snapshot_knows_come_back_by_parity(lab, images):
     """The last data disc alone told of itself; only the parity disc knows that there was one."""
     discs = await filled(lab)
     take_out(lab.config.library.path, discs[1])
-    await rebuilt(lab)
+    shutil.rmtree(lab.config.library.path / "shelf")
+    report = await rebuilt(lab, images=images)
+    assert (report.unknown, report.unread) == ({}, {})
+    assert images or report.missing == [discs[1]]
     async with lab.running() as engine:
         lost = member(engine, 1)
-        assert (lost.barcode, lost.state) == (discs[1], VolumeState.LOST)
+        assert (lost.barcode, lost.element) == (discs[1], None)
+        for number, data in enumerate(DATA):
+            assert await lab.read(engine.catalog.names.resolve(b"/f%d" % number).ino) == data
         await engine.renewer.ask(lost)
         await lab.until(lambda: engine.catalog.sets.rebuild(lost.id) is None, 60)
         new = member(engine, 1)
         assert new.state is VolumeState.FULL and new.barcode != discs[1]
-        async with engine.catalog.write():
-            into = engine.catalog.names.create(ROOT, b"found", 0o040755, 0, 0, 1)
-        done = [s async for s in engine.disc_adopter.adopt([], [new.barcode], into)]
-        assert done[-1]["made"] == 1
-        for path, data in ((b"/f0", DATA[0]), (b"/found/f1", DATA[1])):
-            assert await lab.read(engine.catalog.names.resolve(path).ino) == data
+
+
+@pytest.mark.expect_log(LOG)
+async def test_files_of_more_lost_discs_than_parity_bears_are_told_plainly(lab):
+    discs = await filled(lab)
+    for barcode in discs[:2]:
+        take_out(lab.config.library.path, barcode)
+    report = await rebuilt(lab)
+    assert set(report.unknown) == set(discs[:2])
+    assert all("gone" in why for why in report.unknown.values())
 
 
 @pytest.mark.expect_log(LOG)

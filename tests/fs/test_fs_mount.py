@@ -391,7 +391,7 @@ async def test_an_adopted_tree_shows_below_folders_that_are_known(world, mount, 
     assert report.done and report.files == 1
     assert await call(get, old / "new/file") == b"x"
     with trio.fail_after(10):
-        while (now := await call(os.stat, old)).st_nlink == 2:
+        while (now := await call(os.stat, old)).st_nlink == 2:  # noqa: ASYNC110
             await trio.sleep(0.01)
     assert now.st_nlink == 3 and now.st_ctime_ns > before.st_ctime_ns
     assert now.st_mtime_ns == before.st_mtime_ns

@@ -56,7 +56,8 @@ def command(
         ctl.out.json(report)
     else:
         _show(ctl, report)
-    return NotClean.exit_code if report["findings"] or report["unread"] else 0
+    lacking = report["findings"] or report["unread"] or report["unknown"]
+    return NotClean.exit_code if lacking else 0
 
 
 def _rebuild(
@@ -108,6 +109,8 @@ def _show(ctl: Ctl, report: dict[str, Any]) -> None:
         out.warn(f"not in the library: {', '.join(report['missing'])}")
     for barcode, why in report["unread"].items():
         out.warn(f"disc {barcode} was passed over: {why}")
+    for barcode, why in report["unknown"].items():
+        out.warn(f"files that only disc {barcode} told of do not come back: {why}")
     for kind, count in report["lost"].items():
         out.warn(f"{kind}: {count:,}")
     if report["list"]:

@@ -21,6 +21,7 @@ from ...catalog.draft import Disc, covered_in
 from ...catalog.places import write_places
 from ...catalog.snapshot import pack
 from ...disc import described
+from ...disc.parity_image import parity_place
 from ...disc.reader import DiscReader
 from ...errors import HsmError, MediaError
 from ...types import SECTOR
@@ -39,6 +40,8 @@ class Record:
     """Lines of kind file in its manifest."""
     parity: dict[str, Any] | None = None
     """What its VOLUME.json tells of its set, if it is a parity disc."""
+    parity_sector: int | None = None
+    """Where on it the parity begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Harvest:
         covered: discs that the newest snapshot holds, uuid to barcode: they need no visit.
         snapshot: the newest snapshot, or None so far.
         blank: barcodes of blank discs. unread: discs that could not be read, and why.
+        unknown: discs that are gone, and what was on them with them; by barcode, why.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,6 +71,7 @@ class Harvest:
         self.snapshot: Snapshot | None = None
         self.blank: dict[str, int] = {}
         self.unread: dict[str, tuple[int, str]] = {}
+        self.unknown: dict[str, str] = {}
         self._seen: dict[str, Record] = {}
         self._one = threading.Lock()
         self._load()
@@ -74,7 +79,7 @@ class Harvest:
     def _load(self) -> None:
         for path in self.folder.glob("disc-*.json"):
             found = json.loads(path.read_text())
-            record = Record(Disc(**found["disc"]), found["files"], found.get("parity"))
+            record = Record(**found | {"disc": Disc(**found["disc"])})
             self._seen[record.disc.barcode] = record
         for path in self.folder.glob("blank-*.json"):
             found = json.loads(path.read_text())
@@ -104,6 +109,15 @@ class Harvest:
     def written(self, barcode: str) -> bool:
         """True if the disc is known to have been written."""
         return barcode in self._seen or barcode in set(self.covered.values())
+
+    def known(self) -> dict[str, str]:
+        """Discs of which all is known, uuid to barcode."""
+        return self.covered | {r.disc.uuid: r.disc.barcode for r in self._seen.values()}
+
+    def free_name(self, barcode: str, uuid: str) -> str:
+        """What a disc is called that is gone: its barcode, if no other disc bears it now."""
+        taken = barcode in self.blank or barcode in self.unread or self.written(barcode)
+        return f"{barcode}-{uuid[:8]}" if taken else barcode
 
     def records(self) -> list[Record]:
         """Discs to be laid on the draft, the oldest first.
@@ -136,12 +150,15 @@ class Harvest:
 
     # Taking
 
-    def take(self, reader: DiscReader, barcode: str, capacity: int) -> None:
-        """Take a disc's manifest and places, and its snapshot if that is the newest.
+    def take(
+        self, reader: DiscReader, barcode: str, capacity: int, *, snapshot: bool = True
+    ) -> None:
+        """Take a disc's manifest and places, and its snapshot if that is wanted and the newest.
 
         Raises MediaError and what the drive raises.
         """
-        self.take_snapshot(reader)
+        if snapshot:
+            self.take_snapshot(reader)
         if self.covered.get(reader.label.uuid) == barcode:
             return
         disc = _disc(reader, barcode, capacity)
@@ -149,7 +166,9 @@ class Harvest:
         described.copy_audit(reader, self.extract(disc))
         write_places(self.places(disc), described.places(reader.iso))
         crash.point("rebuild.disc.taken")
-        record = Record(disc, reader.volume["files"], reader.volume.get("parity"))
+        parity = reader.volume.get("parity")
+        place = parity_place(reader.iso) if parity else None
+        record = Record(disc, reader.volume["files"], parity, place)
         self._write(f"disc-{_safe(barcode)}.json", asdict(record))
         self._seen[barcode] = record
         crash.point("rebuild.disc.recorded")
@@ -211,6 +230,11 @@ class Harvest:
         """The disc does not read now; the next run tries it again."""
         log.warning("disc passed over", volume=barcode, error=fault.message)
         self.unread[barcode] = (capacity, fault.message)
+
+    def note_unknown(self, barcode: str, fault: HsmError) -> None:
+        """The disc is gone, and its set's parity does not bear it."""
+        log.error("files of a lost disc do not come back", volume=barcode, error=fault.message)
+        self.unknown[barcode] = fault.message
 
     def _write(self, name: str, value: object) -> None:
         part = self.folder / f"{name}.part"

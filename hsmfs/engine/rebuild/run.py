@@ -64,6 +64,8 @@ class Report:
     missing: list[str] = field(default_factory=list)
     """Barcodes of discs that hold something and are not in the library."""
     unread: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    """Discs that are gone and held files that nothing else tells of; barcode and why."""
     kept_in_pools: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     """What does not come back as it was, by kind."""
@@ -131,6 +133,7 @@ class Rebuild:
             self._step(visited)
 
         places = await self._source.visit(harvest, told)
+        self._report.unknown = harvest.unknown
         self._report.unread = {code: why for code, (_, why) in harvest.unread.items()}
         return places
 

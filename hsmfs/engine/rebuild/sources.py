@@ -7,7 +7,7 @@ that is blank, because discs are burned in the order of their barcodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -18,11 +18,13 @@ from ... import clock
 from ...config import LibraryConfig
 from ...disc import described
 from ...disc.reader import DiscReader
-from ...errors import HsmError, MediaError, NotFound
+from ...errors import DriveError, HsmError, MediaError, NotFound
 from ...library import configured
 from ...library.ports import Drive, Element, ElementKind, Library
 from ...types import SECTOR, ElementAddress
+from ..parity_read import salvage
 from .harvest import Harvest
+from .unseen import Got, Wanted, take_unseen
 
 Visited = Callable[[str, int, int], None]
 """(barcode, discs visited, discs that may still need a visit)."""
@@ -47,9 +49,20 @@ class Images:
 
     async def visit(self, harvest: Harvest, told: Visited) -> None:
         """As `Source`. Raises NotFound if there is no image of ours."""
-        await clock.blocking(lambda: self._visit(harvest, told), clock.MEDIA)
+        paths = await clock.blocking(lambda: self._visit(harvest, told), clock.MEDIA)
 
-    def _visit(self, harvest: Harvest, told: Visited) -> None:
+        async def fetch(wanted: Sequence[Wanted]) -> dict[str, Got]:
+            return {
+                one.barcode: await clock.blocking(
+                    lambda one=one: _from_image(paths.get(one.barcode), one), clock.MEDIA  # type: ignore[misc]
+                )
+                for one in wanted
+            }
+
+        await take_unseen(harvest, fetch, lambda barcode: told(barcode, len(paths), len(paths)))
+
+    def _visit(self, harvest: Harvest, told: Visited) -> dict[str, Path]:
+        """The images by barcode."""
         labels: list[tuple[int, str, Path]] = []
         for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
             try:
@@ -77,6 +90,22 @@ class Images:
                 except HsmError as fault:
                     harvest.note_unread(barcode, path.stat().st_size, fault)
             told(barcode, number, len(labels))
+        return {barcode: path for _, barcode, path in labels}
+
+
+def _from_image(path: Path | None, wanted: Wanted) -> Got:
+    """Blocking."""
+    if path is None:
+        return Got(fault="there is no image of it")
+    try:
+        with path.open("rb") as image:
+            image.seek(wanted.sector * SECTOR)
+            data = image.read(wanted.count * SECTOR)
+    except OSError as fault:
+        return Got(fault=str(fault))
+    # A file that was cut off lacks what follows.
+    bad = range(wanted.sector + len(data) // SECTOR, wanted.sector + wanted.count)
+    return Got(data[: len(data) // SECTOR * SECTOR] + bytes(len(bad) * SECTOR), tuple(bad))
 
 
 class Robot:
@@ -112,20 +141,60 @@ class _Tour:
 
     async def run(self) -> dict[str, int]:
         await self._clear_gripper()
+        await self._all()
+        await take_unseen(
+            self._harvest, self._fetch, lambda code: self._told(code, self._visited, self._visited)
+        )
+        elements = await self._library.changer.inventory()
+        return {e.barcode: e.address for e in elements if e.barcode is not None}
+
+    async def _all(self) -> None:
+        """Visit every disc that needs it."""
         elements = await self._library.changer.inventory()
         self._barcodes = [e.barcode for e in elements if e.barcode is not None]
+        await self._on_all(lambda drive: self._work(drive, elements))
+
+    async def _on_all(self, work: Callable[[Drive], Awaitable[None]]) -> None:
+        """One robot fails for all drives alike: what it says first is raised."""
         faults: list[HsmError] = []
         try:
             async with trio.open_nursery() as nursery:
                 for drive in self._library.drives:
-                    nursery.start_soon(self._work, drive, elements)
+                    nursery.start_soon(work, drive)
         except* HsmError as group:
             faults.append(_first(group))
         if faults:
-            # One robot fails for all drives alike: what it says first is enough.
             raise faults[0]
+
+    async def _fetch(self, wanted: Sequence[Wanted]) -> dict[str, Got]:
+        """Read from several discs, on all drives at once."""
+        todo, got = list(wanted), dict[str, Got]()
+
+        async def work(drive: Drive) -> None:
+            while todo:
+                one = todo.pop(0)
+                got[one.barcode] = await self._read(drive, one)
+
+        await self._on_all(work)
+        return got
+
+    async def _read(self, drive: Drive, wanted: Wanted) -> Got:
+        """All drives are empty now, and each is again when this returns."""
         elements = await self._library.changer.inventory()
-        return {e.barcode: e.address for e in elements if e.barcode is not None}
+        lies = next((e for e in elements if e.barcode == wanted.barcode), None)
+        if lies is None:
+            return Got(fault="it is not in the library")
+        async with self._robot:
+            await self._library.changer.move(lies.address, drive.address)
+        try:
+            await drive.load()
+            data, bad = await salvage(drive, wanted.sector, wanted.count)
+            return Got(data, tuple(bad))
+        except (DriveError, MediaError) as fault:
+            return Got(fault=fault.message)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._put_away(drive, lies.address)
 
     async def _clear_gripper(self) -> None:
         """A run that was killed, or a jam, may have left a disc on its way."""

@@ -205,7 +205,7 @@ async def test_policies_that_the_spool_has_no_room_for(make_site, tmp_path):
     await found.load(source)
     assert site.migrator.spool.for_parity == 7 * (8 << 20)
     source.write_text(text.format(4))
-    with pytest.raises(PolicyError, match="4 sets at once.*engine.spool_limit is 70 MiB"):
+    with pytest.raises(PolicyError, match=r"4 sets at once.*spool_limit is 70 MiB"):
         await found.load(source)
     assert found.rules.sets == 3 and site.migrator.spool.for_parity == 7 * (8 << 20)
 

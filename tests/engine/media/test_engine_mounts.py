@@ -7,7 +7,7 @@ import trio
 
 from hsmfs.catalog.queues import RecallClass
 from hsmfs.engine.schedule import Purpose
-from hsmfs.errors import DriveError, ForeignDisc, MediaError, VolumeMissing, WrongVolume
+from hsmfs.errors import DriveError, ForeignDisc, VolumeMissing, WrongVolume
 from hsmfs.library.ports import ElementKind
 from hsmfs.library.simulated import hands
 from hsmfs.library.simulated.faults import Fault, FaultKind

@@ -83,7 +83,7 @@ def test_written_discs_among_the_blank_ones_are_set_aside(fs: TempFs, tgt: Tgt) 
         assert "should be blank and was written by others" in found[barcode]["reason"]
         assert (tgt.discs / barcode).read_bytes() == noise, "nothing was written on it"
     events = map(json.loads, fs.control("--json", "events").splitlines())
-    assert {e["volume"] for e in events if e["kind"] == "foreign_disc"} == set(strangers)
+    assert {e["fields"]["volume"] for e in events if e["kind"] == "foreign_disc"} == set(strangers)
 
 
 def test_burned_disc_is_mounted_and_checked_by_stock_tools(fs: TempFs, tgt: Tgt) -> None:
