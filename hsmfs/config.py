@@ -41,6 +41,9 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
+RoleName = Literal["viewer", "operator", "auditor", "admin"]
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -52,6 +55,8 @@ class DaemonConfig(_Table):
     state: AbsolutePath = Path("/var/lib/hsmfs")
     socket: AbsolutePath = Path("/run/hsmfs/hsmfs.sock")
     socket_group: Name | None = None
+    socket_role: RoleName = "admin"
+    """Of those who are let in by socket_group; root is always admin."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["logfmt", "json"] = "logfmt"
     allow_other: bool = True
@@ -223,6 +228,28 @@ class ScrubConfig(_Table):
     """Percent of living bytes below which a disc is repacked; 0: never by itself."""
 
 
+_ADDRESS = r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]{1,5}$"
+
+
+class AccessConfig(_Table):
+    """The API over TCP: see docs/access.md."""
+
+    listen: Annotated[str, Field(pattern=_ADDRESS)] | None = None
+    """ADDRESS:PORT; None: only the Unix socket."""
+    certificate: AbsolutePath | None = None
+    key: AbsolutePath | None = None
+    client_ca: AbsolutePath | None = None
+    """None: no client certificates, only tokens."""
+    certificates: dict[str, RoleName] = {}
+    """Role by common name of client certificates."""
+    rate: Annotated[float, Field(gt=0)] = 50.0
+    """Requests a second of one token or certificate."""
+    failures: Annotated[int, Field(ge=1)] = 6
+    """Failed logins a minute from one address."""
+    two_person: bool = False
+    approval_time: Annotated[Duration, Field(gt=0)] = 86_400.0
+
+
 class AuditConfig(_Table):
     """Where audit records go besides the catalog and the discs."""
 
@@ -245,6 +272,7 @@ class Config(_Table):
     catalog: CatalogConfig = CatalogConfig()
     scrub: ScrubConfig = ScrubConfig()
     audit: AuditConfig = AuditConfig()
+    access: AccessConfig = AccessConfig()
     sets: SetsConfig | None = None
 
     @property
@@ -295,6 +323,10 @@ def _faults(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:
             yield ("pool", index, "name"), f"{pool.name!r} is used twice"
         seen.add(pool.name)
     yield from _nested_folders(config)
+    if config.access.listen and not (config.access.certificate and config.access.key):
+        yield ("access", "listen"), "needs certificate and key: the API speaks only TLS over TCP"
+    if config.access.certificates and config.access.client_ca is None:
+        yield ("access", "certificates"), "needs client_ca, which vouches for them"
     engine, library = config.engine, config.library
     sets = config.sets
     if sets is not None and sets.k < 1:

@@ -240,3 +240,31 @@ class NotClean(HsmError):
 
     errno, status, exit_code = E.EIO, 409, 19
     default_next = "run 'hsmctl fsck --repair'"
+
+
+class Unauthorized(HsmError):
+    """The API does not know who asks."""
+
+    errno, status, exit_code = E.EACCES, 401, 21
+    default_next = "use --token-file with a valid token (hsmctl token create) or --cert"
+
+
+class Denied(HsmError):
+    """The role of the one who asks does not allow it."""
+
+    errno, status, exit_code = E.EACCES, 403, 22
+    default_next = "see 'hsmctl whoami' and docs/access.md"
+
+
+class NeedsApproval(HsmError):
+    """A second person must approve the order first."""
+
+    errno, status, exit_code = E.EACCES, 409, 23
+    default_next = "ask another admin for 'hsmctl approve', then give the same order again"
+
+
+class TooMany(HsmError):
+    """Too many requests, or too many failed logins, from one place."""
+
+    errno, status, exit_code = E.EAGAIN, 429, 24
+    default_next = "try again in a minute"

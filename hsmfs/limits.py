@@ -73,6 +73,22 @@ GUARD_REQUESTERS = 1024
 """Requesters whose recalls are remembered; the one that was quiet longest is forgotten."""
 GUARD_REPORT_ROWS = 10_000
 """Rows of the guard's report: one a requester and rule."""
+API_BODY_BYTES = 64 * 1024 * 1024
+"""The largest order to the API: that about 100,000 paths."""
+API_CONNECTIONS = 512
+"""Connections of the API over TCP at once; more are closed."""
+API_CONNECTIONS_EACH = 64
+"""Of them, from one address."""
+TOKENS = 10_000
+"""Tokens of the API, revoked ones too."""
+TOKENS_REMEMBERED = 1000
+"""Tokens that were verified and need not be hashed again."""
+HASHES_WAITING = 32
+"""Logins that wait for their hash; the next is told to try again."""
+RATES_REMEMBERED = 10_000
+"""Clients whose rate is remembered; the one that was quiet longest is forgotten."""
+APPROVALS_WAITING = 100
+"""Orders that may wait for a second person at once."""
 EVENTS_KEPT = 10_000
 """Events held for `hsmctl events` in memory; a slow follower misses the oldest and is told so."""
 

@@ -11,10 +11,12 @@ from fastapi import Depends, FastAPI
 from .. import __version__
 from ..engine.service import Engine
 from . import errors
-from .deps import audited, settled
+from .deps import audited, permitted, settled
 from .routes import ROUTERS
 
 PREFIX = "/v1"
+FIRST = (settled, permitted, audited)
+"""What happens before each handler, in this order."""
 
 
 def create_app(engine: Engine) -> FastAPI:
@@ -31,7 +33,7 @@ def create_app(engine: Engine) -> FastAPI:
     app.state.engine = engine
     errors.install(app)
     for router in ROUTERS:
-        app.include_router(router, prefix=PREFIX, dependencies=[Depends(settled), Depends(audited)])
+        app.include_router(router, prefix=PREFIX, dependencies=[Depends(d) for d in FIRST])
 
     @app.get("/", include_in_schema=False)
     async def root() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What handlers ask for: the engine, who calls, and the inode behind a path."""
+"""What handlers ask for: the engine, who calls, whether they may, and the inode behind a path."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import binascii
 import hashlib
 from typing import Annotated
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Query, Request
 
+from ..engine.access import Identity
 from ..engine.paths import resolve
 from ..engine.service import Engine
 from ..errors import NotFound
 from ..types import Attr
+from .router import declared
 
 BODY_KEPT = 4096
 """Bytes of an order's body that its record holds; of a longer one the checksum tells."""
@@ -29,14 +31,30 @@ async def settled(request: Request) -> None:
     await (await _engine(request)).catalog.settled()
 
 
-async def audited(
-    request: Request, who: Annotated[str, Header(alias="X-Hsmfs-Who", max_length=200)] = "api"
-) -> None:
+async def identity(request: Request) -> Identity:
+    """Who asks, as the gate found out."""
+    who = request.state.who
+    assert isinstance(who, Identity)
+    return who
+
+
+async def permitted(request: Request) -> None:
+    """The caller's role covers the route's, and a second person has agreed if need be."""
+    engine, who = await _engine(request), await identity(request)
+    role, second = declared(request)
+    path = f"{request.method} {request.url.path}"
+    await engine.access.permit(who, role, path)
+    if second:
+        act = f"{path}?{request.url.query}" if request.url.query else path
+        await engine.access.second.check(who, act, await request.body())
+
+
+async def audited(request: Request) -> None:
     """An order is on record before it is carried out; questions are not."""
     if request.method in ("GET", "HEAD"):
         return
     body = await request.body()
-    engine = await _engine(request)
+    engine, who = await _engine(request), str(await identity(request))
     head = await engine.trust.audit.write(
         "admin.order", who, request.url.path, method=request.method, query=request.url.query,
         body=body[:BODY_KEPT].decode("utf-8", "backslashreplace"), bytes=len(body),
@@ -57,8 +75,16 @@ async def order_failed(request: Request, cause: str) -> None:
 
 EngineDep = Annotated[Engine, Depends(_engine)]
 """The engine of this app."""
-Who = Annotated[str, Header(alias="X-Hsmfs-Who", max_length=200)]
-"""Who asks, for the log; the socket's permissions are what protects."""
+Caller = Annotated[Identity, Depends(identity)]
+"""Who asks."""
+
+
+async def _name(caller: Caller) -> str:
+    return str(caller)
+
+
+Who = Annotated[str, Depends(_name)]
+"""Who asks, in words, for records and lists."""
 
 
 def path_bytes(path: str | None, path_b64: str | None) -> bytes:

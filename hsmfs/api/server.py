@@ -1,71 +1,106 @@
-"""Serves the API on the daemon's Unix socket by hypercorn's trio worker.
+"""Serves the API by hypercorn on the daemon's Unix socket, and over TCP with TLS if configured.
 
-Who may write to the socket administers hsmfs: its mode is 0660 and its group the configured one.
-The socket is made here and handed over, so that it never exists with other permissions.
+The Unix socket is made here with mode 0660 and the configured group, so that it never exists with
+other permissions. Each connection's `Peer`, which the kernel or TLS vouches for, is put into the
+state of its requests; that is why connections are accepted here and not by hypercorn's `serve`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import grp
 import importlib
 import logging
-import os
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from functools import partial
 from typing import cast
 
 import trio
 from fastapi import FastAPI
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.trio import serve
-from hypercorn.typing import Framework
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import Framework, LifespanState
+from hypercorn.utils import wrap_app
 from starlette.types import Receive, Scope, Send
 
 from .. import clock, logs
-from ..config import DaemonConfig
+from ..engine.access import Peer
 from ..engine.service import Engine
-from ..errors import ConfigError
 from .app import create_app
+from .doors import Door, TlsDoor, UnixDoor
+from .gate import ASGI, gate
 
 log = logs.get(__name__)
-ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 _SLOW_IMPORT = "anyio._backends._trio"
 """Imported by the first request else, which would hold the loop for its time."""
 
-BACKLOG = 128
 GRACE_S = 2.0
 """Requests that are under way when the daemon stops may take this long to end."""
 
 
 @asynccontextmanager
-async def serving(engine: Engine) -> AsyncIterator[None]:
-    """The API answers inside the block. Raises ConfigError if the socket cannot be made."""
-    daemon = engine.config.daemon
-    settings = HypercornConfig()
-    settings.bind = [f"fd://{_listen(daemon)}"]
-    settings.accesslog = None
-    settings.errorlog = _quiet()
-    settings.graceful_timeout = GRACE_S
-    settings.include_server_header = False
-    stop = trio.Event()
+async def serving(engine: Engine) -> AsyncIterator[list[str]]:
+    """The API answers inside the block, at these addresses. Raises ConfigError if it cannot."""
+    config = engine.config
     await clock.blocking(lambda: importlib.import_module(_SLOW_IMPORT))
-    app = cast(Framework, _logged(await clock.blocking(lambda: create_app(engine))))
+    app = await clock.blocking(lambda: create_app(engine))
+    server = _Server(gate(_logged(app), engine.access))
+    doors: list[Door] = [UnixDoor(config.daemon)]
     try:
-        async with trio.open_nursery() as nursery:
-
-            async def run(task_status: trio.TaskStatus[list[str]]) -> None:
-                await serve(app, settings, shutdown_trigger=stop.wait, task_status=task_status)
-
-            await nursery.start(run)
-            try:
-                yield
-            finally:
-                stop.set()
+        if config.access.listen is not None:
+            doors.append(await clock.blocking(lambda: TlsDoor(config.access, engine.access.failed)))
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as listening:
+                for door in doors:
+                    listening.start_soon(server.accept, door, connections)
+                    log.info("the API listens", address=door.address)
+                try:
+                    yield [door.address for door in doors]
+                finally:
+                    listening.cancel_scope.cancel()
+            await server.end()
+            connections.cancel_scope.deadline = trio.current_time() + GRACE_S
     finally:
-        daemon.socket.unlink(missing_ok=True)
+        for door in doors:
+            door.close()
+
+
+class _Server:
+    """hypercorn's handling of connections that we accepted."""
+
+    def __init__(self, app: ASGI) -> None:
+        self._settings = HypercornConfig()
+        self._settings.accesslog = None
+        self._settings.errorlog = _quiet()
+        self._settings.include_server_header = False
+        self._app = wrap_app(cast(Framework, app), self._settings.wsgi_max_body_size, "asgi")
+        self._context = WorkerContext(None)
+
+    async def accept(self, door: Door, connections: trio.Nursery) -> None:
+        """Take connections at a door until cancelled."""
+        await trio.serve_listeners(
+            partial(self._connection, door), [door.listener], handler_nursery=connections
+        )
+
+    async def _connection(self, door: Door, stream: trio.SocketStream) -> None:
+        try:
+            async with door.entered(stream) as entered:
+                if entered is not None:
+                    await self._requests(*entered)
+        except Exception as fault:
+            log.exception("connection failed", fault, address=door.address)
+
+    async def _requests(
+        self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], peer: Peer
+    ) -> None:
+        state = LifespanState({"peer": peer})
+        # hypercorn gives it plain SocketStreams, too; its annotation says less.
+        given = cast("trio.SSLStream[trio.SocketStream]", stream)
+        await TCPServer(self._app, self._settings, self._context, state, given)
+
+    async def end(self) -> None:
+        """Connections that are idle end now, the others after their answer."""
+        await self._context.terminated.set()
 
 
 def _logged(app: FastAPI) -> ASGI:
@@ -85,43 +120,3 @@ def _quiet() -> logging.Logger:
     logger = logging.getLogger("hsmfs.api.http")
     logger.setLevel(logging.WARNING)
     return logger
-
-
-def _listen(daemon: DaemonConfig) -> int:
-    """A listening socket at its path; the descriptor is the caller's."""
-    path = daemon.socket
-    group = _group(daemon)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        mask = os.umask(0o777)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(mask)
-        if group is not None:
-            os.chown(path, -1, group)
-        path.chmod(0o660)
-        listener.listen(BACKLOG)
-    except OSError as fault:
-        raise ConfigError(
-            f"socket {path}: {fault.strerror or fault}", next_step="correct [daemon] socket"
-        ) from fault
-    return listener.detach()
-
-
-def _remove_stale(path: Path) -> None:
-    """A socket that a killed daemon left; the catalog's lock says that there is no other one."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.is_socket():
-            path.unlink()
-
-
-def _group(daemon: DaemonConfig) -> int | None:
-    if daemon.socket_group is None:
-        return None
-    try:
-        return grp.getgrnam(daemon.socket_group).gr_gid
-    except KeyError:
-        raise ConfigError(f"[daemon] socket_group: no group {daemon.socket_group!r}") from None

@@ -78,8 +78,11 @@ def copy(reports: Reports, plain: Path, *, next_ino: int | None, now_ns: int) ->
             while not backup.done:
                 backup.step(_PAGES)
         db.pragma("journal_mode", "delete")
-        # The redo log that it names is not for the copy.
+        # The redo log that it names is not for the copy. Nor are tokens: one that is revoked later
+        # must not come back with a rebuild.
         db.execute("DELETE FROM meta WHERE key = 'redo'")
+        db.execute("DELETE FROM tokens")
+        db.execute("DELETE FROM approvals")
         for key, value in (("snapshot_next_ino", next_ino), ("snapshot_ns", now_ns or None)):
             if value is not None:
                 db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

@@ -1,4 +1,4 @@
-"""The API's client: HTTP over the daemon's Unix socket, errors as the exceptions they were.
+"""The API's client: HTTP over a link to the daemon, errors as the exceptions they were.
 
 An answer that is not 2xx becomes an HsmError with the daemon's own cause, next step and exit code.
 Only the standard library: a command of hsmctl is to be there before one notices.
@@ -6,22 +6,19 @@ Only the standard library: a command of hsmctl is to be there before one notices
 
 from __future__ import annotations
 
-import getpass
 import http.client
 import json
-import os
-import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from ..errors import DaemonUnreachable, HsmError
+from .links import Link
 
 TIMEOUT_S = 60.0
 """For one answer; streams may be silent for as long as they like."""
-CONNECT_S = 5.0
 BLOCK = 1 << 16
 
 
@@ -37,11 +34,10 @@ class ApiError(HsmError):
 class Client:
     """Requests to one daemon, a connection each. Raises DaemonUnreachable if none listens."""
 
-    def __init__(self, path: Path, timeout: float = TIMEOUT_S) -> None:
-        self._path = path
+    def __init__(self, link: Link, timeout: float = TIMEOUT_S) -> None:
+        self._link = link
         self._timeout = timeout
-        self._who = f"hsmctl {_user()}"
-        _Connection(path, timeout).connect_and_close()
+        link.connection(timeout).close()
 
     def get(self, path: str, **query: Any) -> Any:
         """The decoded answer. Raises HsmError."""
@@ -67,10 +63,10 @@ class Client:
         self, method: str, path: str, body: object, query: dict[str, Any], timeout: float | None
     ) -> Iterator[http.client.HTTPResponse]:
         """The answer to a request if it is one of success. Raises ApiError."""
-        headers = {"Host": "hsmfs", "X-Hsmfs-Who": self._who, "Content-Type": "application/json"}
+        headers = {**self._link.headers, "Content-Type": "application/json"}
         content = b"" if body is None else json.dumps(body).encode()
         text = urlencode(_present(query), doseq=True)
-        with self._faults(), closing(_Connection(self._path, timeout)) as connection:
+        with self._faults(), closing(self._link.connection(timeout)) as connection:
             connection.request(
                 method, f"/v1{path}?{text}" if text else f"/v1{path}", content, headers
             )
@@ -85,40 +81,13 @@ class Client:
             yield
         except TimeoutError as fault:
             raise DaemonUnreachable(
-                f"hsmfsd did not answer in time on {self._path}",
+                f"hsmfsd did not answer in time on {self._link}",
                 next_step="see its log; 'kill -USR1' writes what it does to it",
             ) from fault
-        except (http.client.HTTPException, ConnectionError) as fault:
-            raise DaemonUnreachable(f"hsmfsd went away: {fault}") from fault
-
-
-class _Connection(http.client.HTTPConnection):
-    """A connection to the socket at a path; timeout counts once it is there."""
-
-    def __init__(self, path: Path, timeout: float | None) -> None:
-        super().__init__("hsmfs")
-        self._path, self._patience = path, timeout
-
-    def connect(self) -> None:
-        """Raises DaemonUnreachable with a plain cause."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self.sock.settimeout(CONNECT_S)
-            self.sock.connect(str(self._path))
-            self.sock.settimeout(self._patience)
-        except OSError as fault:
-            self.close()
-            step = "ask for membership in [daemon] socket_group" if isinstance(
-                fault, PermissionError
-            ) else None
+        except (http.client.HTTPException, ConnectionError, ssl.SSLError) as fault:
             raise DaemonUnreachable(
-                f"no hsmfsd answers on {self._path}: {fault.strerror or fault}", next_step=step
+                f"hsmfsd went away: {fault}", next_step=self._link.if_closed
             ) from fault
-
-    def connect_and_close(self) -> None:
-        """Only see whether somebody listens."""
-        self.connect()
-        self.close()
 
 
 def _split(answer: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -149,10 +118,3 @@ def _present(query: dict[str, Any]) -> dict[str, Any]:
         for name, value in query.items()
         if value is not None
     }
-
-
-def _user() -> str:
-    try:
-        return f"{getpass.getuser()}({os.getuid()})"
-    except (KeyError, OSError):
-        return str(os.getuid())

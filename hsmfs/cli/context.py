@@ -5,34 +5,62 @@ Heavy imports (pydantic) happen inside the properties, when a command first need
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..errors import ConfigError
+
 if TYPE_CHECKING:
     from ..config import Config
     from .client import Client
+    from .links import Link
     from .output import Out
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Ctl:
-    """The context object of a run of hsmctl."""
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A daemon on another machine, and how it knows us."""
 
-    def __init__(self, config_path: Path | None, as_json: bool, no_color: bool) -> None:
+    url: str
+    token: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+
+
+class Ctl:
+    """The context object of a run of hsmctl; with a server, another machine's daemon is asked."""
+
+    def __init__(
+        self,
+        config_path: Path | None,
+        as_json: bool,
+        no_color: bool,
+        server: Server | None = None,
+    ) -> None:
         self.config_path = config_path
         self.as_json = as_json
         self.no_color = no_color
+        self.server = server
 
     @cached_property
     def config(self) -> Config:
-        """The configuration. Raises ConfigError."""
+        """The configuration. Raises ConfigError, also if it is another machine's."""
         from .. import config
 
+        if self.server is not None:
+            raise ConfigError(
+                "this command works on the machine of hsmfsd only",
+                next_step=f"run it there, without --server {self.server.url}",
+            )
         return config.load(self.config_path or config.DEFAULT_PATH)
 
     @cached_property
@@ -40,7 +68,22 @@ class Ctl:
         """The daemon's API; connects with the first request."""
         from .client import Client
 
-        return Client(self.config.daemon.socket)
+        return Client(self._link())
+
+    def _link(self) -> Link:
+        from .links import ServerLink, SocketLink
+
+        if (server := self.server) is None:
+            return SocketLink(self.config.daemon.socket)
+        return ServerLink(
+            server.url, token=server.token, certificate=server.certificate, key=server.key,
+            ca=server.ca,
+        )  # fmt: skip
+
+    @property
+    def mountpoint(self) -> Path:
+        """Where paths begin: the mountpoint, or for another machine the namespace's root."""
+        return self.config.daemon.mountpoint if self.server is None else Path("/")
 
     @cached_property
     def out(self) -> Out:
@@ -53,13 +96,14 @@ class Ctl:
         """The namespace path, from its root and with a slash, of a path under the mountpoint."""
         from .paths import to_namespace
 
-        return to_namespace(path, self.config.daemon.mountpoint)
+        at = path if self.server is None else os.path.join("/", path)
+        return to_namespace(at, self.mountpoint)
 
     def shown(self, item: dict[str, Any]) -> str:
         """A path of the API as a path under the mountpoint, safe to print."""
         from .paths import from_namespace
 
-        return from_namespace(item, self.config.daemon.mountpoint)
+        return from_namespace(item, self.mountpoint)
 
     def name(self, item: dict[str, Any]) -> str:
         """A name of the API, safe to print."""

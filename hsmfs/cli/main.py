@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from ..errors import HsmError
-from .context import Ctl
+from .context import Ctl, Server
 
 COMMANDS = {
     "init": "init",
@@ -49,6 +49,10 @@ COMMANDS = {
     "retention": "retention",
     "hold": "hold",
     "audit": "audit",
+    "token": "token",
+    "whoami": "whoami",
+    "requests": "requests",
+    "approve": "approve",
     "fsck": "fsck",
     "catalog": "catalog",
     "rebuild": "rebuild",
@@ -99,7 +103,11 @@ Examples:
   hsmctl status                        is all well?
   hsmctl archive --now --wait scans/   put a folder on discs and wait for it
   hsmctl why scans/0001.dcm            what does a reader of it wait for?
+  hsmctl --server https://nas:8443 --token-file ~/.hsmfs-token status
 """.format(codes="\n".join(f"  {code:<4}{meaning}" for code, meaning in exit_codes()))
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(
@@ -111,17 +119,34 @@ Examples:
     "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False),
     help="The configuration.  [default: /etc/hsmfs/hsmfs.toml]",
 )  # fmt: skip
+@click.option("--server", metavar="URL", help="Ask the hsmfsd of another machine by TLS.")
+@click.option("--token-file", type=_FILE, help="To --server: a file with a token, mode 600.")
+@click.option("--cert", type=_FILE, help="To --server: a client certificate, PEM.")
+@click.option("--key", type=_FILE, help="Its key, if it is not in the same file.")
+@click.option("--ca", type=_FILE, help="Who vouches for --server.  [default: the system's CAs]")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 @click.option("--no-color", is_flag=True, help="No colours, also on a terminal.")
 @click.pass_context
 def hsmctl(
-    ctx: click.Context, config_path: Path | None, as_json: bool, no_color: bool
+    ctx: click.Context,
+    config_path: Path | None,
+    server: str | None,
+    token_file: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    ca: Path | None,
+    as_json: bool,
+    no_color: bool,
 ) -> None:
     """Administers hsmfs: one namespace over disk and discs in a robotic library.
 
-    A PATH is one under the mountpoint, absolute or from the working directory.
+    A PATH is one under the mountpoint, absolute or from the working directory; with --server one
+    from the namespace's root.
     """
-    ctx.obj = Ctl(config_path, as_json, no_color)
+    if server is None and (token_file or cert or key or ca):
+        raise click.UsageError("--token-file, --cert, --key and --ca belong to --server")
+    other = None if server is None else Server(server, token_file, cert, key, ca)
+    ctx.obj = Ctl(config_path, as_json, no_color, other)
     if no_color:
         ctx.color = False
 

@@ -45,4 +45,4 @@ def from_namespace(item: dict[str, Any], mountpoint: Path) -> str:
     raw = base64.b64decode(item["path_b64"])
     if not raw:
         return f"(inode {item.get('ino', '?')}, no name)"
-    return printable(os.fsencode(mountpoint) + raw.rstrip(b"/"))
+    return printable(os.fsencode(mountpoint).rstrip(b"/") + raw.rstrip(b"/")) or "/"

@@ -25,6 +25,7 @@ from ..pool.pools import Pools
 from ..types import InodeNo
 from ..watchdog import LoopWatch
 from . import overview
+from .access import Access
 from .adopt import Adopter
 from .adopt_discs import DiscAdopter
 from .backups import Backups
@@ -64,6 +65,7 @@ class Engine:
         robot, files, events, mounts, guard, recaller, migrator, renewer, releaser, demoter,
             policies, housekeeper, adopter, scrubber, refresher, trash, backups, jobs:
             the parts; each is the job of the module that it comes from.
+        access: who may ask the API for what.
         control: what the mount may ask beside bytes.
         stopping: a clean stop has begun.
         stop_asked: set by the API's order to stop; the daemon waits for it.
@@ -88,6 +90,7 @@ class Engine:
         self.events = events = Events()
         self.files = files = Files(catalog, pools)
         self.trust = trust = Trust(catalog, files)
+        self.access = Access(config, catalog, trust.audit)
         journal = CatalogJournal(catalog)
         self.robot = Robot(library, journal)
         self.mounts = mounts = Mounts(catalog, library, self.robot, events, config)
@@ -188,6 +191,7 @@ class Engine:
         recovered = await self.files.recover()
         crash.point("engine.recovered")
         await self.trust.begin()
+        self.access.tokens.load()
         await self.housekeeper.begin()
         await self.adopter.resume()
         await self.policies.load()

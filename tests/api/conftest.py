@@ -9,8 +9,10 @@ import httpx
 import pytest
 
 from hsmfs.api.app import create_app
+from hsmfs.api.gate import ASGI, gate
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.config import Config, loads
+from hsmfs.engine.access import Peer
 from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import init, open_pools
 from hsmfs.library import configured
@@ -18,10 +20,21 @@ from hsmfs.types import ROOT
 
 
 class World:
-    """An engine that runs, with a client and a quick way to make files."""
+    """An engine that runs, with a client and a quick way to make files.
 
-    def __init__(self, engine: Engine, client: httpx.AsyncClient) -> None:
-        self.engine, self.client = engine, client
+    Attributes:
+        peer: who the next requests come from; root on the Unix socket.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.peer = Peer(uid=0, user="root")
+        self._app: ASGI = gate(create_app(engine), engine.access)
+        transport = httpx.ASGITransport(self._from_peer, raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://hsmfs")
+
+    async def _from_peer(self, scope, receive, send) -> None:
+        await self._app({**scope, "state": {"peer": self.peer}}, receive, send)
 
     async def file(self, name: bytes, data: bytes) -> int:
         """A file in the root folder, written through the engine."""
@@ -55,11 +68,9 @@ async def world(config: Config) -> AsyncIterator[World]:
     pools = await open_pools(config.pool, catalog)
     library = configured.open_library(config.library)
     engine = Engine(config, catalog, pools, library)
-    transport = httpx.ASGITransport(create_app(engine), raise_app_exceptions=False)
-    async with (
-        engine.running(),
-        httpx.AsyncClient(transport=transport, base_url="http://hsmfs") as client,
-    ):
-        yield World(engine, client)
+    async with engine.running():
+        world = World(engine)
+        async with world.client:
+            yield world
     await library.close()
     catalog.close()

@@ -34,6 +34,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "scrub": config.ScrubConfig,
     "schedule": config.ScheduleConfig,
     "audit": config.AuditConfig,
+    "access": config.AccessConfig,
 }
 
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from hsmfs.cli.client import ApiError, Client
+from hsmfs.cli.links import SocketLink
 from hsmfs.types import CHUNK
 
 from . import twin
@@ -98,7 +99,7 @@ class Machine(RuleBasedStateMachine):
         plain = self.fs.folder / "plain"
         plain.mkdir(exist_ok=True)
         self.twin = Twin(self.fs.mountpoint / self.name, plain / self.name)
-        self.client = Client(self.fs.socket, timeout=60)
+        self.client = Client(SocketLink(self.fs.socket), timeout=60)
         self.broken = False
         self.since = Counter[str]()
         for folder in FOLDERS:
@@ -419,7 +420,7 @@ class Machine(RuleBasedStateMachine):
                 self.fs.kill()
                 self.twin.drop_handles()
             self.fs.start()
-            self.client = Client(self.fs.socket, timeout=60)
+            self.client = Client(SocketLink(self.fs.socket), timeout=60)
 
     # The end of an example
 

@@ -17,6 +17,7 @@ from lib.crashlab import Entry, Lab
 from lib.tempfs import TempFs, TempFsError
 
 from hsmfs.cli.client import Client
+from hsmfs.cli.links import SocketLink
 from hsmfs.errors import HsmError
 
 Act = Callable[[Lab], None]
@@ -94,7 +95,7 @@ def foreign_discs(folder: Path, lab: Lab) -> dict[str, Entry]:
 def ask(lab: Lab, path: str) -> Any:
     """What the API answers."""
     try:
-        return Client(lab.fs.socket).get(path)
+        return Client(SocketLink(lab.fs.socket)).get(path)
     except HsmError as fault:
         raise TempFsError(f"GET {path}: {fault.message}") from fault
 
@@ -102,7 +103,7 @@ def ask(lab: Lab, path: str) -> Any:
 def order(lab: Lab, path: str, body: object = None) -> Any:
     """What the API answers to an order."""
     try:
-        return Client(lab.fs.socket).post(path, body, timeout=None)
+        return Client(SocketLink(lab.fs.socket)).post(path, body, timeout=None)
     except HsmError as fault:
         raise TempFsError(f"POST {path}: {fault.message}") from fault
 

@@ -32,6 +32,7 @@ from _verdict import Proof, proof
 from lib.tempfs import TempFs
 
 from hsmfs.cli.client import Client
+from hsmfs.cli.links import SocketLink
 from hsmfs.limits import LOOP_STALL_SECONDS
 
 FILES, LARGE = 3000, 6
@@ -54,7 +55,7 @@ def main(p: Proof) -> None:
         with load.beside(storm), load.asking():
             for number in range(given.rounds):
                 load.round(p, number)
-        seen = Client(fs.socket).get("/loop")
+        seen = Client(SocketLink(fs.socket)).get("/loop")
     report(p, seen, load)
 
 
@@ -71,7 +72,7 @@ class Load:
         """Write, archive while more is written, release, and let many read at once."""
         folder = self.fs.mountpoint / f"round-{number}"
         folder.mkdir()
-        before = Client(self.fs.socket).get("/loop")["stalls"]
+        before = Client(SocketLink(self.fs.socket)).get("/loop")["stalls"]
         self._timed(p, "write", lambda: self.write(folder / "one"))
         orders = {"paths": [{"path": f"/round-{number}"}]}
         with ThreadPoolExecutor(1) as beside:
@@ -83,7 +84,7 @@ class Load:
             more.result()
         whole = orders | {"copies": 2, "now": True, "wait": True}
         self._timed(p, "archive the rest", lambda: self.order("/archive", whole))
-        client = Client(self.fs.socket)
+        client = Client(SocketLink(self.fs.socket))
         self._timed(p, "release", lambda: client.post("/release", orders, timeout=None))
         with ThreadPoolExecutor(1) as beside:
             recall = beside.submit(self.order, "/recall", orders | {"wait": True})
@@ -127,7 +128,7 @@ class Load:
             list(pool.map(one, paths))
 
     def order(self, path: str, body: dict[str, Any]) -> None:
-        *_, end = Client(self.fs.socket).lines("POST", path, body)
+        *_, end = Client(SocketLink(self.fs.socket)).lines("POST", path, body)
         if end.get("failed") or end.get("findings"):
             raise AssertionError(f"{path}: {str(end)[:1000]}")
 
@@ -156,7 +157,7 @@ class Load:
         over = threading.Event()
 
         def ask() -> None:
-            client = Client(self.fs.socket)
+            client = Client(SocketLink(self.fs.socket))
             while not over.wait(0.05):
                 client.get(QUESTIONS[self.answers % len(QUESTIONS)])
                 for _ in client.lines("GET", "/find", state="migrated", limit=2000):

@@ -33,6 +33,7 @@ from lib.tempfs import TempFs
 from media import spool_beside
 
 from hsmfs.cli.client import Client
+from hsmfs.cli.links import SocketLink
 
 DRIVES = 6
 RATE = 60_000_000
@@ -127,7 +128,7 @@ def _migrate(p: Proof, fs: TempFs, discs: int) -> None:
         [*fs.control_command(), "archive", "--now", "--wait", str(fs.mountpoint / "data")],
         env=fs.environment(), stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    drives = Drives(Client(fs.socket))
+    drives = Drives(Client(SocketLink(fs.socket)))
     began = ended = 0.0
     at_begin: Counter[str] = Counter()
     while order.poll() is None:

@@ -31,6 +31,7 @@ from lib.lab import inside, scsi_fs
 from lib.tempfs import TempFs
 
 from hsmfs.cli.client import Client
+from hsmfs.cli.links import SocketLink
 from tests.lab.tgt import MAIL, Tgt
 
 CLAIM = "real files live on a SCSI library, and outlive the loss of a disc and of the catalog"
@@ -50,7 +51,7 @@ class Life:
 
     def __init__(self, p: Proof, fs: TempFs, tgt: Tgt) -> None:
         self.p, self.fs, self.tgt = p, fs, tgt
-        self.api = Client(fs.socket)
+        self.api = Client(SocketLink(fs.socket))
         self.archive = fs.mountpoint / "archive"
         self.meant: dict[str, tuple[str, int, int, int]] = {}
         """By path: checksum, mode, size, time of modification."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from . import (
+    access,
     audit,
     care,
     catalog,
@@ -22,20 +23,8 @@ from . import (
     vault,
 )
 
-ROUTERS: tuple[APIRouter, ...] = (
-    status.router,
-    names.router,
-    orders.router,
-    library.router,
-    media.router,
-    sets.router,
-    vault.router,
-    policy.router,
-    retention.router,
-    holds.router,
-    audit.router,
-    care.router,
-    guard.router,
-    catalog.router,
-    events.router,
-)
+_GROUPS = (
+    status, access, names, orders, library, media, sets, vault, policy, retention, holds, audit,
+    care, guard, catalog, events,
+)  # fmt: skip
+ROUTERS: tuple[APIRouter, ...] = tuple(group.routes.router for group in _GROUPS)

@@ -7,22 +7,24 @@ from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from ...catalog.audit import Record, Wanted
 from ...catalog.reports import Reports
+from ...engine.access import Role
 from ...engine.service import Engine
 from ...engine.trust.verify import verify as judge
 from ..deps import EngineDep
+from ..router import Routes
 from ..stream import lines
 
-router = APIRouter(tags=["audit"])
+routes = Routes("audit")
 PAGE = 2000
 """Records read in one step."""
 
 
-@router.get("/audit")
+@routes.get("/audit", Role.AUDITOR)
 async def search(
     engine: EngineDep,
     kind: Annotated[str, Query(description="kind, or a pattern such as retention.*")] = "",
@@ -68,7 +70,7 @@ def _before(reports: Reports, record: Record) -> bytes:
     return reports.audit.hash_of(record.seq - 1) or b""
 
 
-@router.get("/audit/verify")
+@routes.get("/audit/verify", Role.AUDITOR)
 async def verify(engine: EngineDep) -> dict[str, Any]:
     """Follow the whole chain and compare it with the heads that discs bear."""
     return asdict(await judge(engine.catalog))

@@ -6,18 +6,20 @@ import errno
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.responses import StreamingResponse
 
 from ...engine import care
+from ...engine.access import Role
 from ...engine.jobs import Job
 from ...engine.views import Acted, TrashView, b64, text
 from ...types import InodeNo
 from ..deps import EngineDep
 from ..models import AdoptOrder, FailOrder, FsckOrder, RestoreOrder
+from ..router import Routes
 from ..stream import line, lines, whole
 
-router = APIRouter(tags=["care"])
+routes = Routes("care")
 
 
 async def _told(job: Job) -> AsyncIterator[bytes]:
@@ -25,19 +27,19 @@ async def _told(job: Job) -> AsyncIterator[bytes]:
         yield line(item)
 
 
-@router.post("/fsck")
+@routes.post("/fsck", Role.ADMIN)
 async def fsck(engine: EngineDep, order: FsckOrder) -> StreamingResponse:
     """Compare catalog, pools, discs and queues. JSON lines; the last one is the report."""
     return lines(_told(care.fsck(engine, repair=order.repair, deep=order.deep)))
 
 
-@router.get("/adoptions")
+@routes.get("/adoptions", Role.VIEWER)
 async def adoptions(engine: EngineDep) -> list[dict[str, Any]]:
     """Trees that were taken in and not given back."""
     return [care.adoption_view(engine, adoption) for adoption in engine.adopter.adoptions()]
 
 
-@router.post("/adopt")
+@routes.post("/adopt", Role.ADMIN)
 async def adopt(engine: EngineDep, order: AdoptOrder) -> StreamingResponse:
     """Take a tree in without copying it, or give it back. JSON lines; the last is the report."""
     source = order.source.raw()
@@ -49,13 +51,13 @@ async def adopt(engine: EngineDep, order: AdoptOrder) -> StreamingResponse:
     )
 
 
-@router.get("/trash", response_model=list[TrashView])
+@routes.get("/trash", Role.VIEWER, response_model=list[TrashView])
 async def trash(engine: EngineDep, after: int = 0, limit: int = 1000) -> Response:
     """What was deleted and can be had back, in the order of inode numbers after `after`."""
     return await whole(await care.trash(engine, after, max(1, min(limit, 1000))))
 
 
-@router.post("/trash/restore")
+@routes.post("/trash/restore", Role.OPERATOR)
 async def restore(engine: EngineDep, order: RestoreOrder) -> Acted:
     """Bring something back, to where it was or to a path."""
     to = order.path.raw() if order.path else None
@@ -63,7 +65,7 @@ async def restore(engine: EngineDep, order: RestoreOrder) -> Acted:
     return Acted(detail={"path": text(b"/" + path), "path_b64": b64(b"/" + path)})
 
 
-@router.post("/trash/purge")
+@routes.post("/trash/purge", Role.ADMIN, second=True)
 async def purge(engine: EngineDep, ino: int | None = None) -> Acted:
     """Delete one of it, or all of it, for good now."""
     if ino is not None:
@@ -73,13 +75,13 @@ async def purge(engine: EngineDep, ino: int | None = None) -> Acted:
     return Acted(detail={"purged": done, "kept": kept})
 
 
-@router.get("/waiters", response_model=list[dict[str, Any]])
+@routes.get("/waiters", Role.VIEWER, response_model=list[dict[str, Any]])
 async def waiters(engine: EngineDep) -> Response:
     """Readers that wait for a disc, the oldest first."""
     return await whole(care.waiters(engine))
 
 
-@router.post("/waiters/fail")
+@routes.post("/waiters/fail", Role.OPERATOR)
 async def fail(engine: EngineDep, order: FailOrder) -> Acted:
     """End waits with an errno; recalls that nobody else waits for end too."""
     whose = care.Whose(

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
+from ...engine.access import Role
 from ...engine.jobs import Job
 from ...engine.rebuild import sample
 from ...errors import ConfigError
 from ..deps import EngineDep
 from ..models import BackupOrder, SampleOrder
+from ..router import Routes
 from ..stream import line, lines
 
-router = APIRouter(tags=["catalog"])
+routes = Routes("catalog")
 
 
 async def _told(job: Job) -> AsyncIterator[bytes]:
@@ -23,7 +24,7 @@ async def _told(job: Job) -> AsyncIterator[bytes]:
         yield line(item)
 
 
-@router.post("/catalog/backup")
+@routes.post("/catalog/backup", Role.ADMIN)
 async def backup(engine: EngineDep, order: BackupOrder) -> StreamingResponse:
     """Back the catalog up now. JSON lines; the last one says what was written."""
     dest = Path(order.path) if order.path else engine.config.catalog.backup
@@ -35,7 +36,7 @@ async def backup(engine: EngineDep, order: BackupOrder) -> StreamingResponse:
     return lines(_told(engine.backups.order(engine.jobs, dest, order.keep)))
 
 
-@router.post("/rebuild/sample")
+@routes.post("/rebuild/sample", Role.OPERATOR)
 async def rehearse(engine: EngineDep, order: SampleOrder) -> StreamingResponse:
     """Compare some discs with the catalog, changing nothing. JSON lines; the last is the report."""
     return lines(_told(sample.order(engine, order.discs)))

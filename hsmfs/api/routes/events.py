@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import trio
-from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
+from ...engine.access import Role
 from ...engine.service import Engine
 from ..deps import EngineDep
+from ..router import Routes
 from ..stream import line, lines
 
-router = APIRouter(tags=["events"])
+routes = Routes("events")
 
 
-@router.get("/events")
+@routes.get("/events", Role.VIEWER)
 async def events(
     engine: EngineDep, since: int | None = None, follow: bool = False
 ) -> StreamingResponse:

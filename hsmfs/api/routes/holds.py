@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
 from ...catalog.holds import Hold
+from ...engine.access import Role
 from ...engine.paths import resolve
 from ...engine.service import Engine
 from ...engine.trust.holds import Scope
@@ -16,8 +17,9 @@ from ...engine.views import Acted
 from ...types import InodeNo
 from ..deps import EngineDep, Who
 from ..models import Body, PathRef
+from ..router import Routes
 
-router = APIRouter(tags=["holds"])
+routes = Routes("holds")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Reason = Annotated[str, Field(min_length=1, max_length=2000)]
 
@@ -77,14 +79,14 @@ def _view(engine: Engine, hold: Hold) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@router.get("/holds")
+@routes.get("/holds", Role.AUDITOR)
 async def holds(engine: EngineDep, everything: bool = False) -> list[dict[str, Any]]:
     """Holds that stand, with `everything` released ones too."""
     found = engine.trust.holds.tables.all()
     return [_view(engine, hold) for hold in found if everything or hold.stands]
 
 
-@router.get("/holds/{name}")
+@routes.get("/holds/{name}", Role.AUDITOR)
 async def one(
     engine: EngineDep, name: str, after: int = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 1000
 ) -> dict[str, Any]:
@@ -95,29 +97,29 @@ async def one(
     return _view(engine, hold) | {"held": held}
 
 
-@router.post("/holds")
-async def place(engine: EngineDep, order: PlaceOrder, who: Who = "api") -> Acted:
+@routes.post("/holds", Role.ADMIN)
+async def place(engine: EngineDep, order: PlaceOrder, who: Who) -> Acted:
     """Place a hold; answered when every file that it names is held."""
     scope = order.scope(engine)
     files = await engine.trust.holds.place(order.name, order.reason, scope, who)
     return Acted(detail={"hold": order.name, "files": files})
 
 
-@router.post("/holds/{name}/add")
-async def add(engine: EngineDep, name: str, order: ScopeOrder, who: Who = "api") -> Acted:
+@routes.post("/holds/{name}/add", Role.ADMIN)
+async def add(engine: EngineDep, name: str, order: ScopeOrder, who: Who) -> Acted:
     """Widen a hold."""
     files = await engine.trust.holds.add(name, order.scope(engine), who)
     return Acted(detail={"hold": name, "files": files})
 
 
-@router.post("/holds/{name}/apply")
-async def apply(engine: EngineDep, name: str, who: Who = "api") -> Acted:
+@routes.post("/holds/{name}/apply", Role.ADMIN)
+async def apply(engine: EngineDep, name: str, who: Who) -> Acted:
     """Hold what came into its trees and searches since."""
     return Acted(detail={"hold": name, "files": await engine.trust.holds.apply(name, who)})
 
 
-@router.post("/holds/{name}/release")
-async def release(engine: EngineDep, name: str, order: ReleaseOrder, who: Who = "api") -> Acted:
+@routes.post("/holds/{name}/release", Role.ADMIN, second=True)
+async def release(engine: EngineDep, name: str, order: ReleaseOrder, who: Who) -> Acted:
     """End a hold."""
     files = await engine.trust.holds.release(name, order.reason, who)
     return Acted(detail={"hold": name, "files": files})

@@ -6,12 +6,13 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from ... import clock
 from ...catalog.volumes import Volume
 from ...engine import forecast as forecasts
 from ...engine import health_views, overview
+from ...engine.access import Role
 from ...engine.refresh import REFRESH
 from ...engine.service import Engine
 from ...engine.views import Acted
@@ -19,18 +20,19 @@ from ...errors import NotFound
 from ...states import VolumeState
 from ..deps import EngineDep, Who
 from ..models import DiscsOrder, ReplaceOrder, ScrubOrder
+from ..router import Routes
 
-router = APIRouter(tags=["media"])
+routes = Routes("media")
 
 
-@router.get("/scrub")
+@routes.get("/scrub", Role.VIEWER)
 async def scrub_status(engine: EngineDep) -> dict[str, Any]:
     """What is being tested, what waits, and which disc is due next."""
     return health_views.scrubs(engine)
 
 
-@router.post("/scrub")
-async def scrub(engine: EngineDep, order: ScrubOrder, who: Who = "api") -> Acted:
+@routes.post("/scrub", Role.OPERATOR)
+async def scrub(engine: EngineDep, order: ScrubOrder, who: Who) -> Acted:
     """Test discs now; without names all that hold something."""
     named = _named(engine, order.discs)
     volumes = named or [
@@ -43,7 +45,7 @@ async def scrub(engine: EngineDep, order: ScrubOrder, who: Who = "api") -> Acted
     return Acted(detail={"discs": [v.barcode for v in volumes], "new": new})
 
 
-@router.post("/scrub/{act}")
+@routes.post("/scrub/{act}", Role.OPERATOR)
 async def scrub_act(
     engine: EngineDep, act: Literal["pause", "resume"], order: DiscsOrder
 ) -> Acted:
@@ -53,26 +55,26 @@ async def scrub_act(
     return Acted(detail={"act": act, "discs": order.discs})
 
 
-@router.get("/volumes/{barcode}/health")
+@routes.get("/volumes/{barcode}/health", Role.VIEWER)
 async def volume_health(engine: EngineDep, barcode: str) -> dict[str, Any]:
     """A disc's ledger: tests, faults with their sectors, drives, when it is due."""
     return health_views.of_volume(engine, overview.volume_named(engine, barcode))
 
 
-@router.get("/drives/{name}/health")
+@routes.get("/drives/{name}/health", Role.VIEWER)
 async def drive_health(engine: EngineDep, name: str) -> dict[str, Any]:
     """A drive's ledger: faults, speed, discs that it wrote and that failed in it."""
     return health_views.of_drive(engine, overview.drive_named(engine, name))
 
 
-@router.get("/replacements")
+@routes.get("/replacements", Role.VIEWER)
 async def replacements(engine: EngineDep) -> list[dict[str, Any]]:
     """Discs that are being replaced, and those that were, with their certificates."""
     return health_views.replacements(engine)
 
 
-@router.post("/replacements")
-async def replace(engine: EngineDep, order: ReplaceOrder, who: Who = "api") -> Acted:
+@routes.post("/replacements", Role.OPERATOR)
+async def replace(engine: EngineDep, order: ReplaceOrder, who: Who) -> Acted:
     """Put the live files of discs on others, then retire the discs.
 
     refresh makes a bad disc anew from its set's parity if that can be done, unless `files`.
@@ -88,7 +90,7 @@ async def replace(engine: EngineDep, order: ReplaceOrder, who: Who = "api") -> A
     return Acted(detail={"discs": done})
 
 
-@router.post("/replacements/cancel")
+@routes.post("/replacements/cancel", Role.OPERATOR)
 async def cancel(engine: EngineDep, order: DiscsOrder) -> Acted:
     """Forget orders whose discs are not retired yet."""
     for volume in _named(engine, order.discs):
@@ -96,7 +98,7 @@ async def cancel(engine: EngineDep, order: DiscsOrder) -> Acted:
     return Acted(detail={"discs": order.discs})
 
 
-@router.get("/replacements/{barcode}/certificate")
+@routes.get("/replacements/{barcode}/certificate", Role.VIEWER)
 async def certificate(engine: EngineDep, barcode: str) -> dict[str, Any]:
     """The destruction certificate of a retired disc: its text, and the same as `facts`."""
     row = engine.catalog.refreshes.get(overview.volume_named(engine, barcode).id)
@@ -119,7 +121,7 @@ async def certificate(engine: EngineDep, barcode: str) -> dict[str, Any]:
     }
 
 
-@router.get("/media/forecast")
+@routes.get("/media/forecast", Role.VIEWER)
 async def forecast(
     engine: EngineDep, growth: Annotated[int | None, Query(ge=0)] = None
 ) -> dict[str, Any]:

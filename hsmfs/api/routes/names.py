@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from ...catalog.reports import Query as Search
 from ...engine import overview, search
+from ...engine.access import Role
 from ...engine.views import Info, Listing
 from ...errors import HsmError
 from ...states import FileState
 from ..deps import AttrDep, EngineDep
+from ..router import Routes
 from ..stream import lines
 
-router = APIRouter(tags=["files"])
+routes = Routes("files")
 
 
-@router.get("/ls")
+@routes.get("/ls", Role.VIEWER)
 async def ls(
     engine: EngineDep, attr: AttrDep, after: int = 0, limit: Annotated[int, Query(ge=1)] = 1000
 ) -> Listing:
@@ -26,19 +28,19 @@ async def ls(
     return await overview.listing(engine, attr, after, limit)
 
 
-@router.get("/info")
+@routes.get("/info", Role.VIEWER)
 async def info(engine: EngineDep, attr: AttrDep) -> Info:
     """Everything known of one file or folder."""
     return overview.info(engine, attr)
 
 
-@router.get("/why")
+@routes.get("/why", Role.VIEWER)
 async def why(engine: EngineDep, attr: AttrDep) -> dict[str, Any]:
     """What a reader of the file waits for: state, copies, volume, place in the queue, drive."""
     return engine.why(attr.ino)
 
 
-@router.get("/find")
+@routes.get("/find", Role.VIEWER)
 async def find(
     engine: EngineDep,
     state: Annotated[list[str] | None, Query()] = None,

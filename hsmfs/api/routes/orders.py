@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.responses import StreamingResponse
 
 from ...catalog.queues import RecallClass
 from ...engine import acts, overview
+from ...engine.access import Role
 from ...engine.paths import resolve
 from ...engine.service import Engine
 from ...engine.views import Outcome, Progress, Queue
 from ...types import Attr
 from ..deps import EngineDep, Who
 from ..models import ArchiveOrder, PathsOrder, PinOrder, RecallOrder, ReleaseOrder
+from ..router import Routes
 from ..stream import line, lines, whole
 
-router = APIRouter(tags=["orders"])
+routes = Routes("orders")
 
 
 def roots(engine: Engine, order: PathsOrder) -> list[Attr]:
@@ -31,8 +33,8 @@ async def _as_lines(steps: AsyncIterator[Progress]) -> AsyncIterator[bytes]:
         yield line(step)
 
 
-@router.post("/archive")
-async def archive(engine: EngineDep, order: ArchiveOrder, who: Who = "api") -> StreamingResponse:
+@routes.post("/archive", Role.OPERATOR)
+async def archive(engine: EngineDep, order: ArchiveOrder, who: Who) -> StreamingResponse:
     """Put files on discs. JSON lines of Progress; the last one has kind `end`."""
     return lines(
         _as_lines(
@@ -49,8 +51,8 @@ async def archive(engine: EngineDep, order: ArchiveOrder, who: Who = "api") -> S
     )
 
 
-@router.post("/recall")
-async def recall(engine: EngineDep, order: RecallOrder, who: Who = "api") -> StreamingResponse:
+@routes.post("/recall", Role.OPERATOR)
+async def recall(engine: EngineDep, order: RecallOrder, who: Who) -> StreamingResponse:
     """Bring files in from discs. JSON lines of Progress; the last one has kind `end`."""
     urgency = RecallClass[order.urgency.upper()]
     files = roots(engine, order)
@@ -59,25 +61,25 @@ async def recall(engine: EngineDep, order: RecallOrder, who: Who = "api") -> Str
     )
 
 
-@router.post("/release")
-async def release(engine: EngineDep, order: ReleaseOrder, who: Who = "api") -> Outcome:
+@routes.post("/release", Role.OPERATOR)
+async def release(engine: EngineDep, order: ReleaseOrder, who: Who) -> Outcome:
     """Give up the bytes on disk of files with enough proven copies."""
     return await acts.release(engine, roots(engine, order), who, even_open=order.even_open)
 
 
-@router.post("/pin")
+@routes.post("/pin", Role.OPERATOR)
 async def pin(engine: EngineDep, order: PinOrder) -> Outcome:
     """Keep files on disk whatever the policies say, or no longer."""
     return await acts.pin(engine, roots(engine, order), order.pinned)
 
 
-@router.post("/cancel")
+@routes.post("/cancel", Role.OPERATOR)
 async def cancel(engine: EngineDep, order: PathsOrder) -> Outcome:
     """Take files out of the queues of recalls and migrations."""
     return await acts.cancel(engine, roots(engine, order))
 
 
-@router.get("/queue", response_model=Queue)
+@routes.get("/queue", Role.VIEWER, response_model=Queue)
 async def queue(engine: EngineDep, limit: int = 1000) -> Response:
     """What waits for a disc, in either direction."""
     return await whole(await overview.queue(engine, limit))

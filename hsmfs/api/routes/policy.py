@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
-
+from ...engine.access import Role
 from ...engine.paths import path_of
 from ...engine.views import Acted
 from ..deps import AttrDep, EngineDep
 from ..models import PolicyOrder
+from ..router import Routes
 
-router = APIRouter(tags=["policies"])
+routes = Routes("policies")
 
 
-@router.get("/policy/explain")
+@routes.get("/policy/explain", Role.VIEWER)
 async def explain(engine: EngineDep, attr: AttrDep) -> list[dict[str, Any]]:
     """For each rule, in order, whether it holds for a file, and if not, why."""
     attr = engine.files.overlay(attr)
@@ -23,7 +23,7 @@ async def explain(engine: EngineDep, attr: AttrDep) -> list[dict[str, Any]]:
     return [asdict(verdict) for verdict in engine.policies.explain(attr, path)]
 
 
-@router.post("/policy/run")
+@routes.post("/policy/run", Role.OPERATOR)
 async def run(engine: EngineDep, order: PolicyOrder) -> list[dict[str, Any]]:
     """Run rules now, whatever their triggers say; with dry_run only count files and bytes."""
     await engine.write_sizes_down()
@@ -32,7 +32,7 @@ async def run(engine: EngineDep, order: PolicyOrder) -> list[dict[str, Any]]:
     return [asdict(outcome) for outcome in await act(order.name)]
 
 
-@router.post("/policy/load")
+@routes.post("/policy/load", Role.ADMIN)
 async def load(engine: EngineDep) -> Acted:
     """Read the policy file again; if it is wrong, the rules before stay in force."""
     return Acted(detail={"rules": await engine.policies.load()})

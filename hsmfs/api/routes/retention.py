@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from ...catalog.retention import FOREVER, Folder
+from ...engine.access import Role
 from ...engine.paths import resolve
 from ...engine.service import Engine
 from ...engine.trust.retention import period_ns
@@ -18,8 +18,9 @@ from ...states import RetentionMode
 from ...types import Attr, InodeNo
 from ..deps import AttrDep, EngineDep, Who
 from ..models import Body, PathRef, PathsOrder
+from ..router import Routes
 
-router = APIRouter(tags=["retention"])
+routes = Routes("retention")
 Period = Annotated[float, Field(ge=0)]
 """Seconds; null is for ever."""
 
@@ -79,15 +80,15 @@ def _ns(seconds: float | None) -> int:
     return FOREVER if seconds is None else period_ns(seconds)
 
 
-@router.get("/retention/folders")
+@routes.get("/retention/folders", Role.VIEWER)
 async def folders(engine: EngineDep) -> dict[str, Any]:
     """All retention folders, and the compliance clock that everything is judged by."""
     found = [_folder(engine, folder) for folder in engine.trust.retention.folders()]
     return {"clock_ns": engine.trust.clock.now_ns(), "folders": found}
 
 
-@router.post("/retention/folders")
-async def set_folder(engine: EngineDep, order: FolderOrder, who: Who = "api") -> dict[str, Any]:
+@routes.post("/retention/folders", Role.ADMIN)
+async def set_folder(engine: EngineDep, order: FolderOrder, who: Who) -> dict[str, Any]:
     """Make a folder a retention folder, or change its settings for what is committed later."""
     made = Folder(
         InodeNo(_attr(engine, order.path).ino), RetentionMode[order.mode.upper()],
@@ -103,15 +104,15 @@ async def set_folder(engine: EngineDep, order: FolderOrder, who: Who = "api") ->
     return _folder(engine, made)
 
 
-@router.post("/retention/folders/unset")
-async def unset_folder(engine: EngineDep, order: PathOrder, who: Who = "api") -> Acted:
+@routes.post("/retention/folders/unset", Role.ADMIN, second=True)
+async def unset_folder(engine: EngineDep, order: PathOrder, who: Who) -> Acted:
     """Make it an ordinary folder; refused while records must be kept in it."""
     attr = _attr(engine, order.path)
     await engine.trust.retention.drop_folder(attr.ino, who)
     return Acted(detail={"ino": attr.ino})
 
 
-@router.get("/retention/file")
+@routes.get("/retention/file", Role.VIEWER)
 async def file(engine: EngineDep, attr: AttrDep) -> dict[str, Any]:
     """Until when a file is kept, and by which holds."""
     path = b"/" + (engine.catalog.names.paths(attr.ino, 1) or [b""])[0]
@@ -123,8 +124,8 @@ async def file(engine: EngineDep, attr: AttrDep) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@router.post("/retention/extend")
-async def extend(engine: EngineDep, order: ExtendOrder, who: Who = "api") -> Acted:
+@routes.post("/retention/extend", Role.ADMIN)
+async def extend(engine: EngineDep, order: ExtendOrder, who: Who) -> Acted:
     """Keep records until a time, within the folder's maximum; never less long than before."""
     until = [
         await engine.trust.retention.extend(_attr(engine, path), order.until_ns, who)
@@ -133,8 +134,8 @@ async def extend(engine: EngineDep, order: ExtendOrder, who: Who = "api") -> Act
     return Acted(detail={"until_ns": until})
 
 
-@router.post("/retention/delete")
-async def delete(engine: EngineDep, order: DeleteOrder, who: Who = "api") -> Acted:
+@routes.post("/retention/delete", Role.ADMIN, second=True)
+async def delete(engine: EngineDep, order: DeleteOrder, who: Who) -> Acted:
     """Delete a record of enterprise mode early. It goes to the trash, and on record."""
     attr = _attr(engine, order.path)
     keep_ns = int(engine.config.trash.keep * 1e9)

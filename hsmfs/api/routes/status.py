@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from ...engine import overview
+from ...engine.access import Role
 from ...engine.views import Acted, LoopView, Space, Status
 from ..deps import EngineDep
+from ..router import Routes
 
-router = APIRouter(tags=["daemon"])
+routes = Routes("daemon")
 
 
-@router.get("/status")
+@routes.get("/status", Role.VIEWER)
 async def status(engine: EngineDep) -> Status:
     """The daemon at a glance."""
     return await overview.status(engine)
 
 
-@router.get("/loop")
+@routes.get("/loop", Role.VIEWER)
 async def loop(engine: EngineDep) -> LoopView:
     """How long the event loop's steps take, and those that took too long."""
     return overview.loop(engine)
 
 
-@router.get("/df")
+@routes.get("/df", Role.VIEWER)
 async def df(engine: EngineDep) -> Space:
     """Bytes in pools, by state of files and by state of discs."""
     return await overview.space(engine)
 
 
-@router.post("/stop")
+@routes.post("/stop", Role.ADMIN)
 async def stop(engine: EngineDep) -> Acted:
     """Stop cleanly: answered at once; the daemon has ended when its process has."""
     engine.stop_asked.set()

@@ -7,19 +7,20 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import Field, model_validator
 
+from ...engine.access import Role
 from ...engine.paths import resolve
 from ...engine.service import Engine
 from ...engine.views import Acted
 from ...types import Attr
 from ..deps import EngineDep
 from ..models import Body, PathRef
+from ..router import Routes
 from ..stream import line, lines
 
-router = APIRouter(tags=["vault"])
+routes = Routes("vault")
 
 
 class ExportOrder(Body):
@@ -59,7 +60,7 @@ class DiscAdoption(Body):
         return self
 
 
-@router.post("/volumes/adopt")
+@routes.post("/volumes/adopt", Role.ADMIN)
 async def adopt(engine: EngineDep, order: DiscAdoption) -> StreamingResponse:
     """Bring their files under a folder as stubs. JSON lines."""
     into = resolve(engine.catalog, order.into.raw(), engine.config.daemon.mountpoint)
@@ -73,49 +74,49 @@ async def _adopted(engine: Engine, order: DiscAdoption, into: Attr) -> AsyncIter
             yield line(step)
 
 
-@router.post("/export")
+@routes.post("/export", Role.OPERATOR)
 async def export(engine: EngineDep, order: ExportOrder) -> dict[str, Any]:
     """Order discs out of the library; the answer is the pick list."""
     return await engine.vault.export(order.names, order.destination, dry_run=order.dry_run)
 
 
-@router.get("/export")
+@routes.get("/export", Role.VIEWER)
 async def leaving(engine: EngineDep) -> list[dict[str, Any]]:
     """Discs that were ordered out and lie in the library still."""
     return engine.vault.leaving()
 
 
-@router.post("/export/cancel")
+@routes.post("/export/cancel", Role.OPERATOR)
 async def cancel(engine: EngineDep, order: Names) -> Acted:
     """Discs that were ordered out and are here still stay."""
     return Acted(detail={"discs": await engine.vault.cancel(order.names)})
 
 
-@router.post("/labels")
+@routes.post("/labels", Role.VIEWER)
 async def labels(engine: EngineDep, order: Names) -> list[dict[str, Any]]:
     """What is to be printed on the labels of discs."""
     return [engine.vault.pick(v, v.location) for v in engine.vault.named(order.names)]
 
 
-@router.post("/import")
+@routes.post("/import", Role.OPERATOR)
 async def import_(engine: EngineDep, order: Names) -> dict[str, Any]:
     """Take discs from the mail slots into the library."""
     return await engine.vault.bring_in(order.names)
 
 
-@router.get("/requests")
+@routes.get("/requests", Role.VIEWER)
 async def requests(engine: EngineDep) -> list[dict[str, Any]]:
     """Discs that operators are asked to bring, then those to take out; the oldest first."""
     return engine.vault.requests()
 
 
-@router.post("/requests/{barcode}/done")
+@routes.post("/requests/{barcode}/done", Role.OPERATOR)
 async def done(engine: EngineDep, barcode: str) -> dict[str, Any]:
     """The disc was put into the library."""
     return await engine.vault.done(barcode)
 
 
-@router.post("/requests/{name}/refuse")
+@routes.post("/requests/{name}/refuse", Role.OPERATOR)
 async def refuse(engine: EngineDep, name: str, order: Refusal) -> Acted:
     """The disc will not be brought; its readers are told. Or discs are not taken out: they stay."""
     return Acted(detail={"recalls": await engine.vault.refuse(name, order.reason)})

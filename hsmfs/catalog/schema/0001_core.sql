@@ -459,3 +459,33 @@ CREATE TABLE guard_report (
     path     BLOB NOT NULL,                    -- one of them, from the root
     PRIMARY KEY (uid, process, via, client, rule, outcome, learning)
 ) STRICT, WITHOUT ROWID;
+
+-- Tokens of the API. The secret itself is nowhere.
+CREATE TABLE tokens (
+    id         TEXT PRIMARY KEY,               -- the public part, which names the row
+    name       TEXT NOT NULL,                  -- whose it is; of the valid ones each has its own
+    role       TEXT NOT NULL,                  -- engine.access.Role
+    salt       BLOB NOT NULL,                  -- of the hash
+    hash       BLOB NOT NULL,                  -- scrypt of the secret part
+    created_by TEXT NOT NULL,                  -- who
+    created_ns INTEGER NOT NULL,               -- when, UTC, as all times here
+    expires_ns INTEGER,                        -- no longer valid then; NULL: never
+    used_ns    INTEGER,                        -- about when it was used last
+    revoked_by TEXT,                           -- who; NULL: nobody did
+    revoked_ns INTEGER                         -- when
+) STRICT;
+
+-- Destructive orders that a second person must approve before they are carried out.
+CREATE TABLE approvals (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT, -- what people call it
+    act        TEXT NOT NULL,                  -- method, path and query
+    body       TEXT NOT NULL,                  -- the order's beginning, for people
+    digest     BLOB NOT NULL,                  -- SHA-256 of all of it: only this order is approved
+    asked_by   TEXT NOT NULL,                  -- who gave the order
+    asked_ns   INTEGER NOT NULL,               -- when, UTC, as all times here
+    until_ns   INTEGER NOT NULL,               -- void then
+    decided_by TEXT,                           -- the second person
+    decided_ns INTEGER,                        -- when; NULL: it waits
+    approved   INTEGER NOT NULL DEFAULT 0,     -- 1: it may be carried out
+    used_ns    INTEGER                         -- when it was, once
+) STRICT;

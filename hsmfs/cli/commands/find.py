@@ -83,7 +83,7 @@ def _raw(ctl: Ctl, query: dict[str, Any]) -> None:
     import os
 
     out = sys.stdout.buffer
-    mount = os.fsencode(ctl.config.daemon.mountpoint)
+    mount = os.fsencode(ctl.mountpoint).rstrip(b"/")
     for item in ctl.client.lines("GET", "/find", paths=True, **query):
         out.write(mount + base64.b64decode(item["path_b64"]) + b"\0")
     out.flush()

@@ -27,6 +27,7 @@ def command(ctl: Ctl, timeout: float) -> None:
     from ...errors import Conflict
     from ..launch import wait_for_end
 
+    _ = ctl.config  # only here: the process is waited for
     pid = ctl.client.post("/stop")["detail"]["pid"]
     if not wait_for_end(pid, timeout):
         raise Conflict(

@@ -36,6 +36,7 @@ def unheard(*_: object, **__: object) -> None:
 @dataclass(slots=True)
 class _Repeated:
     until: float
+    kind: str
     actor: str
     object: str
     fields: dict[str, Any]
@@ -75,6 +76,13 @@ class Audit:
     async def refused(self, act: str, who: Requester, object_: str, reason: str) -> None:
         """Somebody was told EPERM; returns when that is on record, or counted."""
         key = (act, str(who.uid), who.process, object_)
+        await self.counted("retention.refused", key, str(who), object_, act=act, reason=reason)
+
+    async def counted(
+        self, kind: str, key: tuple[str, ...], actor: str, object_: str, **fields: Any
+    ) -> None:
+        """Write a refusal, or count it if the same key had one of that kind just now."""
+        key = (kind, *key)
         now = trio.current_time()
         known = self._repeated.get(key)
         if known is not None and now < known.until:
@@ -82,10 +90,9 @@ class Audit:
             return
         if known is not None:
             await self._tell(self._repeated.pop(key))
-        fields = {"act": act, "reason": reason}
         if len(self._repeated) < REPEATS:
-            self._repeated[key] = _Repeated(now + REPEAT, str(who), object_, fields)
-        await self.write("retention.refused", str(who), object_, outcome="refused", **fields)
+            self._repeated[key] = _Repeated(now + REPEAT, kind, actor, object_, fields)
+        await self.write(kind, actor, object_, outcome="refused", **fields)
 
     async def tell_repeated(self, *, all_: bool = False) -> None:
         """Write down repetitions whose time is over (all_: every one); called every few seconds."""
@@ -97,6 +104,6 @@ class Audit:
     async def _tell(self, one: _Repeated) -> None:
         if one.count:
             await self.write(
-                "retention.refused", one.actor, one.object, outcome="refused",
+                one.kind, one.actor, one.object, outcome="refused",
                 repeated=one.count, **one.fields,
             )  # fmt: skip

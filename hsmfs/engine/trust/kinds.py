@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 KINDS: dict[str, str] = {
+    "access.asked": "a destructive order waits for a second person: the order",
+    "access.decided": "the second person approved a request, or refused it",
+    "access.denied": "the role of somebody did not allow what they asked",
+    "access.failed": "somebody could not log in to the API: from where, and why",
+    "access.login": "somebody came who had not come from there within an hour: their role",
+    "access.second_person": "an approved order is carried out: the request, and who approved it",
+    "access.token_created": "a token was made: its role and until when it is valid",
+    "access.token_revoked": "a token opens nothing any more",
     "admin.order": "an order to the API, before it is carried out: method, path and body",
     "admin.failed": "that order failed: its record, and why",
     "clock.started": "the compliance clock was set, once, from the wall clock",

@@ -25,6 +25,7 @@ from demo.dicom import Dicom
 from demo.picture import Picture, size
 from demo.watch import Watch
 from hsmfs.cli.client import Client
+from hsmfs.cli.links import SocketLink
 
 HEAD = 16 * 1024
 COPIES = 2
@@ -56,7 +57,7 @@ class Story:
 
     def __init__(self, fs: TempFs, picture: Picture, watch: Watch) -> None:
         self.fs, self.picture, self.watch = fs, picture, watch
-        self.client = Client(fs.socket)
+        self.client = Client(SocketLink(fs.socket))
         self.top = fs.mountpoint / "dicom"
         self.files = list(dicom.find())
         self.bytes = sum(file.size for file in self.files)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from demo.picture import Picture, size
 from hsmfs.cli.client import Client
+from hsmfs.cli.links import SocketLink
 from hsmfs.errors import HsmError
 
 _POLL_S = 0.1
@@ -60,7 +61,7 @@ class Watch:
                 self._picture.note(f"the picture stands still: {fault.message}", "red")
 
     def _poll(self) -> None:
-        client = Client(self._socket)
+        client = Client(SocketLink(self._socket))
         last = None
         while not self._over.wait(_POLL_S):
             status = client.get("/status")
@@ -94,7 +95,7 @@ class Watch:
         )
 
     def _follow(self) -> None:
-        for event in Client(self._socket).lines("GET", "/events", follow=True):
+        for event in Client(SocketLink(self._socket)).lines("GET", "/events", follow=True):
             if self._over.is_set():
                 return
             self._tell(event["kind"], event["fields"])
