@@ -246,7 +246,7 @@ class Unauthorized(HsmError):
     """The API does not know who asks."""
 
     errno, status, exit_code = E.EACCES, 401, 21
-    default_next = "use --token-file with a valid token (hsmctl token create) or --cert"
+    default_next = "use --token-file with a valid token (hsmctl token create), or --cert"
 
 
 class Denied(HsmError):

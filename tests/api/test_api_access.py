@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 from fastapi.routing import APIRoute
 
 from hsmfs.api.app import FIRST
 from hsmfs.api.deps import permitted
-from hsmfs.api.router import ROLE
+from hsmfs.api.router import ROLE, SECOND
 from hsmfs.api.routes import ROUTERS
 from hsmfs.config import loads
 from hsmfs.engine.access import Peer, Role
@@ -94,6 +95,13 @@ async def test_a_role_gets_what_it_may_and_nothing_else(world, role):
     wanted = [Role(r.openapi_extra[ROLE]) for r in ROUTES if r.path != "/stop"]
     assert len(denied) == sum(not role.covers(least) for least in wanted)
     assert all(actor == "token t at 192.0.2.7" for actor, *_ in denied)
+
+
+def test_the_docs_name_what_needs_a_second_person(repo):
+    page = (repo / "docs/access.md").read_text()
+    table = page.partition("## The second person")[2].partition("```")[0]
+    named = set(re.findall(r"^\| `(/[^`]+)` \|", table, re.MULTILINE))
+    assert named == {route.path for route in ROUTES if route.openapi_extra.get(SECOND)}
 
 
 async def test_a_route_without_a_role_is_refused_to_all(world):
