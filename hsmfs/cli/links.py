@@ -23,8 +23,9 @@ class Link(Protocol):
     """A way to a daemon. `str()` of it names it in messages."""
 
     headers: dict[str, str]
-    if_closed: str | None
-    """What to do if the daemon closes a connection instead of an answer."""
+    @property
+    def if_closed(self) -> str | None:
+        """What to do if the daemon closes a connection instead of an answer."""
 
     def connection(self, timeout: float | None) -> http.client.HTTPConnection:
         """A new connection, open; timeout is for each answer. Raises DaemonUnreachable."""
