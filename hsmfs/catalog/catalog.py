@@ -7,7 +7,7 @@ How it is durable without an fsync on the event loop (docs/durability.md):
   memory: kill -9 loses nothing. SQLite's own transaction stays open over many of them and is
   committed now and then, by a thread while the disks are busy (`commit`).
 - `sync()` makes everything acknowledged before the call durable: a commit, and fdatasync of the WAL
-  in a thread, shared by all who wait.
+  by the kernel's own worker (durable.py), shared by all who wait.
 - The loop's connection never syncs. SQLite would otherwise sync the WAL's header on the loop each
   time a checkpointed WAL starts anew, and that sync is needed: an old header before new frames
   would replay old pages. So a reader (`_pin`) keeps the WAL from starting anew, except inside
@@ -87,9 +87,8 @@ class Catalog:
         self._reading = 0
         self._idle = trio.Event()
         self._wal_fd = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CREAT, 0o600)
-        self._sync_lock = trio.Lock()
+        self._syncing: trio.Event | None = None
         self._checkpoint_lock = trio.Lock()
-        self._wanted = self._synced = 0
         self.commits = self.durable = 0
         self._depth = self._pending = 0
         self._undone = False
@@ -347,16 +346,27 @@ class Catalog:
         raise AssertionError("faults() swallows nothing")
 
     async def sync(self) -> None:
-        """Return when everything committed before the call is durable."""
-        self._wanted += 1
-        mine = self._wanted
-        async with self._sync_lock:
-            if self._synced >= mine:
-                return
-            upto, commits = self._wanted, self.commits
+        """Return when everything committed before the call is durable.
+
+        Who comes while others wait for the disk is served with those who come until that is over.
+        """
+        wanted = self.commits
+        while self.durable < wanted:
+            if self._syncing is None:
+                await self._sync_now()
+            else:
+                await self._syncing.wait()
+
+    async def _sync_now(self) -> None:
+        self._syncing = over = trio.Event()
+        try:
+            commits = self.commits
             await self.commit()
-            await clock.blocking(lambda: os.fdatasync(self._wal_fd))
-            self._synced, self.durable = upto, commits
+            await durable.flushed(self._wal_fd, data_only=True)
+            self.durable = commits
+        finally:
+            self._syncing = None
+            over.set()
 
     def wal_bytes(self) -> int:
         """Bytes of the WAL file; it is reused, so this does not shrink."""

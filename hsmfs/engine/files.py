@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable
 
-from .. import clock, crash
+from .. import clock, crash, durable
 from ..catalog.catalog import Catalog
 from ..errors import PoolFull, PosixError, RecallFailed
 from ..pool.pools import Pools
@@ -220,9 +220,8 @@ class Files(Residency):
         await self._pwrite(live, offset, data)
         if covered:
             # Bytes first, then the note that they are there: a power cut must not show zeros.
-            fd = live.fd
             crash.point("files.overwrite_stub.written")
-            await clock.blocking(lambda: os.fdatasync(fd))
+            await durable.flushed(live.fd, data_only=True)
             crash.point("files.overwrite_stub.synced")
             left = subtract(live.absent, Range(offset, end))
             async with self.catalog.write():
@@ -360,7 +359,7 @@ class Files(Residency):
             live.holds += 1
             try:
                 crash.point("files.fsync.before")
-                await clock.blocking(lambda: os.fsync(fd))
+                await durable.flushed(fd)
                 crash.point("files.fsync.data")
             except OSError as fault:
                 raise PosixError(fault.errno or errno.EIO, str(fault)) from fault

@@ -11,6 +11,7 @@ case, so nothing else is held up for longer. docs/adr/0008-fetching-requests.md 
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections import deque
@@ -21,8 +22,9 @@ import pyfuse3
 import trio
 from trio.lowlevel import Abort, Task
 
-SPIN_SECONDS = 50e-6
-"""How long to wait for the next request of a client that just got an answer."""
+SPIN_SECONDS = 50e-6 if len(os.sched_getaffinity(0)) > 1 else 0.0
+"""How long to wait for the next request of a client that just got an answer. With one processor the
+client cannot send it before we sleep."""
 TURN_SECONDS = 2e-3
 """The longest that requests are served without letting other tasks run."""
 _SELECT_FDS = 1024

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import stat
 import threading
 from functools import partial
 
 import apsw
 import pytest
+import trio
 
+from hsmfs import durable
 from hsmfs.catalog import migrate
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.queues import Migration
@@ -213,6 +216,67 @@ async def test_loop_never_syncs_and_wal_is_reused(tmp_path):
         recorder.unregister()
 
 
+@pytest.fixture
+def flushes(monkeypatch):
+    """The syncs of the kernel's that were waited for."""
+    made = []
+    flushed = durable.flushed
+
+    async def counted(fd, **kwargs):
+        made.append(fd)
+        await flushed(fd, **kwargs)
+
+    monkeypatch.setattr(durable, "flushed", counted)
+    return made
+
+
+async def test_what_is_durable_is_not_synced_again(catalog, flushes):
+    await make(catalog, b"f")
+    for _ in range(3):
+        await catalog.sync()
+    assert len(flushes) == 1
+    assert catalog.durable == catalog.commits
+
+
+async def test_many_who_wait_share_a_sync(catalog, flushes):
+    """One is under way when the others come, who all get the next."""
+
+    async def change(number):
+        await make(catalog, b"%d" % number)
+        mine = catalog.commits
+        await catalog.sync()
+        assert catalog.durable >= mine
+
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(change, number)
+    assert 1 <= len(flushes) <= 3
+
+
+async def test_a_sync_that_fails_is_told_and_tried_again(catalog, monkeypatch):
+    await make(catalog, b"f")
+    flushed = durable.flushed
+
+    async def fails(fd, **kwargs):
+        raise OSError(errno.EIO, "the disk is gone")
+
+    monkeypatch.setattr(durable, "flushed", fails)
+    with pytest.raises(OSError, match="the disk is gone"):
+        await catalog.sync()
+    assert catalog.durable < catalog.commits
+    monkeypatch.setattr(durable, "flushed", flushed)
+    await catalog.sync()
+    assert catalog.durable == catalog.commits
+
+
+async def test_the_kernel_says_when_it_cannot_sync():
+    readable, writable = os.pipe()
+    with pytest.raises(OSError, match="EINVAL"):
+        await durable.flushed(readable)
+    os.close(readable)
+    os.close(writable)
+
+
 async def test_a_long_reader_only_delays_the_checkpoint(catalog):
     await make(catalog, b"f")
     release = threading.Event()
@@ -223,8 +287,6 @@ async def test_a_long_reader_only_delays_the_checkpoint(catalog):
         started.set()
         release.wait()
         return first
-
-    import trio
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(catalog.read, slow)
