@@ -1,0 +1,267 @@
+"""What must hold after each step of time, and at the end; each raises `Failure`.
+
+What redundancy promises is worked out from the truth (library.py), not from what the catalog
+believes: a file is safe while one of its copies lies on sound discs, or its set has lost no more
+discs than it has parity.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import trio
+
+from hsmfs.catalog.check import Severity
+from hsmfs.engine.fsck import fsck
+from hsmfs.engine.trust.verify import verify
+from hsmfs.errors import HsmError, PosixError
+from hsmfs.states import CopyState, FileState, Lock, SetState, VolumeState
+from hsmfs.types import InodeNo, Requester
+
+from .files import Content, UserFile
+from .library import Disc
+from .world import DAY, Failure
+
+if TYPE_CHECKING:
+    from .life import Life
+
+TRIES = 8
+"""Times that a reader comes back after an error, each time after twice as long."""
+LONGEST = 4 * DAY
+"""A reader who waits longer although the library works was starved."""
+SAMPLE = 3
+
+
+# What is promised
+
+
+def disc_of(life: Life, barcode: str) -> Disc | None:
+    """The true disc of a volume, wherever it is."""
+    shelves = life.world.shelves
+    assert shelves is not None
+    index = getattr(shelves, "_index", None)
+    if index is None:
+        index = shelves._index = {d.name: d for d in shelves.all_discs()}  # type: ignore[attr-defined]
+    disc: Disc | None = index.get(barcode)
+    if disc is not None and disc.name in life.world.state.get("destroyed", ()):
+        return None
+    return disc
+
+
+def sound(life: Life, barcode: str) -> bool:
+    disc = disc_of(life, barcode)
+    return disc is not None and disc.sound
+
+
+def promised(life: Life, ino: int) -> bool:
+    """Whether the bytes of the file must still be had."""
+    attr = life.engine.files.attr(InodeNo(ino))
+    if attr is None:
+        return False
+    if attr.state in (FileState.RESIDENT, FileState.PREMIGRATED):
+        return True
+    catalog = life.catalog
+    by_copy: dict[int, list[bool]] = {}
+    for copy in catalog.copies.of(InodeNo(ino), attr.base_version):
+        volume = catalog.volumes.get(copy.where.volume)
+        if volume is None or copy.state not in (CopyState.VALID, CopyState.DAMAGED):
+            continue
+        if volume.state in (VolumeState.RETIRED, VolumeState.BURNING, VolumeState.BLANK):
+            continue
+        good = sound(life, volume.barcode)
+        if not good and volume.set_id is not None:
+            group = catalog.sets.get(volume.set_id)
+            if group is not None and group.state is SetState.CLOSED:
+                discs = catalog.sets.discs(group.id)
+                good = sum(not sound(life, d.barcode) for d in discs) <= group.m
+        parts = by_copy.setdefault(copy.copy_no, [True] * copy.where.parts)
+        parts[copy.where.part] = parts[copy.where.part] and good
+    return any(all(parts) for parts in by_copy.values())
+
+
+# Reading
+
+
+async def expect_bytes(life: Life, file: UserFile, who: Requester) -> None:
+    """Read a file until it comes; wrong bytes are never right, and no answer only if lost."""
+    world, began = life.world, trio.current_time()
+    pause = 0.5 * DAY
+    for _ in range(TRIES):
+        try:
+            data = await _read(life, file, who)
+        except PosixError:
+            return  # deleted meanwhile
+        except HsmError as fault:
+            world.counts[f"read error {type(fault).__name__}"] += 1
+            world.note(f"read of {file.name!r}: {fault.message}")
+            if file.gone or file.trashed_at is not None:
+                return
+            if not promised(life, file.ino):
+                world.counts["reads beyond the promise"] += 1
+                return
+            await life.pause(pause)
+            pause *= 2
+            began = trio.current_time()
+            continue
+        waited = trio.current_time() - began
+        world.waits.append(waited)
+        world.counts["files read"] += 1
+        if not file.may_hold(data) and not file.gone:
+            wrong = describe(file, data)
+            raise Failure(f"{file.name!r} (inode {file.ino}) has wrong bytes: {wrong}")
+        if file.torn:
+            file.content, file.others, file.torn = Content(0, 0, raw=data), [], False
+        if waited > LONGEST:
+            raise Failure(f"a reader of {file.name!r} waited for {waited / DAY:.1f} days")
+        return
+    raise Failure(f"{file.name!r} (inode {file.ino}) is lost although a sound copy exists")
+
+
+async def _read(life: Life, file: UserFile, who: Requester) -> bytes:
+    live = life.engine.files.open(InodeNo(file.ino), write=False)
+    try:
+        return await life.engine.files.read(live, 0, 1 << 30, who)
+    finally:
+        life.engine.files.close(live, write=False)
+
+
+def describe(file: UserFile, data: bytes) -> str:
+    wanted = file.content.data()
+    at = next((i for i, (a, b) in enumerate(zip(data, wanted, strict=False)) if a != b), -1)
+    return f"{len(data)} bytes, {len(wanted)} wanted, the first difference at {at}"
+
+
+# After each step
+
+
+async def quick(life: Life) -> None:
+    """Nothing hangs, robot and truth agree, some files hold what they should."""
+    moves = list(life.catalog.volumes.open_moves())
+    if moves:
+        raise Failure(f"a move has no end: {moves[0]}")
+    if life.catalog.queues.recalls(0, 1):
+        raise Failure(f"a recall is stuck: {life.catalog.queues.recalls(0, 1)[0]}")
+    _robot_is_right(life)
+    rng = random.Random(life.world.at_step)
+    files = [f for f in life.world.files.values() if not f.gone and f.trashed_at is None and f.ino]
+    for file in rng.sample(files, min(SAMPLE, len(files))):
+        exists(life, file)
+        attr = life.engine.files.attr(InodeNo(file.ino))
+        if attr is not None and attr.state in (FileState.RESIDENT, FileState.PREMIGRATED):
+            await expect_bytes(life, file, Requester(1, 0, "check"))
+
+
+def exists(life: Life, file: UserFile) -> None:
+    """The name is there and means the inode; a record is locked."""
+    attr = life.catalog.names.lookup(InodeNo(file.parent), file.name)
+    if attr is None or attr.ino != file.ino:
+        if file.sure:
+            raise Failure(f"{file.name!r} (inode {file.ino}) has lost its name: {attr}")
+        file.gone = True
+        return
+    if file.retained_until is not None and not attr.locked & Lock.RECORD:
+        raise Failure(f"record {file.name!r} is not locked")
+
+
+def _robot_is_right(life: Life) -> None:
+    shelves, robot = life.world.shelves, life.engine.robot
+    assert shelves is not None
+    if robot._stale:
+        return
+    for address, disc in shelves.places.items():
+        element = robot.elements[address]  # type: ignore[index]
+        if element.barcode != disc.label:
+            raise Failure(
+                f"the robot is thought to have {element.barcode} in {element.place},"
+                f" and has {disc.label}"
+            )
+
+
+# After a death
+
+
+async def after_death(life: Life, died: str) -> None:
+    """Whatever was acknowledged is there; what was under way may be there or not."""
+    for file in list(life.world.files.values()):
+        if file.gone or not file.acked or (died == "cut" and file.others):
+            await _find_out(life, file, died)
+        elif file.trashed_at is None:
+            if died == "kill":
+                file.others = []
+            exists(life, file)
+            _size_is_right(life, file)
+
+
+async def _find_out(life: Life, file: UserFile, died: str) -> None:
+    attr = life.catalog.names.lookup(InodeNo(file.parent), file.name)
+    if attr is None:
+        trashed = life.catalog.trash.get(InodeNo(file.ino)) if file.ino else None
+        if trashed is not None:
+            file.gone, file.trashed_at = False, file.trashed_at or trio.current_time()
+        elif file.gone or file.others:
+            del life.world.files[file.name]
+        else:
+            raise Failure(f"{file.name!r} (inode {file.ino}) has lost its name: {died}")
+        return
+    file.ino, file.gone, file.trashed_at = attr.ino, False, None
+    if died == "cut" and file.others:
+        file.sure = False
+    file.torn, file.acked = not file.acked, True
+    if file.torn and file.sure:
+        await expect_bytes(life, file, Requester(1, 0, "check"))
+
+
+def _size_is_right(life: Life, file: UserFile) -> None:
+    attr = life.engine.files.attr(InodeNo(file.ino))
+    if attr is None or not file.sure:
+        return
+    sizes = {len(c.data()) for c in (file.content, *file.others)}
+    if attr.size not in sizes:
+        raise Failure(f"{file.name!r} (inode {file.ino}) is {attr.size} bytes long, not {sizes}")
+
+
+# At the end
+
+
+async def whole(life: Life) -> None:
+    """Every file is read, every table is checked, every disc is found."""
+    life.busy += 1
+    for file in list(life.world.files.values()):
+        if not file.gone and file.trashed_at is None and file.ino:
+            exists(life, file)
+            await expect_bytes(life, file, Requester(1, 0, "auditor"))
+    life.busy -= 1
+    await life.settle()
+    await quick(life)
+    await clean(life)
+    verdict = await verify(life.catalog)
+    if verdict.breaks:
+        raise Failure(f"the audit chain is broken: {verdict.breaks[0]}")
+
+
+async def clean(life: Life) -> None:
+    """fsck finds nothing that is not beyond the promise; catalog, robot and discs agree."""
+    engine = life.engine
+    elements = await engine.robot.inventory()
+    report = await fsck(
+        life.catalog, engine.pools, elements, deep=True, files=engine.files,
+        spool=life.config.engine.spool,
+    )  # fmt: skip
+    for finding in report.left:
+        if finding.severity is Severity.NOTE:
+            continue
+        if finding.severity is Severity.LOSS and finding.ino and not promised(life, finding.ino):
+            life.world.counts["files beyond the promise"] += 1
+            continue
+        raise Failure(f"fsck: {finding.check}: {finding.object} {finding.message}")
+    shelves = life.world.shelves
+    assert shelves is not None
+    truth = {disc.name: at for at, disc in shelves.places.items()}
+    for volume in life.catalog.volumes.all():
+        at, said = truth.get(volume.barcode), volume.element
+        if said != at and volume.state is not VolumeState.RETIRED:
+            raise Failure(f"disc {volume.barcode} is in {at}, and the catalog says {said}")
+
+
+

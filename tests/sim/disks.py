@@ -1,0 +1,109 @@
+"""What a power cut leaves of the daemon's disks: what was synced, and by chance what came after.
+
+In a life that will end by a power cut every fsync copies the file as it is then. At the cut each
+file that was written since is, by the seed, as it was synced or as it is now; the WAL may end with
+any of its newer bytes, and the redo log, which is never synced, may be anything that it was. SQLite
+checkpoints in C, so what they sync is copied when the catalog says that it made one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.pool import store
+
+TREES = ("state", "pool")
+
+
+class Disks:
+    """Keeps the durable state of a world's folders beside them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._kept = root, root / "durable"
+
+    def install(self) -> None:
+        """From now on know what is durable."""
+        shutil.rmtree(self._kept, ignore_errors=True)
+        for tree in TREES:
+            if (self._root / tree).exists():
+                shutil.copytree(self._root / tree, self._kept / tree)
+        real_fsync, real_fdatasync = os.fsync, os.fdatasync
+
+        def fsync(fd: int) -> None:
+            real_fsync(fd)
+            self._keep(fd)
+
+        def fdatasync(fd: int) -> None:
+            real_fdatasync(fd)
+            self._keep(fd)
+
+        os.fsync, os.fdatasync = fsync, fdatasync  # type: ignore[assignment]
+        store.syncfs = lambda fd: self._keep_tree("pool")
+        create, start = Catalog.create.__func__, Catalog._start_anew  # type: ignore[attr-defined]
+
+        def created(cls: type[Catalog], state: Path, **more: int) -> Catalog:
+            made: Catalog = create(cls, state, **more)
+            self._keep_tree("state")
+            return made
+
+        def started(catalog: Catalog) -> None:
+            start(catalog)
+            self._keep_tree("state")
+
+        Catalog.create = classmethod(created)  # type: ignore[assignment,method-assign]
+        Catalog._start_anew = started  # type: ignore[method-assign]
+
+    def _keep(self, fd: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        if path.is_file() and any(path.is_relative_to(self._root / tree) for tree in TREES):
+            self._copy(path)
+
+    def _copy(self, path: Path) -> None:
+        kept = self._kept / path.relative_to(self._root)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, kept)
+
+    def _keep_tree(self, tree: str) -> None:
+        for folder, _, names in os.walk(self._root / tree):
+            for name in names:
+                self._copy(Path(folder) / name)
+
+    def cut(self, rng: random.Random) -> None:
+        """The power is off."""
+        self._cut_catalog(rng)
+        pool = self._root / "pool"
+        files = sorted(p for p in pool.rglob("*") if p.is_file())
+        for path in files:
+            kept = self._kept / path.relative_to(self._root)
+            if kept.exists() and rng.random() < 0.7:
+                if _bytes(kept) != _bytes(path):
+                    shutil.copyfile(kept, path)
+            elif not kept.exists() and rng.random() < 0.5:
+                path.unlink()
+        shutil.rmtree(self._kept)
+
+    def _cut_catalog(self, rng: random.Random) -> None:
+        state, kept = self._root / "state", self._kept / "state"
+        (state / "catalog.db-shm").unlink(missing_ok=True)
+        wal, durable = state / "catalog.db-wal", kept / "catalog.db-wal"
+        if durable.exists():
+            now, then = _bytes(wal), _bytes(durable)
+            if now.startswith(then) and rng.random() < 0.5:
+                wal.write_bytes(now[: rng.randint(len(then), len(now))])
+            else:
+                wal.write_bytes(then)
+        redo = kept / "catalog.redo"
+        if redo.exists():
+            chance = rng.random()
+            if chance < 0.4:
+                shutil.copyfile(redo, state / "catalog.redo")
+            elif chance < 0.6:
+                (state / "catalog.redo").write_bytes(bytes(redo.stat().st_size))
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""

@@ -1,0 +1,106 @@
+"""One machine whose every choice follows from a seed: threads, time, identities, task order.
+
+Real code runs unchanged; what it asks of the system is answered here. A job for a thread runs as a
+greenlet on the loop's own thread, where a seeded number of other steps came first, so that nothing
+depends on the operating system's scheduler. trio's order of runnable tasks is drawn from the seed.
+`install` is for good: use it in a process of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from greenlet import getcurrent, greenlet
+
+from hsmfs import clock, pressure
+from hsmfs.catalog import redo
+
+REAL_MONOTONIC = time.monotonic
+TICK_NS = 200_000
+"""How far the processor's clocks move at each look: a batch of 10 ms ends after 50 of them."""
+REDO_BYTES = 96 * 1024
+"""A small redo log, so that it is full now and then."""
+
+
+class Machine:
+    """What `install` draws from; `steps` counts the steps of all tasks since the start."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.ticks = itertools.count(1)
+        self.busy = False
+        """Whether the disks seem loaded: commits then go the way of a thread."""
+
+
+class _Call:
+    """What a job in a thread asks of the loop."""
+
+    def __init__(self, f: Callable[..., Any], *args: Any) -> None:
+        self.f, self.args = f, args
+
+
+async def _run_sync(f: Callable[..., Any], *args: Any, **_: Any) -> Any:
+    """Stands for trio.to_thread.run_sync."""
+    await trio.lowlevel.checkpoint()
+    for _ in range(_machine.rng.randrange(3)):
+        await trio.lowlevel.cancel_shielded_checkpoint()
+    job = greenlet(f)
+    found = job.switch(*args)
+    while not job.dead:
+        try:
+            value = await found.f(*found.args)
+        except BaseException as fault:
+            found = job.throw(fault)
+        else:
+            found = job.switch(value)
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    return found
+
+
+def _from_thread(f: Callable[..., Any], *args: Any, **_: Any) -> Any:
+    return getcurrent().parent.switch(_Call(f, *args))
+
+
+def _check_cancelled() -> None:
+    getcurrent().parent.switch(_Call(trio.lowlevel.checkpoint_if_cancelled))
+
+
+_machine = Machine(0)
+
+
+def install(seed: int) -> Machine:
+    """Give this process over to the seed."""
+    global _machine
+    machine = _machine = Machine(seed)
+    run = trio._core._run
+    run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
+    run._r = random.Random(seed)
+    trio.to_thread.run_sync = _run_sync  # type: ignore[assignment]
+    trio.from_thread.run = _from_thread  # type: ignore[assignment]
+    trio.from_thread.check_cancelled = _check_cancelled
+    clock.Beside.do = lambda self, job: job()  # type: ignore[method-assign,assignment]
+
+    def monotonic_ns() -> int:
+        return next(machine.ticks) * TICK_NS
+
+    time.monotonic_ns = time.perf_counter_ns = monotonic_ns
+    time.monotonic = lambda: monotonic_ns() / 1e9
+    uuid.uuid4 = lambda: uuid.UUID(int=machine.rng.getrandbits(128), version=4)
+    secrets.randbelow = machine.rng.randrange
+    os.getpid = lambda: 4711
+    redo.SIZE = REDO_BYTES
+    pressure.DISK.busy = lambda: machine.busy  # type: ignore[method-assign]
+    pressure.WritePressure.may_block = (  # type: ignore[method-assign]
+        lambda self, size: machine.busy
+    )
+    # Images bear no other dates than the files'.
+    os.environ["SOURCE_DATE_EPOCH"] = "1900000000"
+    return machine
