@@ -114,14 +114,14 @@ class Volumes:
         )
         return [_volume(row) for row in rows]
 
-    def blanks(self) -> list[VolumeId]:
+    def blanks(self) -> dict[VolumeId, Barcode]:
         """Blank discs in the library, by barcode."""
         rows = self._db.execute(
-            "SELECT id FROM volumes WHERE state = ? AND location = 'library'"
+            "SELECT id, barcode FROM volumes WHERE state = ? AND location = 'library'"
             " AND element IS NOT NULL ORDER BY barcode",
             (int(VolumeState.BLANK),),
         )
-        return [VolumeId(volume) for (volume,) in rows]
+        return {VolumeId(volume): Barcode(barcode) for volume, barcode in rows}
 
     def add(self, barcode: str, capacity: int, now_ns: int) -> VolumeId:
         """A blank disc, seen for the first time."""

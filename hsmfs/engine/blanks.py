@@ -13,8 +13,7 @@ import trio
 
 from .. import logs
 from ..catalog.catalog import Catalog
-from ..catalog.volumes import Volume
-from ..types import VolumeId
+from ..types import Barcode, VolumeId
 from .events import Events
 from .plan import Targets
 
@@ -36,7 +35,7 @@ class Blanks:
         self._catalog, self._events = catalog, events
         self._claimed: set[VolumeId] = set()
         self.wanted = False
-        self.magazine_of: Callable[[Volume], int | None] = lambda volume: None
+        self.magazine_of: Callable[[Barcode], int | None] = lambda barcode: None
 
     async def take(
         self,
@@ -73,13 +72,8 @@ class Blanks:
 
     def left(self, without: VolumeId | None = None) -> list[VolumeId]:
         """Blank discs that nobody has claimed, by barcode."""
-        return [
-            volume
-            for volume in self._catalog.volumes.blanks()
-            if volume not in self._claimed
-            and volume != without
-            and self._catalog.queues.burn(volume) is None
-        ]
+        used = {burn.volume for burn in self._catalog.queues.burns()} | self._claimed
+        return [v for v in self._catalog.volumes.blanks() if v not in used and v != without]
 
     def free(self, volumes: Sequence[VolumeId]) -> None:
         """They are burned, or not needed."""
@@ -88,10 +82,10 @@ class Blanks:
     def by_magazine(self, blanks: Sequence[VolumeId]) -> dict[int | None, list[VolumeId]]:
         """The discs by the magazine that they lie in."""
         found: dict[int | None, list[VolumeId]] = {}
-        for number in blanks:
-            volume = self._catalog.volumes.get(number)
-            if volume is not None:
-                found.setdefault(self.magazine_of(volume), []).append(number)
+        labels = self._catalog.volumes.blanks()
+        for volume in blanks:
+            if volume in labels:
+                found.setdefault(self.magazine_of(labels[volume]), []).append(volume)
         return found
 
     def for_set(

@@ -22,7 +22,7 @@ from ..errors import Conflict
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..pool.pools import Pools
-from ..types import InodeNo
+from ..types import Barcode, InodeNo
 from ..watchdog import LoopWatch
 from . import overview
 from .access import Access
@@ -149,8 +149,8 @@ class Engine:
             if not await self.recaller.request(ino, RecallClass.BULK, who):
                 self.migrator.came_in(ino)
 
-        def magazine_of(volume: Volume) -> int | None:
-            element = self.robot.where(volume.barcode)
+        def magazine_of(barcode: Barcode) -> int | None:
+            element = self.robot.where(barcode)
             return element.magazine if element is not None else None
 
         async def archive(

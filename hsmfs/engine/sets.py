@@ -94,7 +94,8 @@ class VolumeSets:
             chosen.append(disc)
             volume = self._catalog.volumes.get(disc)
             assert volume is not None
-            if target not in open_ and (lies := self._blanks.magazine_of(volume)) is not None:
+            lies = self._blanks.magazine_of(volume.barcode)
+            if target not in open_ and lies is not None:
                 taken[lies] += 1
         return chosen
 
@@ -111,7 +112,7 @@ class VolumeSets:
                 return
         found = self._catalog.volumes.get(volume)
         assert found is not None
-        magazine = self._blanks.magazine_of(found)
+        magazine = self._blanks.magazine_of(found.barcode)
         group = sets.add(
             self._settings.k, self._settings.m, target.copy_no, magazine, clock.now_ns(),
             target.vault,
