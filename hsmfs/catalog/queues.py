@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from ..states import BURN_TRANSITIONS, BurnState, FileState, check
 from ..types import DataVersion, InodeNo, VolumeId
 from .connection import Database
+from .inodes import LISTED
 
 
 class RecallClass(IntEnum):
@@ -106,6 +109,15 @@ class Queues:
         )
         return [Recall(row[0], RecallClass(row[1]), *row[2:]) for row in rows]
 
+    def coming(self, inos: Sequence[InodeNo]) -> set[InodeNo]:
+        """Those of the files that are asked for, have a name, and are not all on disk yet."""
+        rows = self._db.execute(
+            "SELECT r.ino FROM recalls r JOIN inodes i ON i.ino = r.ino"
+            f" WHERE r.ino IN {LISTED} AND i.nlink > 0 AND i.state IN (?, ?)",
+            (json.dumps(inos), int(FileState.PARTIAL), int(FileState.MIGRATED)),
+        )
+        return {InodeNo(ino) for (ino,) in rows.fetchall()}
+
     def recalls_waiting(self) -> int:
         """Files that are asked for."""
         row = self._db.execute("SELECT count(*) FROM recalls").fetchall()[0]
@@ -140,6 +152,15 @@ class Queues:
         for row in self._db.execute(f"SELECT {_MIGRATION} FROM migrations WHERE ino = ?", (ino,)):
             return _migration(row)
         return None
+
+    def going(self, inos: Sequence[InodeNo]) -> set[InodeNo]:
+        """Those of the files that wait for a disc, have a name, and stay on disk then."""
+        rows = self._db.execute(
+            "SELECT m.ino FROM migrations m JOIN inodes i ON i.ino = m.ino"
+            f" WHERE m.ino IN {LISTED} AND i.nlink > 0 AND NOT m.release",
+            (json.dumps(inos),),
+        )
+        return {InodeNo(ino) for (ino,) in rows.fetchall()}
 
     def migrations(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Migration]:
         """Requests by group and inode, greater than after."""

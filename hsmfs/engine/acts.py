@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from .. import crash
-from ..catalog.queues import RecallClass
+from ..catalog.queues import Queues, RecallClass
 from ..catalog.reports import Reports
 from ..errors import HsmError
 from ..limits import BATCH_ROWS, QUEUE_ROWS_SHOWN
@@ -142,7 +142,7 @@ async def archive(
         await engine.migrator.flush()
     if wait:
         inos = list(tally.pending) if release else []
-        async for step in _until(engine, tally, _archived):
+        async for step in _until(engine, tally, Queues.going, _archived):
             yield step
         for ino in inos:
             await _release_archived(engine, tally, ino, who)
@@ -180,7 +180,7 @@ async def recall(
         yield _progress("queued", tally)
     crash.point("recall.order.queued")
     if wait:
-        async for step in _until(engine, tally, _recalled):
+        async for step in _until(engine, tally, Queues.coming, _recalled):
             yield step
         for ino in tally.faults:
             tally.faults[ino] = engine.recaller.failure(ino) or tally.faults[ino]
@@ -211,6 +211,8 @@ def _end(engine: Engine, tally: Tally) -> Progress:
 
 Settled = Callable[[Reports, InodeNo], Exception | bool]
 """Whether a file's order has ended: True, False, or why it failed."""
+Waiting = Callable[[Queues, Sequence[InodeNo]], set[InodeNo]]
+"""Files whose order has not ended for sure: one query for many, as there may be a million."""
 
 
 def _archived(reports: Reports, ino: InodeNo) -> Exception | bool:
@@ -243,11 +245,14 @@ def _recalled(reports: Reports, ino: InodeNo) -> Exception | bool:
     return HsmError("could not be recalled", next_step="'hsmctl why' says what failed")
 
 
-async def _until(engine: Engine, tally: Tally, settled: Settled) -> AsyncIterator[Progress]:
+async def _until(
+    engine: Engine, tally: Tally, waiting: Waiting, settled: Settled
+) -> AsyncIterator[Progress]:
     """Look at what is pending again and again until nothing is."""
 
     def look(reports: Reports, inos: Sequence[InodeNo]) -> list[tuple[InodeNo, Exception | bool]]:
-        return [(ino, settled(reports, ino)) for ino in inos]
+        still = waiting(reports.queues, inos)
+        return [(ino, settled(reports, ino)) for ino in inos if ino not in still]
 
     while tally.pending:
         begun = trio.current_time()

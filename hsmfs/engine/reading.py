@@ -20,7 +20,7 @@ from ..catalog.catalog import Catalog
 from ..config import Config
 from ..disc.reader import Bytes, read_chunk
 from ..errors import Conflict, DriveError, HsmError, PosixError, UnreadableSector
-from ..types import CHUNK, SECTOR
+from ..types import CHUNK, SECTOR, VolumeId
 from .ahead import GAP, MOST, Ahead
 from .events import Events
 from .files import Files
@@ -37,7 +37,7 @@ SAVE_BYTES = 64 * 1024 * 1024
 """What came in of a large file is made durable this often."""
 CHECKERS = 2
 """Reads of one disc that are checked and written at once, while the next one is done."""
-UNSAVED = 512
+UNSAVED = 2048
 """Files whose last bytes may wait to be made durable together."""
 LINGER = 0.05
 """Seconds that a disc is kept ready for more after its last read."""
@@ -121,9 +121,8 @@ class DiscReading:
 
     async def _fault(self, work: Work, error: HsmError) -> None:
         job = work.job
-        volume = self._catalog.volumes.get(work.part.volume)
-        name = volume.barcode if volume else work.part.volume
-        text = f"copy {work.copy.copy_no} on disc {name}: {error.message}"
+        disc = self._barcode(work.part.volume)
+        text = f"copy {work.copy.copy_no} on disc {disc}: {error.message}"
         job.bad.add(work.copy.id)
         job.faults.append(text)
         async with self._catalog.write():
@@ -345,6 +344,7 @@ class DiscReading:
     async def _finish(self, works: list[Work]) -> None:
         lives = [work.live for work in works if work.live is not None]
         failed: list[Job] = []
+        barcodes = {volume: self._barcode(volume) for volume in {w.part.volume for w in works}}
         try:
             faults = await self._files.save_many(lives)
             crash.point("recall.file.saved")
@@ -354,7 +354,7 @@ class DiscReading:
                     failed.append(work.job)
                     await self._end(work.job, _ours(fault))
                 elif work.read:
-                    self._tell(work)
+                    self._tell(work, barcodes[work.part.volume])
         finally:
             self._let_go(works)
         await self._finished([work.job for work in works if work.job not in failed])
@@ -366,11 +366,14 @@ class DiscReading:
             work.reserved = 0
             self._files.drop(live)
 
-    def _tell(self, work: Work) -> None:
-        volume = self._catalog.volumes.get(work.part.volume)
+    def _barcode(self, number: VolumeId) -> str | int:
+        volume = self._catalog.volumes.get(number)
+        return volume.barcode if volume else number
+
+    def _tell(self, work: Work, disc: str | int) -> None:
         fields: dict[str, Any] = {
             "ino": work.job.ino,
-            "volume": volume.barcode if volume else work.part.volume,
+            "volume": disc,
             "sector": work.part.sector,
             "sectors": -(-work.part.stored // SECTOR),
             "bytes": work.read,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +41,15 @@ def test_stock_tools_read_bytes_and_attributes(maker, tmp_path: Path) -> None:
 
 
 def test_every_byte_is_verified(maker, opened) -> None:
+    dest, _ = maker.build(*large_files(maker))
+    assert all(found.problem is None for found in opened(dest).verify())
+
+
+def test_a_filesystem_that_cannot_send_is_read(maker, opened, monkeypatch) -> None:
+    def refused(*args: int) -> int:
+        raise OSError(errno.EINVAL, "no sendfile here")
+
+    monkeypatch.setattr(os, "sendfile", refused)
     dest, _ = maker.build(*large_files(maker))
     assert all(found.problem is None for found in opened(dest).verify())
 
