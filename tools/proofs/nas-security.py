@@ -3,7 +3,8 @@
     tools/prove nas-security [--fuzz N] [--seed N]
 
 A mount, Samba with a share for guests, and the API, on this host: a user without permission, a
-guest, links and names that lead out of the share, and nonsense in names, xattrs and the API.
+guest, links and names that lead out of the share, and nonsense in names, xattrs and the API. In a
+real kernel (User Mode Linux): '..', links and forged handles over NFS.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import errno
+import grp
 import http.client
 import json
 import os
@@ -28,8 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _verdict import Proof, proof
+from lib.lab import inside
+from lib.nas import nfs as lab_nfs
+from lib.nas import ways_out as nfs_ways
 from lib.smbd import Samba
-from lib.tempfs import TempFs
+from lib.tempfs import Tables, TempFs
 
 from hsmfs.shares import nfs, smb
 
@@ -41,14 +46,19 @@ CONTROLS = ("recall", "release", "pin")
 TOLD = ("state", "copies", "why")
 
 
-def as_user(uid: int, act: Callable[[], object]) -> int:
+HEADLESS: Tables = {"fs": {"head": 0}}
+LIMIT_S = 240
+
+
+def as_user(uid: int, act: Callable[[], object], gid: int | None = None) -> int:
     """The errno of an act by a user in a process of its own; 0 if it succeeded."""
+    gid = uid if gid is None else gid
     pid = os.fork()
     if pid == 0:
         code = 255
         try:
             os.setgroups([])
-            os.setresgid(uid, uid, uid)
+            os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
             act()
             code = 0
@@ -135,17 +145,53 @@ def users(world: World) -> None:
 
 
 def api(world: World) -> None:
-    """The socket is root's, or a group's if the configuration says so."""
-    path = world.fs.socket
-    found = path.stat()
+    """The socket is root's, and nobody else's."""
+    own_socket(world)
+    world.refused("a stranger on the socket", as_user(STRANGER, connect(world)), errno.EACCES)
+    world.refused("a stranger's search", as_user(STRANGER, search(world)), errno.EACCES)
+    world.p.require(as_user(0, connect(world)) == 0, "root cannot connect")
+
+
+def group(world: World) -> None:
+    """With `socket_group` the socket is that group's, too, and still nobody else's."""
+    chosen, other = [entry for entry in grp.getgrall() if entry.gr_gid][:2]
+    world.fs.stop()
+    world.fs.reconfigure({**HEADLESS, "daemon": {"socket_group": chosen.gr_name}})
+    world.fs.start()
+    own_socket(world)
+    gid = world.fs.socket.stat().st_gid
+    world.p.require(gid == chosen.gr_gid, f"the socket's group is {gid}")
+    for what, act in (("connect", connect(world)), ("search", search(world))):
+        code = as_user(STRANGER, act, gid=chosen.gr_gid)
+        world.p.require(code == 0, f"a member of the group cannot {what}: {code}")
+        for stranger in (STRANGER, other.gr_gid):
+            world.refused(f"a stranger's {what}", as_user(STRANGER, act, stranger), errno.EACCES)
+    world.p.say(f"the socket's group {chosen.gr_name} may connect and search, others may not")
+
+
+def own_socket(world: World) -> None:
+    """Requires that it is root's and closed to others, in a folder that is open to them."""
+    found = world.fs.socket.stat()
     mode = stat.S_IMODE(found.st_mode)
     world.p.require((found.st_uid, mode & 0o007) == (0, 0), f"the socket has the mode {mode:o}")
+    code = as_user(STRANGER, lambda: os.stat(world.fs.socket))
+    world.p.require(code == 0, "the folder of the socket keeps strangers off, so nothing is shown")
 
-    def connect() -> None:
+
+def connect(world: World) -> Callable[[], None]:
+    """Try the socket."""
+
+    def act() -> None:
         with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(path))
+            client.connect(str(world.fs.socket))
 
-    def find() -> None:
+    return act
+
+
+def search(world: World) -> Callable[[], None]:
+    """Look for names by `hsmctl find`."""
+
+    def act() -> None:
         done = subprocess.run(
             [*world.fs.control_command(), "find", "--state", "migrated"],
             env=world.fs.environment(), capture_output=True, text=True, check=False,
@@ -154,9 +200,7 @@ def api(world: World) -> None:
             return
         raise PermissionError(errno.EACCES, "refused")
 
-    world.refused("a stranger on the socket", as_user(STRANGER, connect), errno.EACCES)
-    world.refused("a stranger's search", as_user(STRANGER, find), errno.EACCES)
-    world.p.require(as_user(0, connect) == 0, "root cannot connect")
+    return act
 
 
 def guests(world: World) -> None:
@@ -317,7 +361,10 @@ def smb_names(world: World, chance: random.Random) -> None:
 
 def live(p: Proof, count: int, seed: int) -> None:
     """Everything, on one mount."""
-    with TempFs({"fs": {"head": 0}}) as fs, Samba(fs.folder / "smb") as samba:
+    with TempFs(HEADLESS) as fs, Samba(fs.folder / "smb") as samba:
+        above = fs.folder.parent
+        if not above.stat().st_mode & 0o001:  # tools/prove's own, and strangers must get through
+            above.chmod(0o711)
         smb.CONFIG, smb.FILE = samba.config, samba.shares
         nfs.FILE = fs.folder / "exports"
         world = World(p, fs, samba)
@@ -335,6 +382,8 @@ def live(p: Proof, count: int, seed: int) -> None:
         p.require(bool(fs.daemon and fs.daemon.poll() is None), "the daemon died")
         p.require(fs.ask("status")["pid"] == daemon, "the daemon is another one")
         p.require("fault of hsmfs" not in fs.log_tail(10**6), "the log has a fault of hsmfs")
+        p.say(f"-- {group.__doc__}")
+        group(world)
         p.require(fs.ask("fsck")["clean"] is True, "fsck finds something")
 
 
@@ -342,10 +391,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fuzz", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.inside:
+        with proof("no client of NFS gets out of the mount") as p:
+            nfs_ways.by_nfs(p, chosen.seed)
     with proof(CLAIM) as p:
         p.say(f"seed {chosen.seed}")
         live(p, chosen.fuzz, chosen.seed)
+        p.say("-- NFS, in the lab's kernel")
+        words = [__file__, "--inside", "--seed", str(chosen.seed)]
+        code = inside(words, memory="1024M", limit_s=LIMIT_S, modules=lab_nfs.MODULES)
+        p.require(code == 0, "the part over NFS, in the lab's kernel")
 
 
 if __name__ == "__main__":
