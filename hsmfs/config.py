@@ -112,6 +112,10 @@ class TrashConfig(_Table):
     """How long a deleted file can be had back."""
 
     keep: Duration = 7 * 86_400.0
+    alarm: Annotated[int, Field(ge=0)] = 10_000
+    """Deletions, replacements and overwrites of archived files in a minute; 0: never."""
+    freeze: bool = False
+    """An alarm stops the trash from being emptied, until 'hsmctl trash thaw'."""
 
 
 class LibraryConfig(_Table):

@@ -157,6 +157,28 @@ class RestoreOrder(Body):
     recursive: bool = False
 
 
+class UndeleteOrder(PathsOrder):
+    """Bring back what was deleted at or below paths."""
+
+    since_ns: int = 0
+    """Only what was deleted after that time."""
+    dry_run: bool = False
+
+
+class RollbackOrder(Body):
+    """Take a tree back to a time."""
+
+    path: PathRef
+    to_ns: Annotated[int, Field(gt=0)]
+    dry_run: bool = False
+
+
+class FreezeOrder(Body):
+    """Keep what is in the trash, or let it go on."""
+
+    frozen: bool
+
+
 class PolicyOrder(Body):
     """Run the policies now."""
 

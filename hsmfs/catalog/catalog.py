@@ -37,6 +37,7 @@ from .connection import connect, connect_loop, damaged, faults
 from .copies import Copies
 from .foreign import Foreign
 from .health import Health
+from .history import History
 from .inodes import Inodes
 from .namespace import Namespace
 from .queues import Queues
@@ -62,7 +63,8 @@ class Catalog:
     """An open catalog. Made by `Catalog.create` or `Catalog.open`; closed by `close`.
 
     Attributes:
-        inodes, names, xattrs, copies, volumes, sets, health, refreshes, queues, trash, adoptions:
+        inodes, names, xattrs, copies, volumes, sets, health, refreshes, queues, trash, history,
+            adoptions:
             the tables by job; their writing methods must be called inside `write()`.
         commits: transactions acknowledged since the catalog was opened.
         durable: those of them that a power cut cannot undo any more.
@@ -107,6 +109,7 @@ class Catalog:
         self.refreshes = Refreshes(self.db)
         self.queues = Queues(self.db)
         self.trash = Trash(self.db, self.inodes)
+        self.history = History(self.db)
         self.adoptions = Adoptions(self.db)
         self.vault = Vault(self.db)
         self.foreign = Foreign(self.db)

@@ -14,6 +14,7 @@ from .audit import AuditLog
 from .connection import Database
 from .copies import Copies
 from .health import Health
+from .history import History
 from .holds import Holds
 from .inodes import PREFIXED, Inodes
 from .namespace import Namespace
@@ -21,6 +22,7 @@ from .queues import Queues
 from .refreshes import Refreshes
 from .retention import Retentions
 from .sets import Sets
+from .trash import Trash
 from .vault import Vault
 from .volumes import Volumes
 from .xattrs import Xattrs
@@ -85,6 +87,8 @@ class Reports:
         self.audit = AuditLog(db)
         self.retention = Retentions(db)
         self.holds = Holds(db)
+        self.trash = Trash(db, self.inodes)
+        self.history = History(db)
 
     def files(self, query: Query, *, limit: int = -1) -> Iterator[Attr]:
         """Regular files with a name that match, oldest mtime first within one state."""

@@ -69,6 +69,23 @@ class Trash:
         )
         return [_trashed(row) for row in rows]
 
+    def since(self, time_ns: int) -> list[Trashed]:
+        """What was deleted after that time; looks at all of it."""
+        rows = self._db.execute(f"{_SELECT} WHERE t.deleted_ns > ?", (time_ns,))
+        return [_trashed(row) for row in rows]
+
+    @property
+    def frozen(self) -> bool:
+        """True if nothing is to be purged because its time is over."""
+        return bool(self._db.execute("SELECT 1 FROM meta WHERE key = 'trash_frozen'").fetchall())
+
+    def set_frozen(self, frozen: bool) -> None:
+        """Say so, or that it goes on."""
+        if frozen:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('trash_frozen', 1)")
+        else:
+            self._db.execute("DELETE FROM meta WHERE key = 'trash_frozen'")
+
     def take(self, ino: InodeNo) -> None:
         """No longer in the trash: restored by the caller, or about to be deleted."""
         self._db.execute("DELETE FROM trash WHERE ino = ?", (ino,))

@@ -23,6 +23,7 @@ class Link(Protocol):
     """A way to a daemon. `str()` of it names it in messages."""
 
     headers: dict[str, str]
+
     @property
     def if_closed(self) -> str | None:
         """What to do if the daemon closes a connection instead of an answer."""

@@ -46,6 +46,8 @@ COMMANDS = {
     "events": "events",
     "adopt": "adopt",
     "trash": "trash",
+    "undelete": "undelete",
+    "rollback": "rollback",
     "retention": "retention",
     "hold": "hold",
     "audit": "audit",

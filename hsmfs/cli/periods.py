@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from ..units import format_period, parse_period
+from ..units import format_period, parse_duration, parse_period
 
 FOREVER_NS = 2**63 - 1
 
@@ -37,6 +38,18 @@ class Moment(click.ParamType[int]):
         except ValueError:
             self.fail(f"{value!r} is no date: write 2040-12-31 or 2040-12-31T12:00", param, ctx)
         return int(found.replace(tzinfo=found.tzinfo or UTC).timestamp()) * 10**9
+
+
+class Past(Moment):
+    """A date as `Moment`, or how long ago, such as "2 h", as nanoseconds of UTC."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return time.time_ns() - int(parse_duration(value) * 1e9)
+        except ValueError:
+            return super().convert(value, param, ctx)
 
 
 def seconds(value: float | None) -> float | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ..catalog.adoptions import Adoption
-from ..errors import HsmError
+from ..errors import Conflict, HsmError, NotFound
 from ..library.ports import Element
-from ..types import InodeNo
+from ..types import Attr, InodeNo
 from .adopting import AdoptReport
 from .fsck import fsck as check
 from .jobs import Job
@@ -156,6 +156,37 @@ def _trash_view(entry: Entry) -> TrashView:
         entry.deleted_ns,
         entry.purge_ns,
     )
+
+
+async def undelete(
+    engine: Engine, paths: Sequence[bytes], since_ns: int, *, dry_run: bool
+) -> dict[str, Any]:
+    """Bring back what was deleted at or below paths since a time; what could not is named."""
+    restored, failed = list[dict[str, Any]](), list[dict[str, Any]]()
+    for path in paths:
+        for entry in await engine.trash.below(path.strip(b"/"), since_ns):
+            at = b"/" + (entry.path or b"")
+            shown: dict[str, Any] = {"ino": entry.attr.ino, "path": text(at), "path_b64": b64(at)}
+            try:
+                if not dry_run:
+                    await engine.trash.restore(entry.attr.ino)
+            except NotFound:
+                pass  # it came back as a folder above another one
+            except Conflict as fault:
+                failed.append(shown | {"error": fault.message})
+                continue
+            restored.append(shown)
+    return {"restored": restored, "failed": failed}
+
+
+def rollback(engine: Engine, tree: Attr, to_ns: int, who: str, *, dry_run: bool) -> Job:
+    """Take a tree back to a time."""
+
+    async def work(job: Job) -> dict[str, Any]:
+        await engine.write_sizes_down()
+        return await engine.rollback.run(job, tree, to_ns, who, dry_run=dry_run)
+
+    return engine.jobs.start("rollback", work)
 
 
 def waiters(engine: Engine) -> list[dict[str, Any]]:

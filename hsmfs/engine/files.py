@@ -286,6 +286,9 @@ class Files(Residency):
         state = FileState.PARTIAL if live.absent else FileState.RESIDENT
         async with self.catalog.write():
             self.catalog.inodes.set_version(live.ino, version, base)
+            self.catalog.history.ended(
+                live.ino, attr.version, attr.size, attr.mtime_ns, clock.now_ns()
+            )
             self.catalog.inodes.set_dirty(live.ino)
             self.catalog.inodes.set_state(live.ino, state)
         live.attr = attr._replace(version=version, base_version=base, state=state, dirty=True)

@@ -13,6 +13,7 @@ from .. import clock, crash, limits, logs
 from ..catalog.catalog import Catalog
 from ..config import Config
 from ..errors import Conflict
+from ..limits import BATCH_ROWS
 from ..pool.pools import Pools
 from ..types import InodeNo
 from .events import Events
@@ -36,6 +37,7 @@ class Housekeeper:
     ) -> None:
         self._catalog, self._pools, self._files, self._events = catalog, pools, files, events
         self._interval = config.fs.sync_interval
+        self._keep_ns = int(config.trash.keep * 1e9)
         self._checkpointed = catalog.commits
         self._trash_at = 0.0
         self._usage_at = -math.inf
@@ -91,6 +93,9 @@ class Housekeeper:
     async def _purge_due(self) -> int:
         """Delete for good what was long enough in the trash; how many."""
         await self._catalog.settled()
+        if self._catalog.trash.frozen:
+            return 0
+        await self._forget_moves()
         due = self._catalog.trash.due(clock.now_ns(), PURGES)
         purged: list[InodeNo] = []
         for trashed in due:
@@ -104,6 +109,11 @@ class Housekeeper:
             log.info("trash purged", count=len(purged))
             self._events.emit("trash_purged", count=len(purged))
         return len(purged)
+
+    async def _forget_moves(self) -> None:
+        """A tree cannot be taken back further than the trash reaches."""
+        async with self._catalog.write():
+            self._catalog.history.forget_moves(clock.now_ns() - self._keep_ns, BATCH_ROWS)
 
     async def _look_at_pools(self) -> None:
         """What the catalog says of the pools' use counts where a capacity is set."""

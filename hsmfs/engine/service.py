@@ -29,6 +29,7 @@ from .access import Access
 from .adopt import Adopter
 from .adopt_discs import DiscAdopter
 from .backups import Backups
+from .burst import Burst
 from .control import Control
 from .demote import Demoter
 from .events import Events
@@ -45,6 +46,7 @@ from .recall import Recaller
 from .refresh import REFRESH, Refresher
 from .release import Releaser
 from .renew import Renewer
+from .rollback import Rollback
 from .scrub import Scrubber
 from .supervise import Worker, supervise
 from .transfer import Transfer
@@ -63,7 +65,8 @@ class Engine:
     Attributes:
         config, catalog, pools, library: what it was given; the caller closes them after it.
         robot, files, events, mounts, guard, recaller, migrator, renewer, releaser, demoter,
-            policies, housekeeper, adopter, scrubber, refresher, trash, backups, jobs:
+            policies, housekeeper, adopter, scrubber, refresher, trash, rollback, burst, backups,
+            jobs:
             the parts; each is the job of the module that it comes from.
         access: who may ask the API for what.
         control: what the mount may ask beside bytes.
@@ -118,6 +121,8 @@ class Engine:
             catalog, files, self.robot, mounts, self.migrator.blanks, config
         )
         self.trash = TrashCan(catalog, files)
+        self.rollback = Rollback(catalog, files, config.trash.keep)
+        self.burst = Burst(catalog, events, config.trash)
         self.control = Control(self)
         journal.note = trust.audit.note
         self._mounts_worker = Worker("mounts", mounts.run)
@@ -134,6 +139,7 @@ class Engine:
             Worker("policies", self.policies.run),
             Worker("housekeeper", self.housekeeper.run),
             Worker("backups", self.backups.run),
+            Worker("burst", self.burst.run),
             Worker("vault", self.vault.run),
             Worker("trust", trust.run),
             Worker("autocommit", trust.autocommit.run),
@@ -169,6 +175,7 @@ class Engine:
                     log.warning("not replaced", volume=volume.barcode, error=fault.message)
 
         config, note = self.config, self.trust.audit.note
+        self.rollback.note = self.burst.note = note
         self.refresher.note = self.releaser.note = self.recaller.note = note
         self.migrator.burner.note = self.policies.note = note
         self.refresher.may_retire = self.trust.holds.refuse_to_retire

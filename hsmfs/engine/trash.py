@@ -13,6 +13,7 @@ from .. import clock, crash
 from ..catalog.catalog import Catalog
 from ..catalog.trash import Trashed
 from ..errors import Conflict, NotFound, PosixError
+from ..limits import BATCH_ROWS
 from ..logs import printable
 from ..types import ROOT, Attr, InodeNo
 from .batches import at_leisure
@@ -48,6 +49,20 @@ class TrashCan:
         await self._catalog.settled()
         kept = self._catalog.trash.kept(after, limit)
         return await at_leisure(self._catalog, kept, self._entry)
+
+    async def below(self, path: bytes, since_ns: int) -> list[Entry]:
+        """What was at a path or below it, without a leading slash, and was deleted since a time;
+        the newest first.
+        """
+        found, after = list[Entry](), 0
+        while page := await self.entries(after, BATCH_ROWS):
+            after = page[-1].attr.ino
+            found += [
+                entry for entry in page
+                if entry.deleted_ns > since_ns and entry.path is not None
+                and (not path or entry.path == path or entry.path.startswith(path + b"/"))
+            ]  # fmt: skip
+        return sorted(found, key=lambda entry: entry.deleted_ns, reverse=True)
 
     def get(self, ino: InodeNo) -> Entry:
         """One of it. Raises NotFound."""

@@ -145,8 +145,12 @@ class Core(pyfuse3.Operations):
     def drop_name(self, attr: Attr, parent: int, name: bytes, now_ns: int) -> None:
         """Inside the transaction that took a name away: into the trash if it was the last."""
         self.files.touch_links(attr)
-        if attr.nlink == 0 and self.keep_ns:
+        if not self.keep_ns:
+            return
+        if attr.nlink == 0:
             self.catalog.trash.put(attr.ino, InodeNo(parent), name, now_ns, self.keep_ns)
+        else:
+            self.catalog.history.unlinked(attr.ino, (InodeNo(parent), name), now_ns)
 
     def unnamed(self, attr: Attr) -> None:
         """After that transaction: delete the inode when nobody uses it and the trash has it not."""

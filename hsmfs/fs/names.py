@@ -199,6 +199,9 @@ class Names(Core):
                 self.worm.moved(two, target, source)
                 self.files.touch_links(one)
                 self.files.touch_links(two)
+                here, there = (source, name_old), (target, name_new)
+                self.catalog.history.moved(one.ino, here, there, time_ns)
+                self.catalog.history.moved(two.ino, there, here, time_ns)
             return
         if flags not in (0, pyfuse3.RENAME_NOREPLACE):
             raise FUSEError(errno.EINVAL)
@@ -208,6 +211,9 @@ class Names(Core):
             )
             self.worm.moved(moved, source, target)
             self.files.touch_links(moved)
+            self.catalog.history.moved(
+                moved.ino, (source, name_old), (target, name_new), time_ns
+            )
             if replaced is not None:
                 self.worm.unnamed(replaced, target, name_new, ctx, "rename over")
                 self.drop_name(replaced, target, name_new, time_ns)

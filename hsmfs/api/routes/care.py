@@ -12,10 +12,19 @@ from fastapi.responses import StreamingResponse
 from ...engine import care
 from ...engine.access import Role
 from ...engine.jobs import Job
+from ...engine.paths import resolve
 from ...engine.views import Acted, TrashView, b64, text
 from ...types import InodeNo
-from ..deps import EngineDep
-from ..models import AdoptOrder, FailOrder, FsckOrder, RestoreOrder
+from ..deps import EngineDep, Who
+from ..models import (
+    AdoptOrder,
+    FailOrder,
+    FreezeOrder,
+    FsckOrder,
+    RestoreOrder,
+    RollbackOrder,
+    UndeleteOrder,
+)
 from ..router import Routes
 from ..stream import line, lines, whole
 
@@ -73,6 +82,27 @@ async def purge(engine: EngineDep, ino: int | None = None) -> Acted:
         return Acted(detail={"purged": 1, "kept": 0})
     done, kept = await engine.trash.purge_all()
     return Acted(detail={"purged": done, "kept": kept})
+
+
+@routes.post("/trash/freeze", Role.ADMIN)
+async def freeze(engine: EngineDep, order: FreezeOrder, who: Who) -> Acted:
+    """Delete nothing for good because its time is over, or go on doing so."""
+    await engine.burst.freeze(order.frozen, who)
+    return Acted(detail={"frozen": order.frozen})
+
+
+@routes.post("/undelete", Role.OPERATOR)
+async def undelete(engine: EngineDep, order: UndeleteOrder) -> dict[str, Any]:
+    """Bring back what was deleted at or below paths, to where it was; of one name the newest."""
+    paths = [path.raw() for path in order.paths]
+    return await care.undelete(engine, paths, order.since_ns, dry_run=order.dry_run)
+
+
+@routes.post("/rollback", Role.ADMIN, second=True)
+async def rollback(engine: EngineDep, order: RollbackOrder, who: Who) -> StreamingResponse:
+    """Take a tree back to how it was at a time. JSON lines; the last one is the report."""
+    tree = resolve(engine.catalog, order.path.raw(), engine.config.daemon.mountpoint)
+    return lines(_told(care.rollback(engine, tree, order.to_ns, who, dry_run=order.dry_run)))
 
 
 @routes.get("/waiters", Role.VIEWER, response_model=list[dict[str, Any]])

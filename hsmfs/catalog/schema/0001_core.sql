@@ -255,6 +255,28 @@ CREATE TABLE trash (
 CREATE INDEX trash_by_purge ON trash (purge_ns);
 CREATE INDEX trash_by_parent ON trash (parent, ino);
 
+-- Names that became others, so that a tree can be taken back to a time. Kept as long as the trash.
+CREATE TABLE moves (
+    id         INTEGER PRIMARY KEY,            -- in order
+    ino        INTEGER NOT NULL,               -- what was moved
+    parent     INTEGER NOT NULL,               -- folder before
+    name       BLOB NOT NULL,                  -- name before
+    new_parent INTEGER NOT NULL,               -- folder after; 0: one of several names went away
+    new_name   BLOB NOT NULL,                  -- name after
+    moved_ns   INTEGER NOT NULL                -- when
+) STRICT;
+
+-- Data versions whose bytes were on discs when they were changed on disk.
+CREATE TABLE versions (
+    ino      INTEGER NOT NULL,                 -- the file
+    version  INTEGER NOT NULL,                 -- the data version
+    size     INTEGER NOT NULL,                 -- bytes of it
+    mtime_ns INTEGER NOT NULL,                 -- its last change
+    ended_ns INTEGER NOT NULL,                 -- when the next version began
+    PRIMARY KEY (ino, version)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX versions_by_end ON versions (ended_ns);
+
 -- A tree being adopted: each file is moved into a pool one by one, resumable.
 CREATE TABLE adoptions (
     id         INTEGER PRIMARY KEY,            -- number of the adoption

@@ -86,3 +86,25 @@ def purge(ctl: Ctl, inode: int | None, everything: bool) -> None:
     detail = answer["detail"]
     kept = f", {plural(detail['kept'], 'file')} still open" if detail["kept"] else ""
     ctl.out.line(f"{plural(detail['purged'], 'file')} deleted for good{kept}")
+
+
+def _freeze(ctl: Ctl, frozen: bool) -> None:
+    found = ctl.client.post("/trash/freeze", {"frozen": frozen})
+    if ctl.out.as_json:
+        ctl.out.json(found)
+    else:
+        ctl.out.line("nothing in it is deleted for good" if frozen else "it is emptied as before")
+
+
+@command.command("freeze", epilog="\b\nExamples:\n  hsmctl trash freeze")
+@json_option
+def freeze(ctl: Ctl) -> None:
+    """Delete nothing in the trash for good because its time is over, until 'thaw'."""
+    _freeze(ctl, True)
+
+
+@command.command("thaw", epilog="\b\nExamples:\n  hsmctl trash thaw")
+@json_option
+def thaw(ctl: Ctl) -> None:
+    """Let what is long enough in the trash be deleted for good again."""
+    _freeze(ctl, False)

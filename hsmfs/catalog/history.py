@@ -1,0 +1,145 @@
+"""What is needed to take a tree back to a time: moves of names, and data versions that ended.
+
+A deletion costs nothing here: the trash has it. A rename costs one row, and so does the first write
+to a file that was archived; creating, writing and deleting cost none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..types import DataVersion, InodeNo
+from .connection import Database
+
+NOWHERE = InodeNo(0)
+"""The folder after of a name that is no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A name that became another one, or none (NOWHERE) while its inode kept others."""
+
+    id: int
+    ino: InodeNo
+    parent: InodeNo
+    name: bytes
+    new_parent: InodeNo
+    new_name: bytes
+    moved_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A data version that a file had until ended_ns; times UTC ns."""
+
+    ino: InodeNo
+    version: DataVersion
+    size: int
+    mtime_ns: int
+    ended_ns: int
+
+
+class History:
+    """Rows of `moves` and `versions`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def moved(
+        self, ino: InodeNo, old: tuple[InodeNo, bytes], new: tuple[InodeNo, bytes], now_ns: int
+    ) -> None:
+        """A name was changed; in the transaction that did."""
+        self._db.execute(
+            "INSERT INTO moves (ino, parent, name, new_parent, new_name, moved_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (ino, *old, *new, now_ns),
+        )
+
+    def unlinked(self, ino: InodeNo, old: tuple[InodeNo, bytes], now_ns: int) -> None:
+        """One of several names was taken away: a move to nowhere."""
+        self.moved(ino, old, (NOWHERE, b""), now_ns)
+
+    def moves_since(self, time_ns: int, before: int, limit: int) -> list[Move]:
+        """Moves after that time, the newest first, with smaller numbers than `before`."""
+        rows = self._db.execute(
+            "SELECT * FROM moves WHERE moved_ns > ? AND id < ? ORDER BY id DESC LIMIT ?",
+            (time_ns, before, limit),
+        )
+        return [Move(*row) for row in rows]
+
+    def ended(
+        self, ino: InodeNo, version: DataVersion, size: int, mtime_ns: int, now_ns: int
+    ) -> None:
+        """Bytes that are on discs are about to be changed on disk; in a transaction."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?)",
+            (ino, version, size, mtime_ns, now_ns),
+        )
+
+    def version_at(self, ino: InodeNo, time_ns: int) -> Version | None:
+        """The version that the file had at a time, if it ended since."""
+        for row in self._db.execute(
+            "SELECT * FROM versions WHERE ino = ? AND ended_ns > ? ORDER BY version LIMIT 1",
+            (ino, time_ns),
+        ):
+            return Version(*row)
+        return None
+
+    def versions(self, ino: InodeNo) -> list[Version]:
+        """All of a file that ended, the newest first."""
+        rows = self._db.execute(
+            "SELECT * FROM versions WHERE ino = ? ORDER BY version DESC", (ino,)
+        )
+        return [Version(*row) for row in rows]
+
+    def lost_since(self, time_ns: int, purge_ns: int) -> int:
+        """Names that went to the trash, as far as they stay longer than purge_ns, and versions
+        that ended, since a time.
+        """
+        gone: int = self._db.execute(
+            "SELECT count(*) FROM trash WHERE purge_ns > ?", (purge_ns,)
+        ).get
+        ended: int = self._db.execute(
+            "SELECT count(*) FROM versions WHERE ended_ns > ?", (time_ns,)
+        ).get
+        return gone + ended
+
+    def forget_moves(self, before_ns: int, limit: int) -> int:
+        """Forget moves before a time; how many there were, at most limit."""
+        rows = self._db.execute(
+            "DELETE FROM moves WHERE id IN"
+            " (SELECT id FROM moves WHERE moved_ns < ? ORDER BY id LIMIT ?) RETURNING id",
+            (before_ns, limit),
+        )
+        return len(rows.fetchall())
+
+    def stub_of(self, old: InodeNo, version: DataVersion, new: InodeNo) -> None:
+        """Give another inode the copies and checksums of a version as its own first version, and
+        the extended attributes.
+        """
+        self._db.execute(
+            "INSERT INTO copies (ino, version, copy_no, volume, state, part, parts, offset, length,"
+            " sector, stored, compressed, frame_ends)"
+            " SELECT ?, 1, copy_no, volume, state, part, parts, offset, length, sector, stored,"
+            " compressed, frame_ends FROM copies WHERE ino = ? AND version = ?",
+            (new, old, version),
+        )
+        self._db.execute(
+            "INSERT INTO digests SELECT ?, 1, size, sha256, chunks FROM digests"
+            " WHERE ino = ? AND version = ?",
+            (new, old, version),
+        )
+        self._db.execute(
+            "INSERT INTO xattrs SELECT ?, name, value FROM xattrs WHERE ino = ?", (new, old)
+        )
+
+    def stand_in(self, old: InodeNo, new: InodeNo, now_ns: int) -> list[tuple[InodeNo, bytes]]:
+        """All names of an inode are the other's from now on; which they are. old has none then."""
+        names = self._db.execute(
+            "UPDATE dentries SET ino = ? WHERE ino = ? RETURNING parent, name", (new, old)
+        ).fetchall()
+        self._db.execute("UPDATE inodes SET nlink = ? WHERE ino = ?", (len(names), new))
+        self._db.execute(
+            "UPDATE inodes SET nlink = 0, ctime_ns = ? WHERE ino = ?", (now_ns, old)
+        )
+        return [(InodeNo(parent), bytes(name)) for parent, name in names]

@@ -1,0 +1,384 @@
+"""Takes a tree back to a time: what was deleted, replaced, renamed, made or overwritten since.
+
+Deletions and renames since then are undone in the opposite order. What was made since is set aside
+into the trash, as are the files whose older bytes are put in their place, so a rollback destroys
+nothing and can itself be undone. Older bytes come from discs: the file becomes a stub of the
+version that it was then. What cannot be had back is named. Permissions are left as they are.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from .. import clock, crash
+from ..catalog.catalog import Catalog
+from ..catalog.history import NOWHERE, Move
+from ..catalog.reports import Reports
+from ..catalog.trash import Trashed
+from ..errors import Conflict, HsmError, PosixError
+from ..limits import BATCH_ROWS, QUEUE_ROWS_SHOWN
+from ..states import FileState
+from ..types import ROOT, Attr, DataVersion, InodeNo, Range
+from .files import Files
+from .jobs import Job
+from .paths import path_of
+from .trust.audit import Note, unheard
+from .views import b64, text
+
+_DEPTH = 4096
+_STEP = 100
+"""Acts between two looks at what else waits."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a rollback did, or with dry_run would do."""
+
+    restored: int = 0
+    moved_back: int = 0
+    set_aside: int = 0
+    reverted: int = 0
+    failures: int = 0
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+    def fail(self, path: bytes, why: str) -> None:
+        """Something stays as it is now."""
+        self.failures += 1
+        if len(self.failed) < QUEUE_ROWS_SHOWN:
+            self.failed.append({"path": text(path), "path_b64": b64(path), "error": why})
+
+    def view(self) -> dict[str, Any]:
+        """As JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Rollback:
+    """Wired by the engine. note: puts a finished rollback on record."""
+
+    def __init__(self, catalog: Catalog, files: Files, keep_s: float) -> None:
+        self._catalog, self._files, self._keep_ns = catalog, files, int(keep_s * 1e9)
+        self.note: Note = unheard
+
+    async def run(
+        self, job: Job, tree: Attr, to_ns: int, who: str, *, dry_run: bool
+    ) -> dict[str, Any]:
+        """Do it; durable when this returns. Raises Conflict for a time that is not remembered."""
+        now = clock.now_ns()
+        if not now - self._keep_ns <= to_ns <= now:
+            raise Conflict(
+                "that time is not remembered: deletions are for [trash] keep",
+                next_step="take a later time, or recall older versions one by one",
+            )
+        found = Report()
+        turn = _Turn(job, found)
+        for event in await self._events(to_ns):
+            await turn.one()
+            if isinstance(event, Move):
+                await self._undo_move(event, tree.ino, found, dry_run)
+            elif event.attr.btime_ns <= to_ns:
+                await self._undo_deletion(event, tree.ino, found, dry_run)
+        made, changed = await self._since(tree, to_ns)
+        for attr in made:
+            await turn.one()
+            await self._set_aside(attr, tree.ino, found, dry_run)
+        for attr in changed:
+            await turn.one()
+            await self._revert(attr, to_ns, found, dry_run)
+        if not dry_run:
+            async with self._catalog.write():
+                path = text(path_of(self._catalog, tree.ino)) or str(tree.ino)
+                counts = {k: v for k, v in found.view().items() if k != "failed"}
+                self.note("tree.rolled_back", who, path, to_ns=to_ns, **counts)
+            await self._catalog.sync()
+            crash.point("rollback.durable")
+        return found.view()
+
+    # What happened
+
+    async def _events(self, to_ns: int) -> list[Move | Trashed]:
+        """Moves and deletions since then, the newest first; a move before what it replaced."""
+
+        def look(reports: Reports) -> list[Move | Trashed]:
+            found: list[Move | Trashed] = [*reports.trash.since(to_ns)]
+            before = 2**62
+            while page := reports.history.moves_since(to_ns, before, BATCH_ROWS):
+                found += page
+                before = page[-1].id
+            return sorted(found, key=_backwards)
+
+        return await self._catalog.read(look)
+
+    async def _since(self, tree: Attr, to_ns: int) -> tuple[list[Attr], list[Attr]]:
+        """What was made since, contents before folders; and older files that may have changed."""
+        made, changed = dict[InodeNo, Attr](), dict[InodeNo, Attr]()  # by number: hard links once
+        async for attr in self._below(tree):
+            if attr.btime_ns > to_ns:
+                made[attr.ino] = attr
+            elif attr.is_file and (
+                attr.mtime_ns > to_ns or self._catalog.history.version_at(attr.ino, to_ns)
+            ):
+                changed[attr.ino] = attr
+        return [*made.values()][::-1], [*changed.values()]
+
+    async def _below(self, tree: Attr) -> AsyncIterator[Attr]:
+        """Everything below a folder, folders before what is in them."""
+        if tree.is_file:
+            yield self._files.overlay(tree)
+        todo = [(tree.ino, 0)] if tree.is_dir else []
+        while todo:
+            folder, after = todo.pop()
+            await self._catalog.settled()
+            rows = self._catalog.names.entries(folder, after, _STEP)
+            if len(rows) == _STEP:
+                todo.append((folder, rows[-1][0]))
+            for _, _, attr in rows:
+                yield self._files.overlay(attr)
+                if attr.is_dir:
+                    todo.append((attr.ino, 0))
+            await trio.lowlevel.checkpoint()
+
+    def _inside(self, folder: InodeNo, tree: InodeNo) -> bool:
+        """Whether a folder is the tree or lies below it, also if it is in the trash."""
+        for _ in range(_DEPTH):
+            if folder == tree:
+                return True
+            if folder == ROOT:
+                return False
+            above = self._catalog.names.parent(folder)
+            if above is None:
+                trashed = self._catalog.trash.get(folder)
+                if trashed is None:
+                    return False
+                above = trashed.parent
+            folder = above
+        return False
+
+    # Undoing it
+
+    async def _undo_move(self, move: Move, tree: InodeNo, found: Report, dry_run: bool) -> None:
+        await self._catalog.settled()
+        if not (self._inside(move.parent, tree) or self._inside(move.new_parent, tree)):
+            return
+        names = self._catalog.names
+        if move.new_parent == NOWHERE:
+            here = self._catalog.inodes.get_raw(move.ino)
+        else:
+            here = names.lookup(move.new_parent, move.new_name)
+        if here is None or here.ino != move.ino or here.nlink == 0:
+            return  # gone since: it was made since too, or that deletion could not be undone
+        found.moved_back += 1
+        if dry_run:
+            return
+        try:
+            async with self._catalog.write():
+                self._folder(move.parent)
+                self._free(move.parent, move.name, move.ino)
+                self._files.touch_links(self._back(move, here))
+            self._told(move.new_parent, move.new_name)
+            self._told(move.parent, move.name)
+        except (HsmError, OSError) as fault:
+            found.moved_back -= 1
+            found.fail(path_of(self._catalog, move.ino), _why(fault))
+        crash.point("rollback.moved")
+
+    def _back(self, move: Move, attr: Attr) -> Attr:
+        """Give the name back; in a transaction."""
+        names, now = self._catalog.names, clock.now_ns()
+        if move.new_parent == NOWHERE:
+            return names.link(move.ino, move.parent, move.name, now)
+        _refuse_locked(attr)
+        moved, _ = names.rename(move.new_parent, move.new_name, move.parent, move.name, now)
+        return moved
+
+    async def _undo_deletion(
+        self, gone: Trashed, tree: InodeNo, found: Report, dry_run: bool
+    ) -> None:
+        await self._catalog.settled()
+        if not self._inside(gone.parent, tree):
+            return
+        if self._catalog.trash.get(gone.attr.ino) is None:
+            return  # came back as a folder above another
+        found.restored += 1
+        if dry_run:
+            return
+        try:
+            async with self._catalog.write():
+                self._folder(gone.parent)
+                self._free(gone.parent, gone.name, gone.attr.ino)
+                self._revive(gone)
+            self._told(gone.parent, gone.name)
+        except (HsmError, OSError) as fault:
+            found.restored -= 1
+            found.fail(path_of(self._catalog, gone.parent) + b"/" + gone.name, _why(fault))
+        crash.point("rollback.restored")
+
+    def _folder(self, folder: InodeNo) -> None:
+        """Bring a removed folder back, with those above it; in a transaction."""
+        missing = list[Trashed]()
+        while folder != ROOT and self._catalog.names.parent(folder) is None:
+            trashed = self._catalog.trash.get(folder)
+            if trashed is None or len(missing) > _DEPTH:
+                raise Conflict("its folder is gone for good", next_step="restore it elsewhere")
+            missing.append(trashed)
+            folder = trashed.parent
+        for trashed in reversed(missing):
+            self._free(trashed.parent, trashed.name, trashed.attr.ino)
+            self._revive(trashed)
+
+    def _revive(self, gone: Trashed) -> None:
+        attr = self._catalog.names.revive(gone.attr.ino, gone.parent, gone.name, clock.now_ns())
+        self._catalog.trash.take(gone.attr.ino)
+        self._files.touch_links(attr)
+
+    def _free(self, parent: InodeNo, name: bytes, for_: InodeNo) -> None:
+        """Whoever has a name now loses it; in a transaction."""
+        attr = self._catalog.names.lookup(parent, name)
+        if attr is not None and attr.ino != for_:
+            self._take(parent, name, attr)
+
+    def _take(self, parent: InodeNo, name: bytes, attr: Attr) -> None:
+        _refuse_locked(attr)
+        if attr.is_dir:
+            for _, below, inner in list(self._entries(attr.ino)):
+                self._take(attr.ino, below, inner)
+        names, now = self._catalog.names, clock.now_ns()
+        gone = (names.rmdir if attr.is_dir else names.unlink)(parent, name, now)
+        self._files.touch_links(gone)
+        if gone.nlink == 0:
+            self._catalog.trash.put(gone.ino, parent, name, now, self._keep_ns)
+
+    def _entries(self, folder: InodeNo) -> Iterator[tuple[int, bytes, Attr]]:
+        after = 0
+        while rows := self._catalog.names.entries(folder, after, BATCH_ROWS):
+            yield from rows
+            after = rows[-1][0]
+
+    async def _set_aside(
+        self, attr: Attr, tree: InodeNo, found: Report, dry_run: bool
+    ) -> None:
+        """What was not there at that time goes to the trash."""
+        await self._catalog.settled()
+        links = [
+            (parent, name) for parent, name in self._catalog.names.links(attr.ino)
+            if self._inside(parent, tree)
+        ]  # fmt: skip
+        if not links or (attr.is_dir and not dry_run and next(self._entries(attr.ino), None)):
+            return  # a folder that bears what stays, stays too
+        found.set_aside += 1
+        if dry_run:
+            return
+        try:
+            async with self._catalog.write():
+                for parent, name in links:
+                    self._take(parent, name, self._catalog.inodes.get_raw(attr.ino) or attr)
+            for parent, name in links:
+                self._told(parent, name)
+        except (HsmError, OSError) as fault:
+            found.set_aside -= 1
+            found.fail(path_of(self._catalog, attr.ino), _why(fault))
+        crash.point("rollback.set_aside")
+
+    # Bytes
+
+    async def _revert(self, attr: Attr, to_ns: int, found: Report, dry_run: bool) -> None:
+        """Put a stub of the version of that time in the file's place."""
+        await self._catalog.settled()
+        try:
+            version = self._wanted(attr, to_ns)
+            found.reverted += 1
+            if dry_run:
+                return
+            async with self._catalog.write():
+                names = self._stand_in(attr.ino, *version)
+            for parent, name in names:
+                self._told(parent, name)
+        except HsmError as fault:
+            found.fail(path_of(self._catalog, attr.ino), fault.message)
+        crash.point("rollback.reverted")
+
+    def _wanted(self, attr: Attr, to_ns: int) -> tuple[DataVersion, int, int]:
+        """Version, size and mtime. Raises Conflict if those bytes cannot be had."""
+        _refuse_locked(attr)
+        version = self._catalog.history.version_at(attr.ino, to_ns)
+        if version is None:
+            raise Conflict("was changed since, and what it was then was on no disc")
+        if version.mtime_ns > to_ns:
+            raise Conflict("was changed since before it was put on discs")
+        if not _whole(self._catalog, attr.ino, version.version):
+            raise Conflict("no disc that can be read has what it was then")
+        live = self._files.live(attr.ino)
+        if live is not None and live.writers:
+            raise Conflict("is open for writing")
+        return version.version, version.size, version.mtime_ns
+
+    def _stand_in(
+        self, ino: InodeNo, version: DataVersion, size: int, mtime_ns: int
+    ) -> list[tuple[InodeNo, bytes]]:
+        """Make the stub and give it the file's names; the file goes to the trash."""
+        inodes, history, now = self._catalog.inodes, self._catalog.history, clock.now_ns()
+        old = self._files.attr(ino)
+        assert old is not None
+        one = DataVersion(1)
+        new = inodes.insert_as(
+            old._replace(
+                ino=inodes.reserve(), nlink=1, size=size, blocks=0, mtime_ns=mtime_ns,
+                ctime_ns=now, state=FileState.MIGRATED if size else FileState.PREMIGRATED,
+                pool=None, version=one, base_version=one, dirty=False, pinned=False, locked=0,
+            )
+        )  # fmt: skip
+        history.stub_of(ino, version, new.ino)
+        if size:
+            inodes.set_absent(new.ino, [Range(0, size)])
+        names = history.stand_in(ino, new.ino, now)
+        self._catalog.trash.put(ino, *names[0], now, self._keep_ns)
+        self._files.touch_links(old._replace(nlink=0, ctime_ns=now))
+        return names
+
+    def _told(self, parent: InodeNo, name: bytes) -> None:
+        self._files.renamed(parent, name)
+
+
+class _Turn:
+    """Gives others their turn now and then, and tells how far it has come."""
+
+    def __init__(self, job: Job, found: Report) -> None:
+        self._job, self._found, self._count = job, found, 0
+
+    async def one(self) -> None:
+        self._count += 1
+        if self._count % _STEP == 0:
+            self._job.progress = self._found.view() | {"failed": []}
+            await trio.lowlevel.checkpoint()
+
+
+def _backwards(event: Move | Trashed) -> tuple[int, int, int]:
+    if isinstance(event, Move):
+        return -event.moved_ns, 0, -event.id
+    return -event.deleted_ns, 1, -event.attr.ino
+
+
+def _whole(catalog: Catalog, ino: InodeNo, version: DataVersion) -> bool:
+    """True if one copy of a version has all its parts on discs that can be read."""
+    parts = dict[int, set[int]]()
+    for copy in catalog.copies.readable(ino, version):
+        have = parts.setdefault(copy.copy_no, set())
+        have.add(copy.where.part)
+        if len(have) == copy.where.parts:
+            return True
+    return False
+
+
+def _refuse_locked(attr: Attr) -> None:
+    if attr.locked:
+        raise Conflict("is a record, or held", next_step="see 'hsmctl retention show'")
+
+
+def _why(fault: HsmError | OSError) -> str:
+    if isinstance(fault, PosixError):
+        return errno.errorcode.get(fault.number, str(fault.number))
+    return fault.message if isinstance(fault, HsmError) else str(fault)

@@ -1,0 +1,91 @@
+"""The ransomware drill on a real mount: one command takes the share back."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tools.lib.tempfs import TempFs, TempFsError
+
+pytestmark = [pytest.mark.mount, pytest.mark.slow]
+FILES = 60
+
+
+def looks(top: Path) -> dict[str, tuple[object, ...]]:
+    """Every path with what a user sees of it."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(top.rglob("*")):
+        stat = path.lstat()
+        owner = (stat.st_mode, stat.st_uid, stat.st_gid)
+        names = sorted(n for n in os.listxattr(path, follow_symlinks=False) if "hsm" not in n)
+        extra = {n: os.getxattr(path, n, follow_symlinks=False) for n in names}
+        data: object = None
+        if path.is_symlink():
+            data = os.readlink(path)
+        elif path.is_file():
+            data = (stat.st_mtime_ns, path.read_bytes())
+        found[str(path.relative_to(top))] = (*owner, tuple(extra.items()), data)
+    return found
+
+
+def test_mass_overwrite_and_deletion_are_undone_by_one_command(tmp_path: Path) -> None:
+    with TempFs({"trash": {"alarm": 20, "freeze": True}}, folder=tmp_path / "fs") as fs:
+        rng, top = random.Random(7), fs.mountpoint / "share"
+        (top / "empty folder").mkdir(parents=True)
+        for n in range(FILES):
+            path = top / f"d{n % 5}" / f"影像 {n}.dcm"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(rng.randbytes(rng.choice((0, 3000, 200_000))))
+            path.chmod(0o640)
+            os.chown(path, 1000 + n, 2000)
+            os.utime(path, ns=(10**18, 10**18 + n))
+            os.setxattr(path, "user.note", b"%d" % n)
+        (top / "link").symlink_to("d0")
+        os.link(top / "d1/影像 1.dcm", top / "hard")
+        fs.control("archive", "--now", "--wait", top)
+        fs.control("release", top / "d2", top / "d3")
+        before = looks(top)
+        time.sleep(1.1)  # the command's times are whole seconds
+        then = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+        time.sleep(1.1)
+
+        for n, path in enumerate(sorted(top.glob("d*/*.dcm"))):
+            how = n % 5
+            if how == 0:
+                path.write_bytes(b"encrypted")
+            elif how == 1:
+                with path.open("r+b") as file:
+                    file.write(b"X" * 100)
+                path.rename(f"{path}.locked")
+            elif how == 2:
+                Path(f"{path}.locked").write_bytes(b"encrypted")
+                path.unlink()
+            elif how == 3:
+                other = path.with_name("tmp")
+                other.write_bytes(b"encrypted")
+                other.rename(path)
+            else:
+                path.unlink()
+        (top / "link").unlink()
+        (top / "empty folder").rmdir()
+        (top / "PAY.txt").write_text("pay")
+        deadline = time.monotonic() + 30
+        while "burst" not in fs.control("events"):
+            assert time.monotonic() < deadline, "no alarm"
+            time.sleep(0.2)
+
+        assert "(dry run)" in fs.control("rollback", top, "--to", then, "--dry-run")
+        assert (top / "PAY.txt").exists()
+        print(fs.control("rollback", top, "--to", then))
+        after = looks(top)
+        assert after.keys() == before.keys()
+        assert after == before
+        assert "PAY.txt" in fs.control("trash", "ls")
+        with pytest.raises(TempFsError, match="exists"):
+            fs.control("undelete", top / "d0")
+        assert fs.ask("fsck")["clean"] is True
+        assert "emptied as before" in fs.control("trash", "thaw")
