@@ -40,7 +40,7 @@ class Version:
 
 
 class History:
-    """Rows of `moves` and `versions`."""
+    """Rows of `name_moves` and `versions`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -50,7 +50,7 @@ class History:
     ) -> None:
         """A name was changed; in the transaction that did."""
         self._db.execute(
-            "INSERT INTO moves (ino, parent, name, new_parent, new_name, moved_ns)"
+            "INSERT INTO name_moves (ino, parent, name, new_parent, new_name, moved_ns)"
             " VALUES (?, ?, ?, ?, ?, ?)",
             (ino, *old, *new, now_ns),
         )
@@ -62,7 +62,7 @@ class History:
     def moves_since(self, time_ns: int, before: int, limit: int) -> list[Move]:
         """Moves after that time, the newest first, with smaller numbers than `before`."""
         rows = self._db.execute(
-            "SELECT * FROM moves WHERE moved_ns > ? AND id < ? ORDER BY id DESC LIMIT ?",
+            "SELECT * FROM name_moves WHERE moved_ns > ? AND id < ? ORDER BY id DESC LIMIT ?",
             (time_ns, before, limit),
         )
         return [Move(*row) for row in rows]
@@ -107,8 +107,8 @@ class History:
     def forget_moves(self, before_ns: int, limit: int) -> int:
         """Forget moves before a time; how many there were, at most limit."""
         rows = self._db.execute(
-            "DELETE FROM moves WHERE id IN"
-            " (SELECT id FROM moves WHERE moved_ns < ? ORDER BY id LIMIT ?) RETURNING id",
+            "DELETE FROM name_moves WHERE id IN"
+            " (SELECT id FROM name_moves WHERE moved_ns < ? ORDER BY id LIMIT ?) RETURNING id",
             (before_ns, limit),
         )
         return len(rows.fetchall())

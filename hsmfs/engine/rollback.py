@@ -32,6 +32,8 @@ from .views import b64, text
 
 _DEPTH = 4096
 _STEP = 100
+"""Rows read at once."""
+_ACTS = 20
 """Acts between two looks at what else waits."""
 
 
@@ -351,7 +353,7 @@ class _Turn:
 
     async def one(self) -> None:
         self._count += 1
-        if self._count % _STEP == 0:
+        if self._count % _ACTS == 0:
             self._job.progress = self._found.view() | {"failed": []}
             await trio.lowlevel.checkpoint()
 

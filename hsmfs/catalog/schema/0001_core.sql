@@ -256,7 +256,7 @@ CREATE INDEX trash_by_purge ON trash (purge_ns);
 CREATE INDEX trash_by_parent ON trash (parent, ino);
 
 -- Names that became others, so that a tree can be taken back to a time. Kept as long as the trash.
-CREATE TABLE moves (
+CREATE TABLE name_moves (
     id         INTEGER PRIMARY KEY,            -- in order
     ino        INTEGER NOT NULL,               -- what was moved
     parent     INTEGER NOT NULL,               -- folder before
