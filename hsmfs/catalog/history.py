@@ -70,7 +70,7 @@ class History:
     def ended(
         self, ino: InodeNo, version: DataVersion, size: int, mtime_ns: int, now_ns: int
     ) -> None:
-        """Bytes that are on discs are about to be changed on disk; in a transaction."""
+        """Bytes that are on discs, or their mtime, are about to change; in a transaction."""
         self._db.execute(
             "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?)",
             (ino, version, size, mtime_ns, now_ns),
@@ -79,18 +79,21 @@ class History:
     def version_at(self, ino: InodeNo, time_ns: int) -> Version | None:
         """The version that the file had at a time, if it ended since."""
         for row in self._db.execute(
-            "SELECT * FROM versions WHERE ino = ? AND ended_ns > ? ORDER BY version LIMIT 1",
+            "SELECT * FROM versions WHERE ino = ? AND ended_ns > ? ORDER BY ended_ns LIMIT 1",
             (ino, time_ns),
         ):
             return Version(*row)
         return None
 
-    def versions(self, ino: InodeNo) -> list[Version]:
-        """All of a file that ended, the newest first."""
-        rows = self._db.execute(
-            "SELECT * FROM versions WHERE ino = ? ORDER BY version DESC", (ino,)
+    def burned_before(self, ino: InodeNo, version: DataVersion, time_ns: int) -> bool:
+        """True if a disc had the version at that time: its bytes have not changed since."""
+        return bool(
+            self._db.execute(
+                "SELECT 1 FROM copies c JOIN volumes v ON v.id = c.volume"
+                " WHERE c.ino = ? AND c.version = ? AND v.burned_ns <= ? LIMIT 1",
+                (ino, version, time_ns),
+            ).fetchall()
         )
-        return [Version(*row) for row in rows]
 
     def lost_since(self, time_ns: int, purge_ns: int) -> int:
         """Names that went to the trash, as far as they stay longer than purge_ns, and versions

@@ -286,9 +286,7 @@ class Files(Residency):
         state = FileState.PARTIAL if live.absent else FileState.RESIDENT
         async with self.catalog.write():
             self.catalog.inodes.set_version(live.ino, version, base)
-            self.catalog.history.ended(
-                live.ino, attr.version, attr.size, attr.mtime_ns, clock.now_ns()
-            )
+            self._note_version(attr)
             self.catalog.inodes.set_dirty(live.ino)
             self.catalog.inodes.set_state(live.ino, state)
         live.attr = attr._replace(version=version, base_version=base, state=state, dirty=True)
@@ -300,10 +298,18 @@ class Files(Residency):
         if live.absent:
             self.rewritten(live.ino)
 
+    def _note_version(self, attr: Attr) -> None:
+        """What is on discs of the file is not what it is from now on; in a transaction."""
+        self.catalog.history.ended(
+            attr.ino, attr.version, attr.size, attr.mtime_ns, clock.now_ns()
+        )
+
     async def truncate(self, live: Live, size: int) -> None:
         """Make the file size bytes long; recalls nothing. Raises PosixError."""
         async with live.lock:
             if live.sealed and size == live.attr.size:
+                async with self.catalog.write():
+                    self._note_version(live.attr)
                 self._touch_times(live)
                 return
             if live.sealed:

@@ -309,7 +309,8 @@ class Rollback:
         version = self._catalog.history.version_at(attr.ino, to_ns)
         if version is None:
             raise Conflict("was changed since, and what it was then was on no disc")
-        if version.mtime_ns > to_ns:
+        burned = self._catalog.history.burned_before(attr.ino, version.version, to_ns)
+        if version.mtime_ns > to_ns and not burned:
             raise Conflict("was changed since before it was put on discs")
         if not _whole(self._catalog, attr.ino, version.version):
             raise Conflict("no disc that can be read has what it was then")

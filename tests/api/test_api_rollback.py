@@ -114,10 +114,13 @@ async def test_everything_that_ransomware_does_is_undone(world, tree):
     old = {f"/t/sub/f{n}": bytes([n]) * 100_000 for n in range(6)}
     inos = {path: await tree.file(path, data) for path, data in old.items()}
     await tree.file("/t/sub/empty", b"")
+    hollow = await tree.file("/t/sub/hollow", b"")
+    mtime = world.engine.files.attr(hollow).mtime_ns
     await archive(world)
     before, then = tree.paths(), clock.now_ns()
 
     await tree.write(inos["/t/sub/f0"], b"encrypted")  # in place
+    await tree.write(tree.at("/t/sub/hollow").ino, b"encrypted")
     await tree.write(inos["/t/sub/f1"], b"encrypted")  # and renamed
     await tree.move("/t/sub/f1", "/t/sub/f1.locked")
     await tree.file("/t/sub/f2.locked", b"encrypted")  # a copy, then deleted
@@ -138,6 +141,7 @@ async def test_everything_that_ransomware_does_is_undone(world, tree):
     done = await rollback(world, then)
     assert (done["failures"], done["failed"]) == (0, [])
     assert tree.paths() == before
+    assert (tree.at("/t/sub/hollow").size, tree.at("/t/sub/hollow").mtime_ns) == (0, mtime)
     for path, data in old.items():
         assert await tree.read(path) == data, path
         attr = tree.at(path)
@@ -195,6 +199,7 @@ async def test_hard_links_records_and_other_trees(world, tree):
         world.engine.files.lock(record, 0)
 
 
+@pytest.mark.expect_log("job failed")
 async def test_a_time_before_the_trash_is_refused(world, tree):
     answer = await world.post("/rollback", {"path": {"path": "/t"}, "to_ns": 1})
     assert json.loads(answer.text.splitlines()[-1])["exit_code"] == 5

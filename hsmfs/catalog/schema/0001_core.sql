@@ -266,14 +266,15 @@ CREATE TABLE name_moves (
     moved_ns   INTEGER NOT NULL                -- when
 ) STRICT;
 
--- Data versions whose bytes were on discs when they were changed on disk.
+-- Data versions whose bytes were on discs when they were changed on disk; one may end first by a
+-- truncation that changed its times alone.
 CREATE TABLE versions (
     ino      INTEGER NOT NULL,                 -- the file
     version  INTEGER NOT NULL,                 -- the data version
     size     INTEGER NOT NULL,                 -- bytes of it
-    mtime_ns INTEGER NOT NULL,                 -- its last change
-    ended_ns INTEGER NOT NULL,                 -- when the next version began
-    PRIMARY KEY (ino, version)
+    mtime_ns INTEGER NOT NULL,                 -- its last change until then
+    ended_ns INTEGER NOT NULL,                 -- when that was over
+    PRIMARY KEY (ino, ended_ns)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX versions_by_end ON versions (ended_ns);
 
