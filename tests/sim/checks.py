@@ -1,8 +1,6 @@
 """What must hold after each step of time, and at the end; each raises `Failure`.
 
-What redundancy promises is worked out from the truth (library.py), not from what the catalog
-believes: a file is safe while one of its copies lies on sound discs, or its set has lost no more
-discs than it has parity.
+What the discs hold in truth, and so what redundancy promises, is the business of truth.py.
 """
 
 from __future__ import annotations
@@ -15,12 +13,12 @@ import trio
 from hsmfs.catalog.check import Severity
 from hsmfs.engine.fsck import fsck
 from hsmfs.engine.trust.verify import verify
-from hsmfs.errors import HsmError, PosixError
-from hsmfs.states import CopyState, FileState, Lock, SetState, VolumeState
+from hsmfs.errors import HsmError, PosixError, RecallTimeout
+from hsmfs.states import FileState, Lock
 from hsmfs.types import InodeNo, Requester
 
+from . import truth
 from .files import Content, UserFile
-from .library import Disc
 from .world import DAY, Failure
 
 if TYPE_CHECKING:
@@ -31,53 +29,6 @@ TRIES = 8
 LONGEST = 4 * DAY
 """A reader who waits longer although the library works was starved."""
 SAMPLE = 3
-
-
-# What is promised
-
-
-def disc_of(life: Life, barcode: str) -> Disc | None:
-    """The true disc of a volume, wherever it is."""
-    shelves = life.world.shelves
-    assert shelves is not None
-    index = getattr(shelves, "_index", None)
-    if index is None:
-        index = shelves._index = {d.name: d for d in shelves.all_discs()}  # type: ignore[attr-defined]
-    disc: Disc | None = index.get(barcode)
-    if disc is not None and disc.name in life.world.state.get("destroyed", ()):
-        return None
-    return disc
-
-
-def sound(life: Life, barcode: str) -> bool:
-    disc = disc_of(life, barcode)
-    return disc is not None and disc.sound
-
-
-def promised(life: Life, ino: int) -> bool:
-    """Whether the bytes of the file must still be had."""
-    attr = life.engine.files.attr(InodeNo(ino))
-    if attr is None:
-        return False
-    if attr.state in (FileState.RESIDENT, FileState.PREMIGRATED):
-        return True
-    catalog = life.catalog
-    by_copy: dict[int, list[bool]] = {}
-    for copy in catalog.copies.of(InodeNo(ino), attr.base_version):
-        volume = catalog.volumes.get(copy.where.volume)
-        if volume is None or copy.state not in (CopyState.VALID, CopyState.DAMAGED):
-            continue
-        if volume.state in (VolumeState.RETIRED, VolumeState.BURNING, VolumeState.BLANK):
-            continue
-        good = sound(life, volume.barcode)
-        if not good and volume.set_id is not None:
-            group = catalog.sets.get(volume.set_id)
-            if group is not None and group.state is SetState.CLOSED:
-                discs = catalog.sets.discs(group.id)
-                good = sum(not sound(life, d.barcode) for d in discs) <= group.m
-        parts = by_copy.setdefault(copy.copy_no, [True] * copy.where.parts)
-        parts[copy.where.part] = parts[copy.where.part] and good
-    return any(all(parts) for parts in by_copy.values())
 
 
 # Reading
@@ -97,9 +48,11 @@ async def expect_bytes(life: Life, file: UserFile, who: Requester) -> None:
             world.note(f"read of {file.name!r}: {fault.message}")
             if file.gone or file.trashed_at is not None:
                 return
-            if not promised(life, file.ino):
+            if not truth.promised(life, file.ino):
                 world.counts["reads beyond the promise"] += 1
                 return
+            if isinstance(fault, RecallTimeout) and not life.operator.wanted:
+                raise Failure(f"a reader of {file.name!r} was starved: {fault.message}") from fault
             await life.pause(pause)
             pause *= 2
             began = trio.current_time()
@@ -142,7 +95,7 @@ async def quick(life: Life) -> None:
         raise Failure(f"a move has no end: {moves[0]}")
     if life.catalog.queues.recalls(0, 1):
         raise Failure(f"a recall is stuck: {life.catalog.queues.recalls(0, 1)[0]}")
-    _robot_is_right(life)
+    truth.robot_is_right(life)
     rng = random.Random(life.world.at_step)
     files = [f for f in life.world.files.values() if not f.gone and f.trashed_at is None and f.ino]
     for file in rng.sample(files, min(SAMPLE, len(files))):
@@ -162,20 +115,6 @@ def exists(life: Life, file: UserFile) -> None:
         return
     if file.retained_until is not None and not attr.locked & Lock.RECORD:
         raise Failure(f"record {file.name!r} is not locked")
-
-
-def _robot_is_right(life: Life) -> None:
-    shelves, robot = life.world.shelves, life.engine.robot
-    assert shelves is not None
-    if robot._stale:
-        return
-    for address, disc in shelves.places.items():
-        element = robot.elements[address]  # type: ignore[index]
-        if element.barcode != disc.label:
-            raise Failure(
-                f"the robot is thought to have {element.barcode} in {element.place},"
-                f" and has {disc.label}"
-            )
 
 
 # After a death
@@ -251,17 +190,12 @@ async def clean(life: Life) -> None:
     for finding in report.left:
         if finding.severity is Severity.NOTE:
             continue
-        if finding.severity is Severity.LOSS and finding.ino and not promised(life, finding.ino):
+        lost = finding.severity is Severity.LOSS and finding.ino
+        if lost and finding.ino and not truth.promised(life, finding.ino):
             life.world.counts["files beyond the promise"] += 1
             continue
         raise Failure(f"fsck: {finding.check}: {finding.object} {finding.message}")
-    shelves = life.world.shelves
-    assert shelves is not None
-    truth = {disc.name: at for at, disc in shelves.places.items()}
-    for volume in life.catalog.volumes.all():
-        at, said = truth.get(volume.barcode), volume.element
-        if said != at and volume.state is not VolumeState.RETIRED:
-            raise Failure(f"disc {volume.barcode} is in {at}, and the catalog says {said}")
-
-
-
+    truth.places_agree(life)
+    truth.rot_was_found(life)
+    truth.parity_is_right(life)
+    truth.copies_are_few(life)

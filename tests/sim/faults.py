@@ -48,7 +48,7 @@ def age(life: Life) -> None:
         if disc.fails_at == float("inf"):
             years = MEDIAN_YEARS * rng.lognormvariate(0.0, SIGMA)
             disc.fails_at = disc.burned_at + years * YEAR
-        if disc.fails_at <= now and disc.sound:
+        if disc.fails_at <= now and not disc.bad:
             life.world.note(f"disc {disc.name} decays")
             life.world.counts["discs decayed"] += 1
             _scratch(disc, rng)
@@ -57,6 +57,7 @@ def age(life: Life) -> None:
 def _scratch(disc: Disc, rng: random.Random) -> None:
     sectors = disc.written // SECTOR
     at = rng.randrange(sectors)
+    disc.bad_since = min(disc.bad_since, trio.current_time())
     disc.bad.update(range(at, min(sectors, at + rng.choice((1, 4, 32)))))
 
 

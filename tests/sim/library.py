@@ -48,6 +48,7 @@ class Disc:
     source: int | None = None
     bad: set[int] = field(default_factory=set)
     """Sectors that do not read any more."""
+    bad_since: float = float("inf")
     wrong: set[int] = field(default_factory=set)
     """Sectors that read without an error, but wrong."""
     fragile: bool = False
@@ -338,7 +339,8 @@ class MemoryDrive:
         for at in sorted(disc.wrong):
             if sector <= at < sector + count:
                 here = (at - sector) * SECTOR
-                data = data[:here] + bytes(SECTOR) + data[here + SECTOR :]
+                wrong = bytes(byte ^ 0xFF for byte in data[here : here + SECTOR])
+                data = data[:here] + wrong + data[here + SECTOR :]
         return data
 
     async def _write(self, disc: Disc, data: bytes, on_progress: Progress) -> None:

@@ -21,7 +21,8 @@ import trio.testing
 from hsmfs import crash
 from hsmfs.errors import Conflict, HsmError
 
-from . import checks
+from . import checks, truth
+from .faults import age
 from .machine import Machine
 from .operator import Operator
 from .world import DAY, Failure, Site, World
@@ -100,6 +101,7 @@ class Life(Site):
                 raise Failure("nothing can ever happen any more")
             self.clock.jump(max(wait, 0.0))
             self.tick()
+            truth.always(self)
 
     async def until(self, at: float) -> None:
         self._targets.append(at)
@@ -121,6 +123,9 @@ class Life(Site):
                 days = PATIENCE / DAY
                 raise Failure(f"still under way after {days:.0f} days: {self.under_way()}")
             await self.until(trio.current_time() + (DAY if self.idle else 1800.0))
+
+    def released(self, ino: int) -> None:
+        truth.released(self, ino)
 
     def under_way(self) -> str:
         """What keeps it from being idle."""
@@ -191,6 +196,7 @@ class Life(Site):
             self.busy += 1
             await acts[step.kind](self, step)
             self.busy -= 1
+            age(self)
             await self.settle()
             await checks.quick(self)
         await checks.whole(self)

@@ -20,7 +20,7 @@ from typing import Any
 import trio
 from greenlet import getcurrent, greenlet
 
-from hsmfs import clock, pressure
+from hsmfs import clock, durable, pressure
 from hsmfs.catalog import redo
 
 REAL_MONOTONIC = time.monotonic
@@ -65,6 +65,11 @@ async def _run_sync(f: Callable[..., Any], *args: Any, **_: Any) -> Any:
     return found
 
 
+async def _flushed(fd: int, *, data_only: bool = False) -> None:
+    """Stands for durable.flushed, which asks the kernel."""
+    await _run_sync(lambda: (os.fdatasync if data_only else os.fsync)(fd))
+
+
 def _from_thread(f: Callable[..., Any], *args: Any, **_: Any) -> Any:
     return getcurrent().parent.switch(_Call(f, *args))
 
@@ -86,6 +91,7 @@ def install(seed: int) -> Machine:
     trio.to_thread.run_sync = _run_sync  # type: ignore[assignment]
     trio.from_thread.run = _from_thread  # type: ignore[assignment]
     trio.from_thread.check_cancelled = _check_cancelled
+    durable.flushed = _flushed
     clock.Beside.do = lambda self, job: job()  # type: ignore[method-assign,assignment]
 
     def monotonic_ns() -> int:

@@ -21,11 +21,11 @@ class Size:
     slots: int = 12
     drives: int = 3
     pool_kib: int = 1200
-    scrub_days: int = 1000
+    scrub_days: int = 40
 
 
 SMALL = Size()
-LARGE = Size(magazines=278, slots=12, drives=6)
+LARGE = Size(magazines=278, slots=12, drives=6, scrub_days=1500)
 """The library of the 42U cabinet: 3,336 discs."""
 
 

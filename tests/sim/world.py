@@ -219,6 +219,11 @@ class Site:
             self.world.now = trio.current_time()
             self.world.note(f"{event.kind} {sorted(event.fields.items())}")
             self.world.counts[f"event {event.kind}"] += 1
+            if event.kind == "released":
+                self.released(event.fields["ino"])
+
+    def released(self, ino: int) -> None:
+        """Told of each file that gave up its bytes."""
 
     def tick(self) -> None:
         """The world's clocks follow trio's."""

@@ -1,0 +1,183 @@
+"""What is true of discs and robot, against what the catalog believes; each raises `Failure`.
+
+What redundancy promises is worked out from the truth (library.py): a file is safe while one of its
+copies lies on sound discs, or its set has lost no more discs than it has parity.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hsmfs.states import CopyState, FileState, SetState, VolumeState
+from hsmfs.types import SECTOR, InodeNo
+
+from .library import Disc
+from .plan import DAY
+from .world import Failure
+
+if TYPE_CHECKING:
+    from .life import Life
+
+_COUNTED = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED, VolumeState.LOST)
+GRACE = 40 * DAY
+"""A test may be late by so much, as drives and people have other things to do."""
+WANTED = 2
+"""Copies of each file."""
+
+
+# What is promised
+
+
+def disc_of(life: Life, barcode: str) -> Disc | None:
+    """The true disc of a volume, wherever it is."""
+    shelves = life.world.shelves
+    assert shelves is not None
+    index = getattr(shelves, "_index", None)
+    if index is None:
+        index = shelves._index = {d.name: d for d in shelves.all_discs()}  # type: ignore[attr-defined]
+    disc: Disc | None = index.get(barcode)
+    if disc is not None and disc.name in life.world.state.get("destroyed", ()):
+        return None
+    return disc
+
+
+def sound(life: Life, barcode: str) -> bool:
+    disc = disc_of(life, barcode)
+    return disc is not None and disc.sound
+
+
+def promised(life: Life, ino: int) -> bool:
+    """Whether the bytes of the file must still be had."""
+    attr = life.engine.files.attr(InodeNo(ino))
+    if attr is None:
+        return False
+    if attr.state in (FileState.RESIDENT, FileState.PREMIGRATED):
+        return True
+    catalog = life.catalog
+    by_copy: dict[int, list[bool]] = {}
+    for copy in catalog.copies.of(InodeNo(ino), attr.base_version):
+        volume = catalog.volumes.get(copy.where.volume)
+        if volume is None or copy.state not in (CopyState.VALID, CopyState.DAMAGED):
+            continue
+        if volume.state in (VolumeState.RETIRED, VolumeState.BURNING, VolumeState.BLANK):
+            continue
+        good = sound(life, volume.barcode)
+        if not good and volume.set_id is not None:
+            group = catalog.sets.get(volume.set_id)
+            if group is not None and group.state is SetState.CLOSED:
+                discs = catalog.sets.discs(group.id)
+                good = sum(not sound(life, d.barcode) for d in discs) <= group.m
+        parts = by_copy.setdefault(copy.copy_no, [True] * copy.where.parts)
+        parts[copy.where.part] = parts[copy.where.part] and good
+    return any(all(parts) for parts in by_copy.values())
+
+
+# At all times
+
+
+def always(life: Life) -> None:
+    """Whoever uses a disc has the one that he asked for."""
+    shelves = life.world.shelves
+    assert shelves is not None
+    for bay in life.engine.mounts._bays.values():
+        claim = bay.claim
+        if claim is not None and claim.session is not None and not claim.unknown:
+            disc = shelves.places.get(bay.drive.address)
+            if disc is not None and disc.name != claim.barcode and not bay.calls:
+                raise Failure(f"drive {bay.drive.name} works on {disc.name} for {claim.barcode}")
+
+
+def released(life: Life, ino: int) -> None:
+    """Bytes are given up only when as many copies as wanted were read back."""
+    attr = life.engine.files.attr(InodeNo(ino))
+    if attr is None or attr.state is not FileState.MIGRATED:
+        return
+    whole: dict[int, int] = {}
+    for copy in life.catalog.copies.of(InodeNo(ino), attr.version):
+        volume = life.catalog.volumes.get(copy.where.volume)
+        if volume is not None and volume.state in _COUNTED and copy.state is not CopyState.PENDING:
+            whole[copy.copy_no] = whole.get(copy.copy_no, 0) + 1
+    if len(whole) < WANTED:
+        raise Failure(f"inode {ino} was released with {len(whole)} copies of {WANTED}")
+
+
+def robot_is_right(life: Life) -> None:
+    shelves, robot = life.world.shelves, life.engine.robot
+    assert shelves is not None
+    if robot._stale:
+        return
+    for address, disc in shelves.places.items():
+        element = robot.elements[address]  # type: ignore[index]
+        if element.barcode != disc.label:
+            raise Failure(
+                f"the robot is thought to have {element.barcode} in {element.place},"
+                f" and has {disc.label}"
+            )
+
+
+# At the end
+
+
+def places_agree(life: Life) -> None:
+    """Discs are where the catalog says; those that never kept their burn do not count."""
+    shelves = life.world.shelves
+    assert shelves is not None
+    at_ = {disc.name: at for at, disc in shelves.places.items()}
+    for volume in life.catalog.volumes.all():
+        at, said = at_.get(volume.barcode), volume.element
+        if said != at and volume.state is not VolumeState.RETIRED:
+            raise Failure(f"disc {volume.barcode} is in {at}, and the catalog says {said}")
+
+
+
+        disc = disc_of(life, volume.barcode)
+        kept = disc is None or not disc.fragile or not disc.written
+        if not kept and volume.state in (VolumeState.FULL, VolumeState.SUSPECT):
+            raise Failure(f"disc {volume.barcode} did not keep its burn and counts")
+
+
+def rot_was_found(life: Life) -> None:
+    """A disc that does not read was found by its next test."""
+    late = life.world.now - 2 * life.world.size.scrub_days * DAY - GRACE
+    for volume in life.catalog.volumes.all(VolumeState.FULL):
+        disc = disc_of(life, volume.barcode)
+        if disc is not None and disc.bad and disc.bad_since < late:
+            raise Failure(f"disc {volume.barcode} has bad sectors for long, and counts as full")
+
+
+def parity_is_right(life: Life) -> None:
+    """Row P of each closed set of sound discs is the exclusive or of their images."""
+    shelves = life.world.shelves
+    assert shelves is not None
+    for group in life.catalog.sets.all():
+        volumes = life.catalog.sets.discs(group.id)
+        if group.state is not SetState.CLOSED or group.m != 1 or len(volumes) != group.k + 1:
+            continue
+        discs = [disc_of(life, volume.barcode) for volume in volumes]
+        start = volumes[-1].parity_sector
+        if start is None or any(disc is None or not disc.sound for disc in discs):
+            continue
+        images = [shelves.image(disc).read_bytes() for disc in discs if disc is not None]
+        total = 0
+        for volume, image in zip(volumes[:-1], images[:-1], strict=True):
+            total ^= int.from_bytes(image[: volume.used], "little")
+        size = max(volume.used for volume in volumes[:-1])
+        row = images[-1][start * SECTOR : start * SECTOR + size]
+        if int.from_bytes(row, "little") != total:
+            raise Failure(f"the parity of set {group.name} is not that of its discs")
+
+
+def copies_are_few(life: Life) -> None:
+    """Nothing is burned twice, in a world where no disc had to be replaced."""
+    counts = life.world.counts
+    if any(counts[f"event {k}"] for k in ("volume_state", "volume_retired", "inventory_differs")):
+        return
+    for file in life.world.files.values():
+        attr = life.engine.files.attr(InodeNo(file.ino)) if file.ino else None
+        if attr is not None:
+            found = {c.copy_no for c in life.catalog.copies.of(attr.ino, attr.version)
+                     if c.state is CopyState.VALID}  # fmt: skip
+            discs = [c.where.volume for c in life.catalog.copies.of(attr.ino, attr.version)
+                     if c.state is CopyState.VALID and c.where.part == 0]  # fmt: skip
+            if len(discs) > max(WANTED, len(found)) or len(found) > WANTED:
+                raise Failure(f"inode {attr.ino} was burned {len(discs)} times")
