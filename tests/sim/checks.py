@@ -187,7 +187,10 @@ async def clean(life: Life) -> None:
         life.catalog, engine.pools, elements, deep=True, files=engine.files,
         spool=life.config.engine.spool,
     )  # fmt: skip
+    unsure = {file.ino for file in life.world.files.values() if not file.sure}
     for finding in report.left:
+        if finding.ino in unsure:
+            continue  # never fsynced, and the power was cut
         if finding.severity is Severity.NOTE:
             continue
         lost = finding.severity is Severity.LOSS and finding.ino

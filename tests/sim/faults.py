@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from hsmfs import clock
+from hsmfs.catalog.queues import RecallClass
+from hsmfs.errors import HsmError
 from hsmfs.library.ports import DiscStatus, ElementKind
 from hsmfs.types import SECTOR
 
@@ -51,12 +53,21 @@ def age(life: Life) -> None:
         if disc.fails_at <= now and not disc.bad:
             life.world.note(f"disc {disc.name} decays")
             life.world.counts["discs decayed"] += 1
-            _scratch(disc, rng)
+            _scratch(life, disc, rng)
 
 
-def _scratch(disc: Disc, rng: random.Random) -> None:
-    sectors = disc.written // SECTOR
-    at = rng.randrange(sectors)
+def _spot(life: Life, disc: Disc, rng: random.Random) -> int:
+    """A sector of the disc, mostly one with bytes of a file."""
+    volume = life.catalog.volumes.by_barcode(disc.name)
+    laid = life.catalog.copies.laid(volume.id, 0, 1000) if volume is not None else []
+    if laid and rng.random() < 0.8:
+        where = rng.choice(laid).where
+        return where.sector + rng.randrange(-(-where.stored // SECTOR))
+    return rng.randrange(disc.written // SECTOR)
+
+
+def _scratch(life: Life, disc: Disc, rng: random.Random) -> None:
+    sectors, at = disc.written // SECTOR, _spot(life, disc, rng)
     disc.bad_since = min(disc.bad_since, trio.current_time())
     disc.bad.update(range(at, min(sectors, at + rng.choice((1, 4, 32)))))
 
@@ -65,7 +76,7 @@ async def bad_sectors(life: Life, step: Step) -> None:
     rng = random.Random(step.seed)
     disc = _burned(life, rng)
     if disc is not None:
-        _scratch(disc, rng)
+        _scratch(life, disc, rng)
 
 
 async def silent_rot(life: Life, step: Step) -> None:
@@ -73,7 +84,7 @@ async def silent_rot(life: Life, step: Step) -> None:
     rng = random.Random(step.seed)
     disc = _burned(life, rng)
     if disc is not None:
-        disc.wrong.add(rng.randrange(disc.written // SECTOR))
+        disc.wrong.add(_spot(life, disc, rng))
 
 
 async def flaky_drive(life: Life, step: Step) -> None:
@@ -164,6 +175,20 @@ async def swapped_labels(life: Life, step: Step) -> None:
         one.label, two.label = two.label, one.label
         true = {one.name: one.name, two.name: two.name}
         life.operator.later(rng, "label", true, 10 * DAY)
+        await _look_and_read(life, [one.name, two.name])
+
+
+async def _look_and_read(life: Life, names: list[str]) -> None:
+    """The robot looks at the labels, and files are wanted from these discs."""
+    try:
+        await life.engine.mounts.inventory.sync(rescan=True)
+    except HsmError:
+        return
+    for name in names:
+        volume = life.catalog.volumes.by_barcode(name)
+        for copy in life.catalog.copies.laid(volume.id, 0, 5) if volume is not None else []:
+            if life.engine.files.attr(copy.ino) is not None:
+                await life.engine.recaller.request(copy.ino, RecallClass.BULK, "hsmctl")
 
 
 async def unreadable_label(life: Life, step: Step) -> None:

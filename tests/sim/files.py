@@ -78,7 +78,7 @@ class UserFile:
         allowed = [c.data() for c in (self.content, *self.others)]
         if not self.sure or any(data == one for one in allowed):
             return True
-        if not self.torn or len(data) not in map(len, allowed):
+        if not self.torn or not min(map(len, allowed)) <= len(data) <= max(map(len, allowed)):
             return False
         longest = max(map(len, allowed))
         padded = [one + bytes(longest - len(one)) for one in allowed]

@@ -21,7 +21,7 @@ class Size:
     slots: int = 12
     drives: int = 3
     pool_kib: int = 1200
-    scrub_days: int = 40
+    scrub_days: int = 25
 
 
 SMALL = Size()
@@ -48,7 +48,7 @@ WORK = {
 FAULTS = {
     "bad_sectors": 2, "silent_rot": 1, "flaky_drive": 1, "dead_drive": 0.7, "hanging_drive": 0.3,
     "spoiled_burn": 1, "fragile_disc": 1, "jam": 1.5, "door": 0.7, "wrong_shelf": 1,
-    "swapped_labels": 0.5, "unreadable_label": 0.3, "taken_out": 0.7, "full_pool": 1,
+    "swapped_labels": 1, "unreadable_label": 0.3, "taken_out": 0.7, "full_pool": 1,
     "clock_jump": 1, "loaded_disks": 2, "lost_disc": 0.4, "weird_disc": 0.3,
 }  # fmt: skip
 DEATHS = {"kill": 5, "cut": 2, "restart": 1}
