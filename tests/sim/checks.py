@@ -125,7 +125,10 @@ async def after_death(life: Life, died: str) -> None:
     for file in list(life.world.files.values()):
         if file.gone or not file.acked or (died == "cut" and file.others):
             await _find_out(life, file, died)
-        elif file.trashed_at is None:
+        elif file.trashed_at is not None:
+            if life.catalog.names.lookup(InodeNo(file.parent), file.name) is not None:
+                raise Failure(f"{file.name!r} (inode {file.ino}) was deleted, and is there again")
+        else:
             if died == "kill":
                 file.others = []
             exists(life, file)

@@ -241,7 +241,7 @@ async def kill(life: Life, step: Step) -> None:
     """The process dies at one of the next crash points, or between two steps of the loop."""
     rng = random.Random(step.seed)
     if rng.random() < 0.6:
-        life.doom.points = 1 + int(POINTS * rng.random() ** 2)
+        life.doom.points = 1 + int(POINTS * rng.random() ** 3)
     else:
         life.doom.steps = 1 + int(STEPS * rng.random() ** 3)
 

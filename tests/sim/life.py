@@ -28,7 +28,7 @@ from .operator import Operator
 from .world import DAY, Failure, Site, World
 
 STRIDE = 3 * DAY
-PATIENCE = 40 * DAY
+PATIENCE = 25 * DAY
 """After so long nothing may be under way any more: operators come within days."""
 LIFE = "world.pickle"
 Act = Callable[["Life"], Awaitable[None]]

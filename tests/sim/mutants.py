@@ -14,7 +14,7 @@ from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.copies import Copies
 from hsmfs.catalog.trash import Trash
 from hsmfs.disc import parity, reader
-from hsmfs.engine import bays, burn, migrate, reading
+from hsmfs.engine import bays, migrate, reading, verify
 from hsmfs.engine.files import Files
 from hsmfs.engine.inventory import Inventory
 from hsmfs.engine.journal import CatalogJournal
@@ -101,18 +101,14 @@ async def _resume_nothing(self: Recaller) -> None:
     """What was queued before the restart is not taken up."""
 
 
-async def _no_compare(self: burn.Burner, *_: Any) -> None:
-    """The disc is not read back."""
-
-
 def _zeros(self: parity.Combination, sources: Any, outputs: Any, length: int) -> None:
     """The parity is not computed."""
 
 
 MUTANTS: dict[str, Mutant] = {
     "release-before-verify": Mutant(
-        "a burned disc counts although it was not read back",
-        _put(burn.Burner, "_compare", _no_compare)),
+        "what is read back from a burned disc is not compared",
+        _put(verify.Checker, "feed", lambda self, data: None)),
     "skipped-journal": Mutant(
         "the robot moves without a note", _put(CatalogJournal, "begin", _unjournalled)),
     "lost-wake-up": Mutant(

@@ -22,8 +22,9 @@ def sim(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_nothing_is_lost_in_some_short_lives():
-    done = sim("--seeds", "60", "--first", "1000", "--events", "8")
+    done = sim("--seeds", "100", "--first", "1000", "--years", "0.08", "--events", "6")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
@@ -31,3 +32,11 @@ def test_a_seed_replays_exactly():
     first, second = (sim("--seed", "7", "--events", "6") for _ in range(2))
     assert first.returncode == 0, first.stdout[-4000:] + first.stderr[-4000:]
     assert first.stdout.split("trace ")[-1] == second.stdout.split("trace ")[-1]
+
+
+def test_a_planted_bug_is_found_and_its_plan_shrinks():
+    done = sim("--seed", "1", "--years", "0.5", "--events", "14", "--mutant", "retention-ignored",
+               "--shrink")  # fmt: skip
+    assert done.returncode == 1
+    assert "was deleted before its time" in done.stdout
+    assert " to 1 steps" in done.stdout

@@ -170,7 +170,8 @@ def parity_is_right(life: Life) -> None:
 def copies_are_few(life: Life) -> None:
     """Nothing is burned twice, in a world where no disc had to be replaced."""
     counts = life.world.counts
-    if any(counts[f"event {k}"] for k in ("volume_state", "volume_retired", "inventory_differs")):
+    replaced = ("volume_state", "inventory_differs", "burn_failed")
+    if counts["step refresh"] or any(counts[f"event {what}"] for what in replaced):
         return
     for file in life.world.files.values():
         attr = life.engine.files.attr(InodeNo(file.ino)) if file.ino else None
