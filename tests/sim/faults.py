@@ -89,8 +89,8 @@ async def silent_rot(life: Life, step: Step) -> None:
 
 async def flaky_drive(life: Life, step: Step) -> None:
     rng = random.Random(step.seed)
-    state = _shelves(life).drives[rng.choice(list(_shelves(life).drives))]
-    state.flaky = rng.randrange(1, 4)
+    for address in rng.sample(list(_shelves(life).drives), 2):
+        _shelves(life).drives[address].flaky = rng.randrange(1, 4)
 
 
 async def dead_drive(life: Life, step: Step) -> None:

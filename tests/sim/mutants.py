@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hsmfs import clock
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.copies import Copies
 from hsmfs.catalog.trash import Trash
@@ -18,9 +19,9 @@ from hsmfs.engine import bays, migrate, reading, verify
 from hsmfs.engine.files import Files
 from hsmfs.engine.inventory import Inventory
 from hsmfs.engine.journal import CatalogJournal
-from hsmfs.engine.ledger import Ledger
 from hsmfs.engine.live import Live
 from hsmfs.engine.recall import Recaller
+from hsmfs.engine.scrub import Scrubber
 from hsmfs.engine.trust.retention import Retention
 
 
@@ -34,10 +35,6 @@ class Mutant:
 
 def _put(owner: Any, name: str, what: Any) -> Callable[[], None]:
     return lambda: setattr(owner, name, what)
-
-
-async def _nothing(*_: Any, **__: Any) -> None:
-    """An awaited call that does nothing."""
 
 
 async def _unjournalled(self: CatalogJournal, barcode: Any, src: int, dst: int) -> int:
@@ -97,6 +94,13 @@ async def _same_label(session: Any, purpose: Any, catalog: Any, ledger: Any) -> 
     """Whatever disc lies in the drive is the one that was asked for."""
 
 
+async def _passed_anyway(self: Scrubber, row: Any, volume: Any, why: str) -> None:
+    """A disc that failed its test counts as tested."""
+    async with self._catalog.write():
+        self._catalog.volumes.verified(volume.id, clock.now_ns())
+        self._catalog.health.end_scrub(volume.id)
+
+
 async def _resume_nothing(self: Recaller) -> None:
     """What was queued before the restart is not taken up."""
 
@@ -120,7 +124,7 @@ MUTANTS: dict[str, Mutant] = {
         "a file is released with one copy fewer than wanted",
         _put(Copies, "proven", _more_copies(Copies.proven))),
     "scrub-never-marks": Mutant(
-        "a disc that fails its test stays as it was", _put(Ledger, "flag", _nothing)),
+        "a disc that fails its test stays as it was", _put(Scrubber, "_failed", _passed_anyway)),
     "recall-unchecked": Mutant(
         "bytes from a disc are not compared with their checksum",
         _put(reading, "read_chunk", _unchecked)),

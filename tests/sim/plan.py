@@ -46,12 +46,12 @@ WORK = {
     "storm": 1, "refresh": 0.3, "vault": 0.5, "write_stub": 1,
 }  # fmt: skip
 FAULTS = {
-    "bad_sectors": 2, "silent_rot": 1, "flaky_drive": 1, "dead_drive": 0.7, "hanging_drive": 0.3,
+    "bad_sectors": 2, "silent_rot": 2, "flaky_drive": 1, "dead_drive": 0.7, "hanging_drive": 0.3,
     "spoiled_burn": 1, "fragile_disc": 1, "jam": 1.5, "door": 0.7, "wrong_shelf": 1,
     "swapped_labels": 1, "unreadable_label": 0.3, "taken_out": 0.7, "full_pool": 1,
     "clock_jump": 1, "loaded_disks": 2, "lost_disc": 0.4, "weird_disc": 0.3,
 }  # fmt: skip
-DEATHS = {"kill": 5, "cut": 2, "restart": 1}
+DEATHS = {"kill": 5, "cut": 4, "restart": 1}
 FAULTS_A_YEAR = 2.0
 DEATHS_A_YEAR = 0.6
 
@@ -67,7 +67,7 @@ def make(seed: int, years: float, events: int) -> list[Step]:
         steps.extend(Step(rng.uniform(0, end), kind, rng.getrandbits(32)) for kind in kinds)
 
     draw(WORK, events)
-    share = max(events / 5 / years, FAULTS_A_YEAR) if years < 5 else FAULTS_A_YEAR
+    share = max(events / 3 / years, FAULTS_A_YEAR) if years < 5 else FAULTS_A_YEAR
     draw(FAULTS, share * years)
     draw(DEATHS, max(events / 15, DEATHS_A_YEAR * years))
     _cluster(rng, steps)

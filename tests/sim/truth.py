@@ -90,7 +90,7 @@ def always(life: Life) -> None:
 def released(life: Life, ino: int) -> None:
     """Bytes are given up only when as many copies as wanted were read back."""
     attr = life.engine.files.attr(InodeNo(ino))
-    if attr is None or attr.state is not FileState.MIGRATED:
+    if attr is None or attr.state != FileState.MIGRATED:
         return
     whole: dict[int, int] = {}
     for copy in life.catalog.copies.of(InodeNo(ino), attr.version):
