@@ -9,6 +9,7 @@ the event loop.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ import trio
 import trio.testing
 
 from hsmfs import crash
+from hsmfs.engine import files
 from hsmfs.errors import Conflict, HsmError
 
 from . import checks, truth
@@ -124,6 +126,18 @@ class Life(Site):
                 raise Failure(f"still under way after {days:.0f} days: {self.under_way()}")
             await self.until(trio.current_time() + (DAY if self.idle else 1800.0))
 
+    def fill_pool(self) -> None:
+        """Writes find no room as long as `full_writes` says."""
+        real = files.write_all
+
+        def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:
+            if self.full_writes:
+                self.full_writes -= 1
+                raise OSError(errno.ENOSPC, "no space left on device")
+            return real(fd, data, offset)
+
+        files.write_all = write_all
+
     def released(self, ino: int) -> None:
         truth.released(self, ino)
 
@@ -160,6 +174,7 @@ class Life(Site):
         world = self.world
         self.clock.jump(world.now - trio.current_time())
         world.lives += 1
+        self.fill_pool()
         crash.point, before = self.doom.point, crash.point
         try:
             async with trio.open_nursery() as self.nursery:

@@ -86,6 +86,9 @@ async def create(life: Life, parent: int, rng: random.Random, *, sure: bool = Tr
         if sure:
             await engine.files.fsync(live)
             file.others = []
+    except PoolFull:
+        file.sure = False
+        raise
     finally:
         engine.files.close(live, write=True)
     world.counts["files written"] += 1
@@ -157,6 +160,7 @@ async def _change(life: Life, rng: random.Random, files: list[UserFile]) -> None
             await _change_one(life, rng, file)
         except PoolFull:
             life.world.counts["pool full"] += 1
+            file.torn = True
     if rng.random() < 0.7:
         await archive(life, files, rng.random() < 0.5)
         await life.engine.migrator.flush()
@@ -272,7 +276,11 @@ async def retain(life: Life, step: Step) -> None:
     """Files become records; their deletion is tried at once and must fail."""
     rng = random.Random(step.seed)
     parent = await folder(life, RECORDS)
-    files = [await create(life, parent, rng) for _ in range(rng.randrange(1, 4))]
+    try:
+        files = [await create(life, parent, rng) for _ in range(rng.randrange(1, 4))]
+    except PoolFull:
+        life.world.counts["pool full"] += 1
+        return
     retention = life.engine.trust.retention
     await life.engine.files.flush_closed()
     for file in files:
