@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import trio.testing
 
 from hsmfs import crash
 from hsmfs.engine import files
+from hsmfs.engine.events import Event
 from hsmfs.errors import Conflict, HsmError
 
 from . import checks, truth
@@ -138,8 +140,12 @@ class Life(Site):
 
         files.write_all = write_all
 
-    def released(self, ino: int) -> None:
-        truth.released(self, ino)
+    def heard(self, event: Event) -> None:
+        """A release is judged at once; a drive that was taken down is looked at by somebody."""
+        if event.kind == "released":
+            truth.released(self, event.fields["ino"])
+        elif event.kind == "drive_down":
+            self.operator.later(random.Random(event.seq), "look_at_drives")
 
     def under_way(self) -> str:
         """What keeps it from being idle."""

@@ -147,6 +147,16 @@ class Operator:
                     self._life.world.state["restart"] = True
                 await self._life.engine.mounts.drive_up(drive.serial)
 
+    async def _look_at_drives(self, _: Any) -> None:
+        """Drives that were taken down, and that he finds nothing wrong with, are used again."""
+        shelves, engine = self._life.world.shelves, self._life.engine
+        assert shelves is not None
+        for drive in engine.library.drives:
+            state = shelves.drives[drive.address]
+            down = not engine.mounts._bays[drive.serial].up
+            if down and not state.dead and not state.hangs:
+                await engine.mounts.drive_up(drive.serial)
+
     async def _mend_robot(self, _: Any) -> None:
         shelves = self._life.world.shelves
         assert shelves is not None

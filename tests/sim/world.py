@@ -21,6 +21,7 @@ from hsmfs import clock
 from hsmfs import config as configs
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.config import Config
+from hsmfs.engine.events import Event
 from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import init, open_pools
 from hsmfs.library import configured
@@ -219,11 +220,10 @@ class Site:
             self.world.now = trio.current_time()
             self.world.note(f"{event.kind} {sorted(event.fields.items())}")
             self.world.counts[f"event {event.kind}"] += 1
-            if event.kind == "released":
-                self.released(event.fields["ino"])
+            self.heard(event)
 
-    def released(self, ino: int) -> None:
-        """Told of each file that gave up its bytes."""
+    def heard(self, event: Event) -> None:
+        """Told of everything that happens in the engine."""
 
     def tick(self) -> None:
         """The world's clocks follow trio's."""
