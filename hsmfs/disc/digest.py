@@ -14,71 +14,29 @@ from pathlib import Path
 from hsmfs.types import CHUNK, Digest
 
 
-class Digester:
-    """Takes the bytes of a file in order, in pieces of any size, and gives its Digest."""
-
-    def __init__(self) -> None:
-        self._chunk = hashlib.sha256()
-        self._whole: hashlib._Hash | None = None
-        self._chunks: list[bytes] = []
-        self._in_chunk = 0
-        self._size = 0
-
-    def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes."""
-        view = memoryview(data)
-        while view:
-            if self._in_chunk == CHUNK:
-                self._close_chunk()
-            piece = view[: CHUNK - self._in_chunk]
-            self._chunk.update(piece)
-            if self._whole is not None:
-                self._whole.update(piece)
-            self._in_chunk += len(piece)
-            self._size += len(piece)
-            view = view[len(piece) :]
-
-    def finish(self) -> Digest:
-        """The Digest of all bytes taken."""
-        if self._in_chunk:
-            self._chunks.append(self._chunk.digest())
-        whole = self._chunk if self._whole is None else self._whole
-        return Digest(whole.digest(), tuple(self._chunks), self._size)
-
-    def _close_chunk(self) -> None:
-        self._chunks.append(self._chunk.digest())
-        if self._whole is None:
-            self._whole = self._chunk.copy()
-        self._chunk = hashlib.sha256()
-        self._in_chunk = 0
-
-
-def digest_file(source: Path | int) -> Digest:
+def digest_file(source: Path | int, buffer: bytearray | None = None) -> Digest:
     """Digest of a file, by its path or an open descriptor (whose position is left alone).
 
-    Blocking. Beyond the first chunk two threads hash side by side. Raises OSError.
+    buffer: CHUNK bytes to read into; for many files one after the other, as fresh memory has to be
+    cleared. Blocking. Beyond the first chunk two threads hash side by side. Raises OSError.
     """
+    if buffer is None:
+        buffer = bytearray(CHUNK)
     if isinstance(source, int):
-        return _digest_fd(source)
+        return _digest_fd(source, buffer)
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return _digest_fd(fd)
+        return _digest_fd(fd, buffer)
     finally:
         os.close(fd)
 
 
-def _digest_fd(fd: int) -> Digest:
-    buffers = (bytearray(min(CHUNK, max(os.fstat(fd).st_size, 64 * 1024))), bytearray(0))
-    first = _fill(fd, buffers[0], 0)
-    if len(first) < CHUNK:
-        digester = Digester()
-        offset = 0
-        while first:
-            digester.update(first)
-            offset += len(first)
-            first = _fill(fd, buffers[0], offset)
-        return digester.finish()
-    return _digest_long(fd, first, buffers[0])
+def _digest_fd(fd: int, buffer: bytearray) -> Digest:
+    first = _fill(fd, buffer, 0)
+    if len(first) == CHUNK:
+        return _digest_long(fd, first, buffer)
+    whole = hashlib.sha256(first).digest()
+    return Digest(whole, (whole,) if first else (), len(first))
 
 
 def _digest_long(fd: int, first: memoryview, spare: bytearray) -> Digest:

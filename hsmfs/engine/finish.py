@@ -18,7 +18,7 @@ from ..catalog.reports import PathCache
 from ..catalog.volumes import Volume
 from ..errors import HsmError
 from ..states import BurnState
-from ..types import InodeNo, VolumeId
+from ..types import Attr, InodeNo, VolumeId
 from .events import Events
 from .residency import Residency
 
@@ -92,16 +92,16 @@ class Finisher:
             return False
         if migration is None or attr.version != row.version:
             return False
-        return self.settle(row.ino, migration.copies, release=migration.release)
+        return self.settle(attr, migration.copies, release=migration.release)
 
-    def settle(self, ino: InodeNo, copies: int, *, release: bool) -> bool:
+    def settle(self, attr: Attr, copies: int, *, release: bool) -> bool:
         """Mark a file premigrated if it has its copies; True if it is to be released then.
 
-        In a transaction. A migration that asks for a release ends only with it, and stays queued
-        while that waits for parity.
+        In a transaction, in which its row is attr. A migration that asks for a release ends only
+        with it, and stays queued while that waits for parity.
         """
-        attr = self._catalog.inodes.get_raw(ino)
-        if attr is None or self._catalog.copies.proven(ino, attr.version) < copies:
+        ino = attr.ino
+        if self._catalog.copies.proven(ino, attr.version) < copies:
             return False
         self._files.premigrated(ino, attr.version)
         if release:

@@ -266,7 +266,7 @@ class Migrator:
                 return
             if attr is None or attr.nlink == 0:
                 self._catalog.queues.end_migration(ino)
-            elif self.finisher.settle(ino, m.copies, release=m.release):
+            elif self.finisher.settle(attr, m.copies, release=m.release):
                 if attr.state == FileState.MIGRATED:
                     self._catalog.queues.end_migration(ino)
                 else:

@@ -219,12 +219,17 @@ def _make(folder: Path) -> None:
 
 def _read_all(works: Sequence[_Work], folder: Path, level: int) -> None:
     quick = zstandard.ZstdCompressor(level=1)
+    buffer = bytearray(CHUNK)
     for work in works:
-        _read(work, folder, level, quick)
+        _read(work, folder, level, quick, buffer)
 
 
 def _read(
-    work: _Work, folder: Path, level: int, quick: zstandard.ZstdCompressor
+    work: _Work,
+    folder: Path,
+    level: int,
+    quick: zstandard.ZstdCompressor,
+    buffer: bytearray,
 ) -> None:
     """Hash the bytes, compare them with what is known of them, and compress them if it pays."""
     item = work.item
@@ -236,8 +241,8 @@ def _read(
             work.problem = _LENGTH if work.known is None else LOST_BYTES
             return
         if work.known is None:
-            work.digest = digest_file(work.source)
-        elif not _matches(work.source, work.known, item.offset, _length(work)):
+            work.digest = digest_file(work.source, buffer)
+        elif not _matches(work, work.known, buffer):
             work.problem = LOST_BYTES
             return
         else:
@@ -272,11 +277,12 @@ def _length(work: _Work) -> int:
     return work.item.length if work.item.parts > 1 else work.size
 
 
-def _matches(source: Path, digest: Digest, offset: int, length: int) -> bool:
-    with source.open("rb", buffering=0) as file:
-        buffer = bytearray(CHUNK)
-        for at in range(offset, offset + length, CHUNK):
-            view = memoryview(buffer)[: min(CHUNK, offset + length - at)]
+def _matches(work: _Work, digest: Digest, buffer: bytearray) -> bool:
+    start = work.item.offset
+    end = start + _length(work)
+    with work.source.open("rb", buffering=0) as file:
+        for at in range(start, end, CHUNK):
+            view = memoryview(buffer)[: min(CHUNK, end - at)]
             if os.preadv(file.fileno(), [view], at) != len(view):
                 return False
             if hashlib.sha256(view).digest() != digest.chunks[at // CHUNK]:
