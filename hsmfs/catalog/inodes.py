@@ -110,6 +110,13 @@ class Inodes:
         )
         return [InodeNo(ino) for (ino,) in rows.fetchall()]
 
+    def named_of(self, inos: Sequence[InodeNo]) -> set[InodeNo]:
+        """Those that have a name."""
+        rows = self._db.execute(
+            f"SELECT ino FROM inodes WHERE nlink != 0 AND ino IN {LISTED}", (json.dumps(inos),)
+        )
+        return {InodeNo(ino) for (ino,) in rows.fetchall()}
+
     def target(self, ino: InodeNo) -> bytes | None:
         """Where a symbolic link points."""
         for (target,) in self._db.execute("SELECT target FROM symlinks WHERE ino = ?", (ino,)):

@@ -14,7 +14,7 @@ import trio
 
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
-from ..errors import Conflict, PoolFull, PosixError
+from ..errors import Conflict, HsmError, PoolFull, PosixError
 from ..limits import COPY_BUFFER_BYTES
 from ..pool.pools import DISK, FAST, Pools
 from ..pool.store import Pool
@@ -80,6 +80,9 @@ class Demoter:
             except PoolFull as fault:
                 self._events.emit("cannot_demote", pool=pool.name, error=fault.message)
                 return
+            except (HsmError, OSError) as fault:  # one that does not read must not keep the others
+                log.warning("not demoted", ino=attr.ino, reason=str(fault))
+                self._events.emit("cannot_demote", pool=pool.name, error=str(fault))
 
     async def _move(self, live: Live) -> int:
         attr = live.attr

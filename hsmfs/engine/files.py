@@ -221,7 +221,11 @@ class Files(Residency):
         if covered:
             # Bytes first, then the note that they are there: a power cut must not show zeros.
             crash.point("files.overwrite_stub.written")
-            await durable.flushed(live.fd, data_only=True)
+            try:
+                await durable.flushed(live.fd, data_only=True)
+            except OSError:
+                self._distrust(live)
+                raise
             crash.point("files.overwrite_stub.synced")
             left = subtract(live.absent, Range(offset, end))
             async with self.catalog.write():
@@ -279,10 +283,10 @@ class Files(Residency):
 
     async def _begin_version(self, live: Live) -> None:
         """The bytes are about to differ from what the checksums say; durable when this returns."""
+        await self._keep_ranges(live)
         attr = live.attr
         version = DataVersion(attr.version + 1)
-        mixed = attr.base_version if attr.base_version != attr.version else attr.version
-        base = mixed if live.absent else version
+        base = attr.base_version if live.absent else version
         state = FileState.PARTIAL if live.absent else FileState.RESIDENT
         async with self.catalog.write():
             self.catalog.inodes.set_version(live.ino, version, base)
@@ -312,6 +316,7 @@ class Files(Residency):
                     self._note_version(live.attr)
                 self._touch_times(live)
                 return
+            await self._keep_ranges(live)
             if live.sealed:
                 await self._begin_version(live)
             elif not live.attr.dirty:
@@ -371,6 +376,7 @@ class Files(Residency):
                 await durable.flushed(fd)
                 crash.point("files.fsync.data")
             except OSError as fault:
+                self._distrust(live)
                 raise PosixError(fault.errno or errno.EIO, str(fault)) from fault
             finally:
                 self.drop(live)

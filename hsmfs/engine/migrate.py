@@ -19,7 +19,7 @@ from ..catalog.reports import Reports
 from ..catalog.sets import VolumeSet
 from ..config import Config
 from ..disc.parity_image import OVERHEAD
-from ..errors import Conflict, ForeignDisc, HsmError
+from ..errors import Conflict, ForeignDisc, HsmError, PosixError
 from ..pool.pools import Pools
 from ..states import FileState
 from ..types import Attr, InodeNo, VolumeId
@@ -277,7 +277,10 @@ class Migrator:
         for ino in found.absent:
             self._put_off(ino, ABSENT)
             if self.recall is not None:
-                await self.recall(ino, "migration")
+                try:
+                    await self.recall(ino, "migration")
+                except PosixError:
+                    continue  # deleted since the plan was made
 
     def _put_off(self, ino: InodeNo, why: str) -> None:
         seconds = {LOST_BYTES: ROTTEN, ABSENT: BACK_OFF}.get(why, AGAIN)
@@ -306,7 +309,8 @@ class Migrator:
                     log.warning("migration failed", error=cause.message, files=len(inos))
                 self._events.emit("migration_failed", error=str(cause), files=len(inos))
             until = trio.current_time() + BACK_OFF
-            self._later.update((ino, until) for ino in inos if self._catalog.queues.migration(ino))
+            queued = await at_leisure(self._catalog, inos, self._catalog.queues.migration)
+            self._later.update((row.ino, until) for row in queued if row is not None)
         finally:
             # A plan that is being made rests on an older snapshot: it must still see them as busy.
             self._ended.append([item.ino for item in batch.items])
@@ -356,6 +360,7 @@ class Migrator:
             for ino, why in staged.skipped.items():
                 if why not in (GONE, NO_ROOM):
                     self._put_off(ino, why)
+                    await trio.lowlevel.checkpoint()
             if staged.files:
                 await self._burn_copies(batch, volumes, staged, extra, together)
                 if extra.snapshot is not None:

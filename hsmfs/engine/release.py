@@ -30,6 +30,8 @@ log = logs.get(__name__)
 LOOK = 10.0
 """Seconds between looks at the watermarks."""
 _AT_ONCE = 16
+_WIDER = 8
+"""If all that were chosen kept their bytes, so many times more are chosen next."""
 
 
 class Releaser:
@@ -147,23 +149,29 @@ class Releaser:
 
     async def _free(self, pool: Pool, need: int, who: str) -> int:
         """Release the least valuable files of a pool until need bytes are free."""
-        freed = 0
+        freed, wider = 0, 1
+        refused = set[InodeNo]()
         while freed < need:
             wanted = Wanted(
-                pool.id, need - freed, self._residence_ns, clock.now_ns(), self._recalled
-            )
+                pool.id, (need - freed) * wider, self._residence_ns, clock.now_ns(),
+                self._recalled, frozenset(refused),
+            )  # fmt: skip
             found = await self._catalog.read(
                 lambda reports, wanted=wanted: choose(reports, self.rules, wanted)  # type: ignore[misc]
             )
-            got = await self._release_some(found, need - freed, who)
-            freed += got
-            if not got:
+            if not found:
                 break
+            got = await self._release_some(found, need - freed, who, refused)
+            freed += got
+            wider = 1 if got else wider * _WIDER
         if freed:
             self._events.emit("released_space", pool=pool.name, bytes=freed, why=who)
         return freed
 
-    async def _release_some(self, found: Iterable[Candidate], need: int, who: str) -> int:
+    async def _release_some(
+        self, found: Iterable[Candidate], need: int, who: str, refused: set[InodeNo]
+    ) -> int:
+        """Release files until need bytes are free; those that kept theirs become refused."""
         todo = iter(found)
         freed = expected = 0
 
@@ -171,12 +179,18 @@ class Releaser:
             nonlocal freed, expected
             while freed + expected < need and (candidate := next(todo, None)) is not None:
                 expected += candidate.frees
+                got, ino = 0, candidate.attr.ino
                 try:
-                    attr = self._attr(candidate.attr.ino)
+                    attr = self._attr(ino)
                     self._refuse(attr, candidate.path)
-                    freed += await self._release(attr, candidate.path, who)
+                    got = await self._release(attr, candidate.path, who)
                 except HsmError as fault:
-                    log.debug("not released", ino=candidate.attr.ino, reason=fault.message)
+                    log.debug("not released", ino=ino, reason=fault.message)
+                except OSError as fault:
+                    log.warning("not released", ino=ino, reason=str(fault))
+                freed += got
+                if not got:
+                    refused.add(ino)
                 expected -= candidate.frees
 
         async with trio.open_nursery() as nursery:
@@ -234,6 +248,7 @@ class Releaser:
             head = self.rules.wishes(attr, path).head
             freed = await self._files.release(
                 live, head, even_open=even_open,
+                may_go=lambda: self._refuse(live.attr, path),
                 noted=lambda: self.note("file.released", who, printable(path), ino=attr.ino),
             )  # fmt: skip
             crash.point("release.after")

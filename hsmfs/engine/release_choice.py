@@ -36,6 +36,7 @@ class Wanted:
     Attributes:
         need: bytes to be freed. residence_ns: so long a file stays after its last use.
         recalled: when files came from discs (UTC ns), which no time in their inodes says.
+        refused: those that kept their bytes a moment ago.
     """
 
     pool: PoolId
@@ -43,6 +44,7 @@ class Wanted:
     residence_ns: int
     now_ns: int
     recalled: Mapping[InodeNo, int]
+    refused: frozenset[InodeNo] = frozenset()
 
 
 def choose(reports: Reports, rules: Ruleset, wanted: Wanted) -> list[Candidate]:
@@ -64,7 +66,7 @@ def _in_order(reports: Reports, rules: Ruleset, wanted: Wanted) -> Iterator[Cand
     size = CANDIDATES
     while rows := reports.least_worth(wanted.pool, wanted.now_ns, limit, last, size):
         for _, ino in rows:
-            if wanted.recalled.get(ino, 0) > limit:
+            if wanted.recalled.get(ino, 0) > limit or ino in wanted.refused:
                 continue
             candidate = _candidate(reports, rules, paths, ino, wanted.now_ns)
             if candidate is not None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from .. import clock, crash
+from .. import clock, crash, durable
 from ..catalog.catalog import Catalog
 from ..disc.reader import Bytes
 from ..errors import Conflict, HsmError, PosixError
@@ -265,6 +265,9 @@ class Residency:
             synced = await clock.blocking(lambda: sync_bytes(files))
             crash.point("recall.save.synced")
             faults |= synced
+            for live in unsaved:
+                if live.ino in synced:
+                    self._distrust(live)
             saved = [live for live in unsaved if live.ino not in faults]
             async with self.catalog.write():
                 for live in saved:
@@ -275,6 +278,28 @@ class Residency:
         for live in saved:
             self.changed(live.ino)
         return faults
+
+    async def _keep_ranges(self, live: Live) -> None:
+        """As `save_ranges`, before a change that relies on it; the caller holds live.lock."""
+        if live.unsaved_ranges:
+            fd = await self.opened(live)
+            try:
+                await durable.flushed(fd, data_only=True)
+            except OSError:
+                self._distrust(live)
+                raise
+            async with self.catalog.write():
+                self._note_ranges(live)
+            live.unsaved_ranges = False
+
+    def _distrust(self, live: Live) -> None:
+        """A sync failed: what came in since the last one may be lost, and must be recalled again.
+
+        The next sync would succeed: the kernel tells of a lost page once (fsync(2), EIO).
+        """
+        if live.unsaved_ranges:
+            live.absent = self.catalog.inodes.absent(live.ino)
+            live.unsaved_ranges = False
 
     def _note_ranges(self, live: Live) -> None:
         state = FileState.PARTIAL
@@ -292,26 +317,19 @@ class Residency:
         head: int,
         *,
         even_open: bool = False,
+        may_go: Callable[[], object] = lambda: None,
         noted: Callable[[], object] = lambda: None,
     ) -> int:
         """Punch all but the first head bytes out; return the bytes freed.
 
-        The caller has made sure of enough verified copies; noted is called in the transaction that
-        says the bytes are gone. Raises Conflict if the file is pinned,
+        may_go raises Conflict if there are too few verified copies; it and noted are called in the
+        transaction that says the bytes are gone. Raises Conflict if the file is pinned,
         not premigrated, or open (with even_open: being written).
         """
         async with live.lock:
             attr = live.attr
             start = -(-head // BLOCK) * BLOCK
-            if live.writing or (live.opens and not even_open):
-                raise Conflict(f"inode {live.ino} is open", next_step="close it first")
-            if attr.pinned:
-                raise Conflict(f"inode {live.ino} is pinned", next_step="'hsmctl pin --off' it")
-            if not live.sealed or attr.state not in (FileState.PREMIGRATED, FileState.PARTIAL):
-                raise Conflict(
-                    f"inode {live.ino} has no verified copy of its present bytes",
-                    next_step="archive it first",
-                )
+            _refuse_release(live, even_open)
             if start >= attr.size:
                 return 0
             await self.settle(live)
@@ -324,6 +342,9 @@ class Residency:
                 )
             absent = [Range(start, attr.size)]
             async with self.catalog.write():
+                # Pinned, opened, or a disc of its copies damaged, while this waited.
+                _refuse_release(live, even_open)
+                may_go()
                 self.catalog.inodes.set_version(live.ino, attr.version, attr.version)
                 self.catalog.inodes.set_absent(live.ino, absent)
                 self._set_state(live, FileState.MIGRATED)
@@ -351,14 +372,18 @@ class Residency:
         """
         if await self.purge_many([ino]):
             raise Conflict(
-                f"inode {ino} is in use, retained or held", next_step="it goes when it is free"
+                f"inode {ino} is in use, named, retained or held",
+                next_step="it goes when it is free",
             )
 
     async def purge_many(self, inos: Sequence[InodeNo]) -> list[InodeNo]:
-        """As `purge`, in one transaction; returns those that are in use or locked and were left."""
+        """As `purge`, in one transaction; returns those that were left.
+
+        They are in use, locked, or have a name: out of the trash again since they were listed.
+        """
         kept, going = list[InodeNo](), list[InodeNo]()
         async with self.catalog.write():
-            stay = self._still_locked(inos)
+            stay = self._still_locked(inos) | self.catalog.inodes.named_of(inos)
             for ino in inos:
                 live = self._live.get(ino)
                 if ino in stay or (live is not None and (live.opens or live.holds)):
@@ -420,6 +445,19 @@ class Residency:
             return os.stat(self.pools[attr.pool].path_of(attr.ino))
         except FileNotFoundError:
             return None
+
+
+def _refuse_release(live: Live, even_open: bool) -> None:
+    """Raise Conflict with the reason if the bytes must stay on disk."""
+    if live.writing or (live.opens and not even_open):
+        raise Conflict(f"inode {live.ino} is open", next_step="close it first")
+    if live.attr.pinned:
+        raise Conflict(f"inode {live.ino} is pinned", next_step="'hsmctl pin --off' it")
+    if not live.sealed or live.attr.state not in (FileState.PREMIGRATED, FileState.PARTIAL):
+        raise Conflict(
+            f"inode {live.ino} has no verified copy of its present bytes",
+            next_step="archive it first",
+        )
 
 
 def _open(pool: Pool, attr: Attr) -> int:

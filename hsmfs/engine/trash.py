@@ -112,7 +112,7 @@ class TrashCan:
                     await self._files.purge(trashed.attr.ino)
                     done += 1
                 except Conflict:
-                    kept += 1
+                    kept += self._catalog.trash.get(trashed.attr.ino) is not None
         return done, kept
 
     # Parts

@@ -142,3 +142,20 @@ async def test_only_the_newest_of_a_name_comes_back_with_its_folder(world):
     await world.trash.restore(world.e, recursive=True)
     assert world.catalog.names.resolve(b"d/e/l").ino == newer
     assert [entry.attr.ino for entry in await world.trash.entries()] == [world.link]
+
+
+async def test_what_is_restored_while_the_trash_is_emptied_stays(world, monkeypatch):
+    await world.delete_all()
+    real, restored = world.files.purge, []
+
+    async def purge(ino):
+        if not restored:
+            restored.append(await world.trash.restore(world.f, b"back"))
+        await real(ino)
+
+    monkeypatch.setattr(world.files, "purge", purge)
+    assert await world.trash.purge_all() == (3, 0)
+    assert world.catalog.names.resolve(b"back").ino == world.f
+    live = world.files.open(world.f, write=False)
+    assert await world.files.read(live, 0, 9, Requester()) == b"bytes"
+    world.files.close(live, write=False)

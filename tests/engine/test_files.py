@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from hsmfs import durable
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.engine.files import Files
 from hsmfs.errors import Conflict, PoolFull, RecallFailed
@@ -308,3 +309,45 @@ async def test_read_under_a_release_is_not_zeros(world, monkeypatch):
     monkeypatch.setattr(os, "pread", pread)
     with pytest.raises(RecallFailed):
         await world.files.read(live, 100_000, 10, WHO)
+
+
+@pytest.mark.parametrize("change", ["write", "truncate", "truncate a mixed one"])
+async def test_what_came_in_is_durable_before_a_change_relies_on_it(world, monkeypatch, change):
+    data = os.urandom(SIZE)
+    ino = await world.stub(data)
+    live = world.files.open(ino, write=True)
+    if change == "truncate a mixed one":
+        await world.files.write(live, 0, b"new")
+    await world.files.fill(live, 1, 0, data)
+    real, synced = durable.flushed, []
+
+    async def flushed(fd, **how):
+        await real(fd, **how)
+        synced.append(fd)
+
+    monkeypatch.setattr(durable, "flushed", flushed)
+    if change == "write":
+        await world.files.write(live, 0, b"new")
+    else:
+        await world.files.truncate(live, SIZE - 1)
+    await world.catalog.sync()
+    assert live.fd in synced[:1], "a power cut would leave zeros that the catalog calls data"
+    await world.crash()
+    assert world.catalog.inodes.absent(ino) == []
+
+
+async def test_bytes_that_a_failed_sync_may_have_lost_are_recalled_again(world, monkeypatch):
+    """The kernel tells of it once: the next fdatasync succeeds without them."""
+    ino = await world.stub(b"x" * SIZE)
+    live = world.files.hold(ino)
+    await world.files.fill(live, 1, 0, b"x" * SIZE)
+
+    def fdatasync(fd):
+        raise OSError(errno.EIO, "lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fdatasync)
+        with pytest.raises(OSError, match="lost"):
+            await world.files.save_ranges(live)
+    await world.files.save_ranges(live)
+    assert live.absent == world.catalog.inodes.absent(ino) == [Range(4096, SIZE)]

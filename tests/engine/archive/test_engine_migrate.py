@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -9,7 +10,7 @@ import trio
 
 from hsmfs import crash
 from hsmfs.engine import spool
-from hsmfs.errors import Conflict
+from hsmfs.errors import Conflict, PosixError
 from hsmfs.states import FileState, VolumeState
 
 MIB = 1 << 20
@@ -386,3 +387,18 @@ async def test_killed_at(site, monkeypatch, point):
     spoiled = site.volumes(VolumeState.DAMAGED)
     assert bool(spoiled) == (point in SPOILED), "only a burn that was cut off costs a disc"
     site.sound()
+
+
+async def test_a_file_deleted_before_its_recall_stops_no_burns(site):
+    ino = await site.file(b"f", 100_000)
+    other = await site.file(b"g", 100_000)
+
+    async def recall(ino, who):
+        raise PosixError(errno.ENOENT)  # as Recaller.request of an inode that is gone
+
+    site.migrator.recall = recall
+    async with site.running():
+        await site.archive(ino, release=True)
+        await site.migrator.archive([ino], copies=2)
+        await site.archive(other)
+    assert site.state(other) == FileState.PREMIGRATED

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from hsmfs.engine import demote
 from hsmfs.engine.demote import Demoter
 from hsmfs.engine.housekeeping import Housekeeper
 from hsmfs.engine.policy import rules
@@ -100,6 +103,33 @@ async def test_make_room(site, archived):
     assert "released_space" in site.kinds()
 
 
+async def test_make_room_passes_over_files_that_are_open(site, archived):
+    for ino in archived[1:]:
+        site.files.open(ino, write=False)
+    assert await site.releaser.make_room(100), "the first choice alone was asked"
+    assert site.state(archived[0]) == FileState.MIGRATED
+
+
+async def test_a_release_that_waited_counts_copies_again(site, archived):
+    ino = archived[0]
+    live = site.files.hold(ino)
+    refusals = []
+
+    async def release():
+        refusals.append(await refused(site, ino))
+
+    async with trio.open_nursery() as nursery:
+        async with live.lock:
+            nursery.start_soon(release)
+            await trio.testing.wait_all_tasks_blocked()
+            for barcode in site.volumes(VolumeState.FULL):
+                volume = site.catalog.volumes.by_barcode(barcode)
+                async with site.catalog.write():
+                    site.catalog.volumes.set_state(volume.id, VolumeState.SUSPECT, "test")
+    site.files.drop(live)
+    assert refusals and site.state(ino) == FileState.PREMIGRATED
+
+
 # Demotion
 
 
@@ -157,6 +187,29 @@ async def test_demote_gives_up_if_the_file_is_opened_meanwhile(site, tiers, monk
     assert not os.path.exists(disk.path_of(ino))
     site.files.close(opened[0], write=True)
     assert site.files.attr(ino).pool == fast.id
+
+
+@pytest.mark.expect_log("not demoted")
+async def test_a_file_that_does_not_read_keeps_no_other_on_the_fast_tier(
+    site, tiers, monkeypatch
+):
+    fast, _ = tiers
+    bad, good = [await site.file(name, MIB) for name in (b"bad", b"good")]
+    real = demote._copy
+
+    def copy(source, pool, ino):
+        if ino == bad:
+            raise OSError(errno.EIO, "bad block")
+        return real(source, pool, ino)
+
+    monkeypatch.setattr(demote, "_copy", copy)
+    fast.capacity, fast.used, fast.high, fast.low = 3 * MIB, 3 * MIB, 60, 10
+    async with trio.open_nursery() as nursery:
+        await nursery.start(site.demoter.run)
+        await site.until(lambda: "demoted" in site.kinds())
+        nursery.cancel_scope.cancel()
+    assert "cannot_demote" in site.kinds()
+    assert site.files.attr(good).pool != site.files.attr(bad).pool == fast.id
 
 
 async def test_fast_pool_above_its_watermark(site, tiers):
