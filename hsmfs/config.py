@@ -254,6 +254,17 @@ class AccessConfig(_Table):
     approval_time: Annotated[Duration, Field(gt=0)] = 86_400.0
 
 
+class TraceConfig(_Table):
+    """Recording what is asked of the discs, for `hsmctl simulate`."""
+
+    file: AbsolutePath | None = None
+    """None: only while an admin says so with `hsmctl trace start`."""
+    size: Annotated[Size, Field(ge=2**16)] = 100 * 10**6
+    """Bytes above which the file is turned over."""
+    keep: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Older files."""
+
+
 class AuditConfig(_Table):
     """Where audit records go besides the catalog and the discs."""
 
@@ -277,6 +288,7 @@ class Config(_Table):
     scrub: ScrubConfig = ScrubConfig()
     audit: AuditConfig = AuditConfig()
     access: AccessConfig = AccessConfig()
+    trace: TraceConfig = TraceConfig()
     sets: SetsConfig | None = None
 
     @property

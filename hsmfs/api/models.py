@@ -196,6 +196,13 @@ class BackupOrder(Body):
     """Backups that stay; None: as the configuration says."""
 
 
+class TraceOrder(Body):
+    """Record a trace."""
+
+    file: Annotated[str, Field(min_length=1, pattern=r"^/")] | None = None
+    """Absolute; None: the one in the configuration, or trace.jsonl in the state folder."""
+
+
 class SampleOrder(Body):
     """Rehearse a rebuild with some discs."""
 

@@ -70,6 +70,7 @@ class Burner:
         progress: the volumes that are being made.
         committed: called in the transaction that makes a volume count.
         note: puts it on record in the same one.
+        begun: told the disc and the bytes when a drive is asked for.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Burner:
         self.progress: dict[VolumeId, Progress] = {}
         self.committed: Callable[[VolumeId], None] = lambda volume: None
         self.note: Note = unheard
+        self.begun: Callable[[str, int], None] = lambda barcode, size: None
 
     async def make(
         self,
@@ -237,6 +239,7 @@ class Burner:
 
     async def _burn_and_verify(self, volume: Volume, label: VolumeLabel) -> None:
         size = self.progress[volume.id].size
+        self.begun(volume.barcode, size)
         here: Session | None = None
         try:
             async with self._mounts.use(

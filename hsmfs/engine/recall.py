@@ -22,7 +22,7 @@ from ..catalog.reports import Query
 from ..config import Config
 from ..errors import HsmError, PosixError, RecallCancelled
 from ..states import FileState, VolumeState
-from ..types import InodeNo, Range, VolumeId
+from ..types import DataVersion, InodeNo, Range, VolumeId
 from .copy_choice import CopyChoice
 from .events import Events
 from .failures import Failures
@@ -46,6 +46,9 @@ from .why import Why
 log = logs.get(__name__)
 
 
+Asked = Callable[[InodeNo, DataVersion, RecallClass, Range], None]
+
+
 class Recaller(Readers):
     """Brings bytes back from discs.
 
@@ -53,6 +56,7 @@ class Recaller(Readers):
         waiting: the readers that wait.
         parity_reader: reads through the parity of sets.
         came_in: called with an inode whose recall ended well; set by who wires the engine.
+        asked: told of each recall that begins, with the version and range that are wanted.
     """
 
     def __init__(
@@ -72,8 +76,10 @@ class Recaller(Readers):
         self.waiting = Waiters(left)
         self.note: Note = unheard
         self.came_in: Callable[[InodeNo], None] = lambda ino: None
+        self.asked: Asked = lambda ino, version, urgency, wanted: None
         self._jobs: dict[InodeNo, Job] = {}
         self._resumed = sys.maxsize
+        self._own: set[InodeNo] = set()
         self._queues: dict[VolumeId, VolumeQueue] = {}
         self._failures = Failures(catalog, events)
         self._nursery: trio.Nursery | None = None
@@ -100,6 +106,7 @@ class Recaller(Readers):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve requests for ever; those of the last run are taken up meanwhile."""
         self._resumed = 0
+        self._own.clear()
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = self._reading.nursery = self._parity.nursery = nursery
@@ -128,8 +135,8 @@ class Recaller(Readers):
         while rows := self._catalog.queues.recalls(self._resumed):
             for ino in [row.ino for row in rows]:
                 row, self._resumed = self._catalog.queues.recall(ino), ino
-                if row is None:
-                    continue  # it ended meanwhile
+                if row is None or ino in self._own:
+                    continue  # it ended meanwhile, or is no older than this run
                 job = self._jobs.get(ino)
                 count += 1
                 if job is None:
@@ -145,6 +152,7 @@ class Recaller(Readers):
                     await self._merge(job, row.urgency, Range(row.start, row.end), None)
                 await trio.lowlevel.checkpoint()
         self._resumed = sys.maxsize
+        self._own.clear()
         for job in unplaced:
             await self._place(job)
         if count:
@@ -198,7 +206,7 @@ class Recaller(Readers):
 
     async def _nobody_waits(self, ino: InodeNo) -> None:
         """No reader wants the file any more; what was asked for before this run is still wanted."""
-        if ino <= self._resumed:
+        if ino <= self._resumed or ino in self._own:
             await self._forget_rows([ino])
 
     async def _forget_rows(self, inos: Sequence[InodeNo]) -> None:
@@ -252,6 +260,8 @@ class Recaller(Readers):
         storm = job is None and waiter is not None and waiter.slow
         if not covered:
             async with self._catalog.write():
+                if ino > self._resumed and self._catalog.queues.recall(ino) is None:
+                    self._own.add(ino)
                 if not storm:  # it belongs to readers alone: no row outlives them
                     self._catalog.queues.join_recall(
                         ino, urgency, who, now, wanted.start, wanted.end
@@ -268,6 +278,8 @@ class Recaller(Readers):
             )  # fmt: skip
             self._jobs[ino] = job
             self._failures.forget(ino)
+            if (attr := self._files.attr(ino)) is not None:
+                self.asked(ino, attr.base_version, urgency, wanted)
             if waiter is not None:
                 job.waiters.append(waiter)
             if self._nursery is not None:

@@ -43,6 +43,7 @@ from .mounts import Mounts
 from .policies import Policies
 from .policy.match import Ruleset
 from .recall import Recaller
+from .recorder import Recorder
 from .refresh import REFRESH, Refresher
 from .release import Releaser
 from .renew import Renewer
@@ -66,7 +67,7 @@ class Engine:
         config, catalog, pools, library: what it was given; the caller closes them after it.
         robot, files, events, mounts, guard, recaller, migrator, renewer, releaser, demoter,
             policies, housekeeper, adopter, scrubber, refresher, trash, rollback, burst, backups,
-            jobs:
+            jobs, recorder:
             the parts; each is the job of the module that it comes from.
         access: who may ask the API for what.
         control: what the mount may ask beside bytes.
@@ -116,6 +117,7 @@ class Engine:
         self.adopter = Adopter(catalog, pools, files)
         self.backups = Backups(catalog, config, events)
         self.jobs = Jobs()
+        self.recorder = Recorder(catalog, self.robot, config.trace)
         self.vault = Transfer(catalog, self.robot, mounts, self.recaller, events)
         self.disc_adopter = DiscAdopter(
             catalog, files, self.robot, mounts, self.migrator.blanks, config
@@ -140,6 +142,7 @@ class Engine:
             Worker("housekeeper", self.housekeeper.run),
             Worker("backups", self.backups.run),
             Worker("burst", self.burst.run),
+            Worker("recorder", self.recorder.run),
             Worker("vault", self.vault.run),
             Worker("trust", trust.run),
             Worker("autocommit", trust.autocommit.run),
@@ -186,6 +189,8 @@ class Engine:
         self.migrator.finisher.release = self.releaser.release
         self.migrator.recall = bring_in
         self.recaller.came_in = self.migrator.came_in
+        self.recaller.asked = self.recorder.recall
+        self.migrator.burner.begun = self.recorder.burn
         self.mounts.pressure = lambda: self.releaser.pressure
         self.mounts.inventory.came_back = self.vault.came_back
 

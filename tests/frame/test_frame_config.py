@@ -35,6 +35,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "schedule": config.ScheduleConfig,
     "audit": config.AuditConfig,
     "access": config.AccessConfig,
+    "trace": config.TraceConfig,
 }
 
 

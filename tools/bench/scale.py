@@ -46,8 +46,6 @@ from hsmfs.types import InodeNo, PoolId
 MILLION = 1_000_000
 OPERATIONS = 20_000
 FOLDERS_LISTED = 50
-RECALLS = 0.1
-"""Of all files: all that are migrated."""
 POLICIES = """
 [[policy]]
 name = "age"
@@ -105,12 +103,18 @@ async def create(catalog: Catalog, folder: Path) -> Figures:
     """New files one by one, each a transaction of its own, as the mount makes them."""
     pool, _ = catalog.volumes.pools()["pool"]
     parent, mode, now = InodeNo(bigcatalog.folder_ino(0)), stat.S_IFREG | 0o644, time.time_ns()
+    made = []
     began = time.perf_counter()
     for n in range(OPERATIONS):
         async with catalog.write():
-            catalog.names.create(parent, b"new-%d-%d" % (now, n), mode, 1000, 1000, now, pool=pool)
+            name = b"new-%d-%d" % (now, n)
+            made.append(catalog.names.create(parent, name, mode, 1000, 1000, now, pool=pool))
     await catalog.sync()
-    return {"create": Figure(1e6 * (time.perf_counter() - began) / OPERATIONS, "us", each=True)}
+    cost = 1e6 * (time.perf_counter() - began) / OPERATIONS
+    async with catalog.write():  # as when they are closed: the next start need not look at them
+        for attr in made:
+            catalog.inodes.put(attr._replace(dirty=False))
+    return {"create": Figure(cost, "us", each=True)}
 
 
 async def lookup(catalog: Catalog, folder: Path) -> Figures:
@@ -156,22 +160,17 @@ async def release(catalog: Catalog, folder: Path) -> Figures:
 
 async def recalls(catalog: Catalog, folder: Path) -> Figures:
     """A tenth of all files is asked for, each as a request of its own."""
-    inos = [
-        InodeNo(bigcatalog.folder_ino(k) + 1 + i)
-        for k in range(_folders(catalog))
-        for i in range(9, bigcatalog.FOLDER_FILES, 10)
-    ]
-    now, began = time.time_ns(), time.perf_counter()
-    for at in range(0, len(inos), 1000):
+    now, began, count = time.time_ns(), time.perf_counter(), 0
+    for folder_no in range(_folders(catalog)):
         async with catalog.write():
-            for ino in inos[at : at + 1000]:
-                catalog.queues.join_recall(
-                    ino, RecallClass.BULK, "bench", now, 0, bigcatalog.SIZE
-                )
+            for i in range(9, bigcatalog.FOLDER_FILES, 10):
+                ino = InodeNo(bigcatalog.folder_ino(folder_no) + 1 + i)
+                catalog.queues.join_recall(ino, RecallClass.BULK, "bench", now, 0, bigcatalog.SIZE)
+                count += 1
     await catalog.sync()
-    cost = 1e6 * (time.perf_counter() - began) / len(inos)
+    cost = 1e6 * (time.perf_counter() - began) / count
     return {
-        "recalls queued": Figure(len(inos), ""),
+        "recalls queued": Figure(count, ""),
         "a recall that is queued": Figure(cost, "us", each=True),
     }
 

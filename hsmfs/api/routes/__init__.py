@@ -20,11 +20,12 @@ from . import (
     retention,
     sets,
     status,
+    trace,
     vault,
 )
 
 _GROUPS = (
     status, access, names, orders, library, media, sets, vault, policy, retention, holds, audit,
-    care, guard, catalog, events,
+    care, guard, catalog, trace, events,
 )  # fmt: skip
 ROUTERS: tuple[APIRouter, ...] = tuple(group.routes.router for group in _GROUPS)

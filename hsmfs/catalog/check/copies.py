@@ -1,4 +1,7 @@
-"""Invariants of copies: whole, apart from one another, and only on discs that can hold them."""
+"""Invariants of copies: whole, apart from one another, and only on discs that can hold them.
+
+CROSS JOIN has SQLite read the copies in their order and not disc by disc.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ def valid_copies_are_on_burned_volumes(db: Database) -> Iterator[Finding]:
     """No copy counts on a disc that is blank or whose burn was not verified."""
     for copy, ino, barcode, state in each(
         db,
-        "SELECT c.id, c.ino, v.barcode, v.state FROM copies c JOIN volumes v ON v.id = c.volume"
+        "SELECT c.id, c.ino, v.barcode, v.state FROM copies c"
+        " CROSS JOIN volumes v ON v.id = c.volume"
         f" WHERE c.state = {_VALID} AND v.state IN ({_BLANK}, {_BURNING})",
     ):
         yield inode_finding(
@@ -142,7 +146,7 @@ def copies_lie_on_the_disc(db: Database) -> Iterator[Finding]:
     """A copy's sectors are inside the closed image of its volume."""
     for ino, barcode, sector in each(
         db,
-        "SELECT c.ino, v.barcode, c.sector FROM copies c JOIN volumes v ON v.id = c.volume"
+        "SELECT c.ino, v.barcode, c.sector FROM copies c CROSS JOIN volumes v ON v.id = c.volume"
         f" WHERE c.state = {_VALID} AND v.state = {_FULL} AND v.used > 0"
         " AND (c.sector < 0 OR c.stored < 0 OR c.sector * 2048 + c.stored > v.used)",
     ):

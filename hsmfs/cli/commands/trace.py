@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ...units import parse_size
 from ..context import Ctl, json_option
-from ..output import plural, size
+from ..output import ago, plural, size
 
 KINDS = ("priors", "bulk", "mixed", "storm", "burns", "hot")
 
@@ -24,6 +25,45 @@ Examples:
 )
 def command() -> None:
     """Traces of requests: record what is asked for, or make one as hospitals do."""
+
+
+@command.command("start", epilog="\b\nExamples:\n  hsmctl trace start --file /var/tmp/week.jsonl")
+@click.option("--file", type=click.Path(path_type=Path, dir_okay=False),
+              help="[default: the configured one, or trace.jsonl in the state folder]")  # fmt: skip
+@json_option
+def start(ctl: Ctl, file: Path | None) -> None:
+    """Record what is asked of the discs from now on, until 'stop' or the daemon ends.
+
+    A file that is there is kept as FILE.1. The key [trace] file records from every start on.
+    """
+    body = {"file": None if file is None else str(file.absolute())}
+    _show(ctl, ctl.client.post("/trace/start", body))
+
+
+@command.command("stop", epilog="\b\nExamples:\n  hsmctl trace stop")
+@json_option
+def stop(ctl: Ctl) -> None:
+    """End the recording and say what it came to."""
+    _show(ctl, ctl.client.post("/trace/stop", {}))
+
+
+@command.command("status", epilog="\b\nExamples:\n  hsmctl trace status")
+@json_option
+def status(ctl: Ctl) -> None:
+    """Say whether a trace is being recorded."""
+    _show(ctl, ctl.client.get("/trace"))
+
+
+def _show(ctl: Ctl, found: dict[str, Any]) -> None:
+    out, now = ctl.out, found["recording"]
+    if out.as_json:
+        out.json(found)
+    elif now is None:
+        out.line("nothing is recorded")
+    else:
+        lost = f", {now['left_out']} left out" if now["left_out"] else ""
+        since = ago(now["since_ns"])
+        out.line(f"{now['file']}: {plural(now['requests'], 'request')} since {since}{lost}")
 
 
 def _bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:

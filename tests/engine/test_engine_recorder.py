@@ -1,0 +1,55 @@
+"""Recorded traces: what is asked becomes lines that the simulator reads; full files turn over."""
+
+from __future__ import annotations
+
+import pytest
+
+from hsmfs.catalog.queues import RecallClass
+from hsmfs.engine.recorder import Recorder
+from hsmfs.errors import Conflict, TraceError
+from hsmfs.simulate import trace
+
+
+async def test_recalls_and_burns_are_recorded_and_can_be_replayed(lab, tmp_path):
+    file = tmp_path / "t.jsonl"
+    inos = [await lab.file(b"f%d" % n, b"x" * 100_000) for n in range(2)]
+    await lab.engine.recorder.start(file)
+    with pytest.raises(Conflict):
+        await lab.engine.recorder.start(file)
+    await lab.archive(*inos, release=True)
+    for ino in inos:
+        await lab.engine.recaller.request(ino, RecallClass.BULK, "test")
+    ended = await lab.engine.recorder.stop()
+    found = trace.load(file)
+    assert ended.requests == len(found.requests) == 3
+    assert [(r.burn, r.urgency) for r in found.requests] == [
+        (True, RecallClass.STANDARD), (False, RecallClass.BULK), (False, RecallClass.BULK),
+    ]  # fmt: skip
+    assert len(found.discs) == 1 and found.requests[1].places != found.requests[2].places
+
+
+async def test_a_full_file_is_turned_over_and_the_oldest_goes(lab, tmp_path):
+    file = tmp_path / "t.jsonl"
+    settings = lab.engine.config.trace.model_copy(update={"size": 100, "keep": 2})
+    recorder = Recorder(lab.engine.catalog, lab.engine.robot, settings)
+    await recorder.start(file)
+    for n in range(4):
+        for _ in range(5):
+            recorder.burn("S0001D01", 10 + n)
+        await recorder._write()
+    found = sorted(p.name for p in tmp_path.glob("t.jsonl*"))
+    assert found == ["t.jsonl", "t.jsonl.1", "t.jsonl.2"]
+    assert [r.size for r in trace.load(tmp_path / "t.jsonl.1").requests] == [13] * 5
+    (tmp_path / "other").write_text("precious")
+    with pytest.raises(TraceError, match="no trace of ours"):
+        await Recorder(lab.engine.catalog, lab.engine.robot, settings).start(tmp_path / "other")
+    assert (tmp_path / "other").read_text() == "precious"
+    with pytest.raises(TraceError):
+        await Recorder(lab.engine.catalog, lab.engine.robot, settings).start(tmp_path / "no/t")
+
+
+async def test_without_a_recording_nothing_is_kept(lab):
+    lab.engine.recorder.burn("S0001D01", 10)
+    assert lab.engine.recorder.now is None
+    with pytest.raises(Conflict):
+        await lab.engine.recorder.stop()
