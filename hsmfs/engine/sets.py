@@ -243,7 +243,9 @@ class VolumeSets:
         discs = data_discs(self._catalog, group)
         wait = self._settings.close_wait if self._settings is not None else 0.0
         age = (clock.now_ns() - group.created_ns) / 1e9
-        burning = any(self._catalog.queues.burn(volume.id) is not None for volume in discs)
+        # Parity discs too: after a crash the reading back of one may go on elsewhere.
+        members = self._catalog.sets.discs(group.id)
+        burning = any(self._catalog.queues.burn(volume.id) is not None for volume in members)
         full = len(discs) >= group.k and not burning
         closing = group.state is SetState.CLOSING or full or age >= wait
         size = sum(volume.used for volume in pending(self._catalog, group))
@@ -455,6 +457,10 @@ class VolumeSets:
         self, blank: VolumeId, group: VolumeSet, row: int, facts: ParityFacts, source: Path
     ) -> None:
         async with self._catalog.write():
+            for disc in self._catalog.sets.discs(group.id):
+                # A start that was cut off here had chosen another blank disc.
+                if disc.set_index == group.k + row and disc.state is VolumeState.BLANK:
+                    self._catalog.sets.leave(disc.id)
             self._catalog.sets.join(blank, group.id, group.k + row)
         crash.point("sets.parity.joined")
         volume = self._catalog.volumes.get(blank)

@@ -8,6 +8,7 @@ then the connection is closed.
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -101,9 +102,16 @@ class Mount:
         all_tasks.cancel()
 
     def _tune(self) -> None:
-        """The first answer of the root says that the kernel's INIT was served."""
+        """The first answer of the root says that the kernel's INIT was served.
+
+        Another process asks: a thread of ours that waits for an answer of ours would keep a daemon
+        that is killed then half alive, and its mount stuck, until somebody aborts the connection.
+        """
         kernel.tune_process()
-        os.statvfs(self._mountpoint)
+        subprocess.run(
+            ["stat", "--file-system", "--terse", self._mountpoint],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
         found = kernel.find(self._mountpoint)
         if found is not None:
             self._device = found.device

@@ -182,6 +182,36 @@ POINTS = sorted(
 )
 
 
+@pytest.mark.expect_log("burn given up")
+@pytest.mark.parametrize("point", ["sets.parity.joined", "burn.verifying"])
+async def test_one_disc_a_place_though_a_start_chooses_others(five, monkeypatch, point) -> None:
+    """Killed with a parity disc joined, or burned and not read back; others are blank meanwhile."""
+    ino = await five.file(b"f", FILE)
+    reached = trio.Event()
+    begun = trio.Event()
+
+    def kill(name: str) -> None:
+        if name == "sets.parity.joined":
+            begun.set()
+        if name == point and begun.is_set() and not reached.is_set():
+            five.keep()
+            reached.set()
+
+    monkeypatch.setattr(crash, "point", kill)
+    async with at_work(five):
+        await five.archive(ino)
+        await five.migrator.sets.close(only_set(five))
+        await five.until(reached.is_set)
+    await five.restart(killed=True)
+    left = five.migrator.blanks.left
+    monkeypatch.setattr(five.migrator.blanks, "left", lambda without=None: left(without)[::-1])
+    async with at_work(five):
+        await closed(five)
+    places = [disc.set_index for disc in five.catalog.sets.discs(only_set(five).id)]
+    assert sorted(places) == [0, 3, 4]
+    check_parity(five)
+
+
 @pytest.mark.parametrize("point", POINTS)
 async def test_killed_at(five, monkeypatch, point: str) -> None:
     ino = await five.file(b"f", FILE)
