@@ -82,18 +82,15 @@ class Catalog:
         self._pins = [connect(self.path, readonly=True, cache=64) for _ in range(2)]
         self._readers = [connect(self.path, readonly=True) for _ in range(READERS)]
         self._free_readers = trio.Semaphore(READERS)
-        self._gate = trio.Event()
+        self._gate, self._idle = trio.Event(), trio.Event()
         self._gate.set()
         self._lent: trio.Event | None = None
         self._committer = clock.Beside("committer")
-        self._reading = 0
-        self._idle = trio.Event()
         self._wal_fd = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CREAT, 0o600)
         self._syncing: trio.Event | None = None
         self._checkpoint_lock = trio.Lock()
-        self.commits = self.durable = 0
-        self._depth = self._pending = 0
-        self._undone = False
+        self.commits = self.durable = self._depth = self._pending = self._reading = 0
+        self._undone = self._torn = False
         self._write = Transaction(self)
         self._mark()
         self._pin()
@@ -364,9 +361,13 @@ class Catalog:
         self._syncing = over = trio.Event()
         try:
             commits = self.commits
+            # The kernel tells once of a page that it lost: what the WAL held goes another way.
+            if self._torn and not await self.checkpoint():
+                raise OSError("a sync of the catalog's WAL failed, and readers keep the WAL")
             await self.commit()
+            self._torn = True
             await durable.flushed(self._wal_fd, data_only=True)
-            self.durable = commits
+            self.durable, self._torn = commits, False
         finally:
             self._syncing = None
             over.set()
@@ -428,7 +429,6 @@ class Catalog:
         if old.in_transaction:
             old.execute("ROLLBACK")
         self._pins.reverse()
-        assert self._pins[0].in_transaction
 
     def close(self) -> None:
         """Close; what was committed but not synced is as durable as the page cache."""
