@@ -1,4 +1,4 @@
-"""The mount on the network does what clients rely on: NFS 3 and 4.2 by the kernel, SMB by Samba.
+"""The mount on the network does what clients rely on: NFS 3, 4.1, 4.2 by the kernel, SMB by Samba.
 
     tools/prove nas [WORD]
 

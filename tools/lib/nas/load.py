@@ -1,14 +1,16 @@
 """A client at work: writes files and says what was acknowledged, until it is told to stop.
 
-    python load.py FOLDER JOURNAL STOP
+    python load.py FOLDER JOURNAL STOP [--smb]
 
 FOLDER lies on a mount of a share; JOURNAL gets a line of JSON for each act that was acknowledged,
 or failed; it ends when the file STOP is there. `judge` compares what the journal says with the
-files. One file stays open all the time, as a database's would.
+files. One file stays open all the time, as a database's would. By SMB, where a server's death is an
+error to its clients, a name that is not found is one, too, and the file is opened anew after it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -24,9 +26,11 @@ RECORD = 4096
 RECORDS = 64
 SIZES = (1, 5000, 70_000, 400_000)
 OPEN = "open.db"
+PAUSE_S = 0.2
+"""After an error, before the next try."""
 
 
-def work(folder: Path, journal: Path, stop: Path) -> None:
+def work(folder: Path, journal: Path, stop: Path, *, smb: bool) -> None:
     """Write, sync, rename and read back, until told to stop."""
     random.seed(str(folder))
     with journal.open("a", buffering=1) as out:
@@ -34,21 +38,42 @@ def work(folder: Path, journal: Path, stop: Path) -> None:
         def say(**line: object) -> None:
             out.write(json.dumps(line) + "\n")
 
-        held = os.open(folder / OPEN, os.O_RDWR | os.O_CREAT, 0o644)
-        number = 0
+        held, number = -1, 0
+        while held < 0:
+            try:
+                held = os.open(folder / OPEN, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError as fault:
+                if not smb:
+                    raise
+                say(kind="error", act="open", errno=fault.errno, number=number)
+                time.sleep(PAUSE_S)
         while not stop.exists():
             number += 1
             for act in (_file, _record):
                 began = time.monotonic()
                 try:
-                    act(folder, held, number, say)
+                    act(folder, held, number, say, smb=smb)
                 except OSError as fault:
                     say(kind="error", act=act.__name__, errno=fault.errno, number=number)
+                    if smb:
+                        time.sleep(PAUSE_S)
+                        held = _anew(folder, held)
                 say(kind="act", seconds=round(time.monotonic() - began, 3))
         os.close(held)
 
 
-def _file(folder: Path, held: int, number: int, say) -> None:
+def _anew(folder: Path, held: int) -> int:
+    """The open file once more, if it can be had."""
+    try:
+        fd = os.open(folder / OPEN, os.O_RDWR)
+    except OSError:
+        return held
+    with contextlib.suppress(OSError):  # what it could not write was never acknowledged
+        os.close(held)
+    return fd
+
+
+def _file(folder: Path, held: int, number: int, say, *, smb: bool) -> None:
     """A whole file by save-and-rename; acknowledged when close returns, durable after fsync."""
     data = random.randbytes(SIZES[number % len(SIZES)])
     name, new = f"{number:06}", folder / f".{number:06}.new"
@@ -61,6 +86,8 @@ def _file(folder: Path, held: int, number: int, say) -> None:
     try:
         os.rename(new, folder / name)
     except FileNotFoundError:
+        if smb:
+            raise  # it may be the folder below the mount that was looked into
         # Done, but the answer was lost with the server and the client asked once more.
         say(kind="twice", name=name)
     say(kind="file", name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -68,7 +95,7 @@ def _file(folder: Path, held: int, number: int, say) -> None:
         say(kind="wrong", name=name)
 
 
-def _record(folder: Path, held: int, number: int, say) -> None:
+def _record(folder: Path, held: int, number: int, say, *, smb: bool) -> None:
     """A record of the file that stays open."""
     data = random.randbytes(RECORD)
     place = number % RECORDS
@@ -109,7 +136,7 @@ def judge(folder: Path, journal: Path) -> Verdict:
                 if _digest(folder / line["name"]) != line["sha256"]:
                     found.lost.append(line["name"])
             case "begin":
-                begun.setdefault(line["place"], []).append(line["sha256"])
+                begun.setdefault(line["place"], list(_NOTHING)).append(line["sha256"])
             case "record":
                 found.records += 1
                 begun[line["place"]] = [line["sha256"]]
@@ -130,6 +157,10 @@ def judge(folder: Path, journal: Path) -> Verdict:
     return found
 
 
+_NOTHING = tuple(hashlib.sha256(data).hexdigest() for data in (b"", bytes(RECORD)))
+"""What is in the place of a record before the first was acknowledged there."""
+
+
 def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -138,4 +169,4 @@ def _digest(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    work(*map(Path, sys.argv[1:]))
+    work(*map(Path, sys.argv[1:4]), smb="--smb" in sys.argv)

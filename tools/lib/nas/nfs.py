@@ -16,7 +16,7 @@ THREADS = 8
 CLIENTS = "127.0.0.1"
 GRACE_S = 10
 """How long a restarted server waits for clients of NFS 4; the kernel's default is 90."""
-VERSIONS = {"v3": "vers=3", "v4.2": "vers=4.2"}
+VERSIONS = {"v3": "vers=3", "v4.1": "vers=4.1", "v4.2": "vers=4.2"}
 _NUMBERS = itertools.count(1)
 _STATE = Path("/var/lib/nfs")
 _NFSD = Path("/proc/fs/nfsd")
@@ -90,5 +90,3 @@ def until(holds, what: str, patience_s: float = 60.0) -> float:
             raise TimeoutError(f"{what}: not within {patience_s:g} s")
         time.sleep(0.02)
     return time.monotonic() - began
-
-

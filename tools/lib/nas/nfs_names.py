@@ -159,13 +159,13 @@ def locks(nas: Nas) -> None:
 
 def _blocking(nas: Nas) -> None:
     """Who waits for a lock gets it when its holder gives it up."""
-    (first, one), (second, two) = nas.mounts.items()
+    (_, one), *_, (second, two) = nas.mounts.items()
     with (one / "locked").open("r+b") as file:
         lock.lock("posix", file.fileno())
         words = [sys.executable, "-P", lock.__file__, "wait", str(two / "locked")]
         waiting = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         time.sleep(1.0)
-        nas.p.require(waiting.poll() is None, f"{second} did not wait for the lock of {first}")
+        nas.p.require(waiting.poll() is None, f"{second} did not wait for a lock")
         began = time.monotonic()
     try:
         waiting.wait(60)

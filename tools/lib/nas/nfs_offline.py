@@ -98,6 +98,9 @@ def crowd(nas: Nas) -> None:
         nas.p.figure(f"{version}: resident read, idle (median)", 1000 * idle[version], "ms")
         bound = max(2 * idle[version], TICK_S)
         nas.p.figure(f"{version}: with 200 waiting", 1000 * busy, "ms", at_most=1000 * bound)
+        times = busy / idle[version]
+        shown = "twice idle" if times <= 2 else "one tick of this kernel's clock alone"
+        nas.p.say(f"{version}: {times:.1f} times idle: within {shown}")
     for drive in drives:
         nas.fs.control("drive", "up", drive)
     began = time.monotonic()
