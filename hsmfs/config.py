@@ -272,6 +272,19 @@ class AuditConfig(_Table):
     """None: nowhere."""
 
 
+class SealConfig(_Table):
+    """What `hsmctl` signs with: docs/sealing.md. The daemon reads none of these files."""
+
+    key: AbsolutePath | None = None
+    """Private Ed25519 key, PEM; None: each command must be told."""
+    certificate: AbsolutePath | None = None
+    """The key's; None: the bare public key is given out."""
+    tsa: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
+    """RFC 3161 authority that is asked for timestamps; None: none is."""
+    tsa_ca: AbsolutePath | None = None
+    """Its certificate, PEM, by which timestamps are checked."""
+
+
 class Config(_Table):
     """The whole file."""
 
@@ -289,6 +302,7 @@ class Config(_Table):
     audit: AuditConfig = AuditConfig()
     access: AccessConfig = AccessConfig()
     trace: TraceConfig = TraceConfig()
+    seal: SealConfig = SealConfig()
     sets: SetsConfig | None = None
 
     @property

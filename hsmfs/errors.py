@@ -268,3 +268,10 @@ class TooMany(HsmError):
 
     errno, status, exit_code = E.EAGAIN, 429, 24
     default_next = "try again in a minute"
+
+
+class BadSeal(HsmError):
+    """A signature, a timestamp or a checksum does not hold."""
+
+    errno, status, exit_code = E.EBADMSG, 422, 25
+    default_next = "keep it as it is, and compare it with another copy"

@@ -92,6 +92,7 @@ libisal2 $python -c 'import ctypes; ctypes.CDLL("libisal.so.2")'
 zstd command -v zstd
 attr command -v setfattr
 acl command -v setfacl
+openssl command -v openssl
 $ALSO
 EOF
 }

@@ -61,6 +61,8 @@ class ArchiveOrder(PathsOrder):
     """Burn what waits, also if the discs do not become full."""
     release: bool = False
     wait: bool = False
+    vault: Annotated[str, Field(max_length=500)] | None = None
+    """Where one of two or more copies is to be kept, on sets of its own; None: as policies say."""
 
 
 class RecallOrder(PathsOrder):

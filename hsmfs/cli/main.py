@@ -55,6 +55,7 @@ COMMANDS = {
     "whoami": "whoami",
     "requests": "requests",
     "approve": "approve",
+    "seal": "seal",
     "fsck": "fsck",
     "catalog": "catalog",
     "rebuild": "rebuild",

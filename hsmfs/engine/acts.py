@@ -128,12 +128,16 @@ async def archive(
     release: bool,
     wait: bool,
     who: str,
+    vault: str | None = None,
 ) -> AsyncIterator[Progress]:
-    """Ask for files to be put on discs; with wait, tell how far it has come until all are."""
+    """Ask for files to be put on discs; with wait, tell how far it has come until all are.
+
+    vault: where one of two or more copies is to be kept; None: as the policies say.
+    """
     tally = Tally()
     async for batch in batches(engine, roots):
         await engine.migrator.archive(
-            [attr.ino for attr in batch], copies=copies, who=who, release=release
+            [attr.ino for attr in batch], copies=copies, who=who, release=release, vault=vault
         )
         _accept(tally, batch, wait)
         yield _progress("queued", tally)

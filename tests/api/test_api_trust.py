@@ -140,3 +140,24 @@ async def test_a_changed_record_is_found(world):
         world.engine.catalog.db.execute("DROP TRIGGER audit_is_not_changed")
         world.engine.catalog.db.execute("UPDATE audit SET actor = 'nobody' WHERE seq = 3")
     assert [b["seq"] for b in (await world.get("/audit/verify")).json()["breaks"]] == [3]
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ("UPDATE retained SET until_ns = 1", "is kept until 1 by the catalog"),
+        ("DELETE FROM retained", "is no record in the catalog"),
+        ("UPDATE inodes SET locked = 0", "is no record in the catalog"),
+        ("UPDATE retained SET mode = 3 - mode", "not in compliance mode"),
+    ],
+)
+async def test_retention_edited_in_the_catalog_is_told(world, folder, edit, told):
+    await folder(mode="compliance")
+    ino = await record(world)
+    assert (await world.get("/audit/verify")).json()["breaks"] == []
+    async with world.engine.catalog.write():
+        world.engine.catalog.db.execute(edit)
+    (one,) = (await world.get("/audit/verify")).json()["breaks"]
+    committed = await world.get("/audit", kind="retention.committed")
+    assert one["seq"] == json.loads(committed.text)["seq"]
+    assert told in one["what"] and f"inode {ino}" in one["what"]

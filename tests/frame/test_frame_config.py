@@ -36,6 +36,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "audit": config.AuditConfig,
     "access": config.AccessConfig,
     "trace": config.TraceConfig,
+    "seal": config.SealConfig,
 }
 
 

@@ -18,6 +18,7 @@ from . import (
     orders,
     policy,
     retention,
+    seals,
     sets,
     status,
     trace,
@@ -26,6 +27,6 @@ from . import (
 
 _GROUPS = (
     status, access, names, orders, library, media, sets, vault, policy, retention, holds, audit,
-    care, guard, catalog, trace, events,
+    seals, care, guard, catalog, trace, events,
 )  # fmt: skip
 ROUTERS: tuple[APIRouter, ...] = tuple(group.routes.router for group in _GROUPS)

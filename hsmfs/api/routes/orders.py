@@ -45,6 +45,7 @@ async def archive(engine: EngineDep, order: ArchiveOrder, who: Who) -> Streaming
                 now=order.now,
                 release=order.release,
                 wait=order.wait,
+                vault=order.vault,
                 who=who,
             )
         )

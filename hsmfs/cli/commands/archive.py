@@ -22,10 +22,15 @@ Examples:
 @click.option("--now", is_flag=True, help="Burn what waits now, also if no disc becomes full.")
 @click.option("--wait", is_flag=True, help="Return when the copies are verified.")
 @click.option("--release", is_flag=True, help="Then give up the bytes on disk, but the head.")
+@click.option(
+    "--vault", metavar="PLACE",
+    help="One of two or more copies goes to discs of sets of their own, to be kept there.",
+)  # fmt: skip
 @json_option
 def command(
-    ctl: Ctl, paths: tuple[str, ...], copies: int | None, now: bool, wait: bool, release: bool
-) -> int:
+    ctl: Ctl, paths: tuple[str, ...], copies: int | None, now: bool, wait: bool, release: bool,
+    vault: str | None,
+) -> int:  # fmt: skip
     """Put files (for a folder: all below it) on discs.
 
     They wait until a disc is worth burning, or a deadline passes; --now does not wait for that.
@@ -37,6 +42,7 @@ def command(
         "now": now,
         "wait": wait,
         "release": release,
+        "vault": vault,
     }
     done = "archived" if wait else "queued to be archived"
     return run(ctl, "/archive", body, "archiving", done)

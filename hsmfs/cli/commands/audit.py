@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
-from ...errors import HsmError
+from ...errors import BadSeal
 from ..context import Ctl, json_option
 from ..output import plural
 from ..periods import Moment, shown_until
+from ..signing import CERT, FILE, KEY, read_paper, signer_of, write_paper
 
 FIELDS = ("seq", "at_ns", "worm_ns", "kind", "actor", "object", "outcome", "detail", "prev", "hash")
 
@@ -123,15 +125,67 @@ def _write(out: TextIO, form: str, records: Any) -> int:
     return count
 
 
-@command.command("verify", epilog="\b\nExamples:\n  hsmctl audit verify")
+@command.command("sign", epilog="\b\nExamples:\n  hsmctl audit sign -o anchors/2031-02 --key k.pem")
+@click.option("-o", "--output", required=True, type=FILE, help="PATH of the paper, without suffix.")
+@KEY
+@CERT
 @json_option
-def verify(ctl: Ctl) -> None:
+def sign(ctl: Ctl, output: Path, key: Path | None, cert: Path | None) -> None:
+    """Sign the head of the chain: PATH.json, its signature, and PATH.txt. Keep them elsewhere.
+
+    Whoever rewrites the log later, catalog and discs included, contradicts them: see
+    'hsmctl audit verify --anchor'.
+    """
+    by = signer_of(ctl, key, cert)
+    found = ctl.client.get("/audit/verify")
+    if found["breaks"]:
+        raise BadSeal("the audit log is broken, and is not signed: see 'hsmctl audit verify'")
+    at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    facts = {"what": "hsmfs audit anchor", "version": 1, "at": at, "head": found["head"]}
+    text = f"ANCHOR OF AN AUDIT LOG\n\n{at}\nhead {found['head']}"
+    sha256 = write_paper(output, facts, text, by)
+    if ctl.out.as_json:
+        ctl.out.json({"file": f"{output}.json", "sha256": sha256, "head": found["head"]})
+    else:
+        ctl.out.line(f"head {found['head']} signed: {output}.json")
+
+
+def _anchored(ctl: Ctl, path: Path, signer: Path | None) -> list[dict[str, Any]]:
+    """What is wrong by a signed anchor."""
+    from ...sealing import keys
+
+    facts = read_paper(path, keys.party(signer) if signer else None)
+    number, _, digest = str(facts.get("head", "")).partition(":")
+    seq = int(number) if number.isdecimal() else 0
+    found = list(ctl.client.lines("GET", "/audit", after=max(0, seq - 1), limit=1))
+    if seq and (not found or found[0]["seq"] != seq):
+        return [{"seq": seq, "what": f"the log is cut off: {path} knows record {seq}"}]
+    if seq and found[0]["hash"] != digest:
+        return [{"seq": seq, "what": f"{path} has another hash of it: the log was written anew"}]
+    return []
+
+
+@command.command(
+    "verify",
+    epilog="""\b
+Examples:
+  hsmctl audit verify
+  hsmctl audit verify --anchor anchors/2031-02.json --signer seal.pub
+""",
+)
+@click.option("--anchor", "anchors", multiple=True, type=FILE, help="Of 'hsmctl audit sign'.")
+@click.option("--signer", type=FILE, help="Whose key the anchors must be signed by.")
+@json_option
+def verify(ctl: Ctl, anchors: tuple[Path, ...], signer: Path | None) -> None:
     """Follow the whole chain and compare it with the heads on discs; each break is named.
 
-    The catalog's own log is judged, with what the catalog knows of discs. That the discs say the
+    The catalog's own log is judged, with what the catalog knows of discs, and its retention with
+    what the log says was committed. That the discs say the
     same, 'hsm-disc audit' shows from discs alone.
     """
     found = ctl.client.get("/audit/verify")
+    for anchor in anchors:
+        found["breaks"] += _anchored(ctl, anchor, signer)
     if ctl.out.as_json:
         ctl.out.json(found)
     else:
@@ -139,16 +193,11 @@ def verify(ctl: Ctl) -> None:
             ctl.out.warn(f"record {one['seq']}: {one['what']}")
         ctl.out.line(
             f"{plural(found['records'], 'record')}, compared with"
-            f" {plural(found['anchors'], 'disc')}, head {found['head']}"
+            f" {plural(found['anchors'], 'disc')} and {plural(len(anchors), 'signed anchor')},"
+            f" head {found['head']}"
         )
     if found["breaks"]:
-        raise Broken(
+        raise BadSeal(
             f"the audit log is broken in {plural(len(found['breaks']), 'place')}",
             next_step="compare with the discs: hsm-disc audit IMAGE...",
         )
-
-
-class Broken(HsmError):
-    """The audit log is not as it was written."""
-
-    exit_code = 21

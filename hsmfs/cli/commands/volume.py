@@ -6,6 +6,7 @@ import click
 
 from ..context import Ctl, json_option
 from ..output import percent, size, when
+from .handover import handover
 from .health import show_health
 from .replace import certificate, refresh, repack, replacements
 from .sets import close, rebuild, set_group
@@ -27,8 +28,8 @@ def command() -> None:
 
 
 for _part in (
-    set_group, close, rebuild, refresh, repack, replacements, certificate, export, leaving, stay,
-    import_, labels, adopt,
+    set_group, close, rebuild, refresh, repack, replacements, certificate, export, handover,
+    leaving, stay, import_, labels, adopt,
 ):  # fmt: skip
     command.add_command(_part)
 

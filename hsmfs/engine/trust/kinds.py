@@ -31,6 +31,7 @@ KINDS: dict[str, str] = {
     "hold.released": "a legal hold was released: the reason",
     "policy.loaded": "the policy file was read: its SHA-256",
     "rebuild.done": "the catalog was made again from discs; records after the one before are lost",
+    "custody.signed": "discs were handed over: to whom, which, the SHA-256 of the signed paper",
     "retention.folder": "a retention folder was made, or its settings changed",
     "retention.folder_dropped": "a retention folder is an ordinary one again",
     "retention.committed": "a file became a record: until when it is kept, mode, size",
@@ -42,4 +43,6 @@ KINDS: dict[str, str] = {
     "trash.frozen": "nothing in the trash is deleted for good any more",
     "trash.thawed": "what is long enough in the trash is deleted for good again",
     "retention.refused": "retention or a hold forbade an act: which, and why",
+    "seal.made": "a package was sealed: by whose key, files, bytes, the SHA-256 of its SHA256SUMS",
+    "seal.signed": "the receiver of a sealed package signed it",
 }

@@ -1,4 +1,5 @@
-"""Follows the audit chain from its first record and compares it with what the discs bear."""
+"""Follows the audit chain from its first record and compares it with what the discs bear, and the
+catalog's retention with what the log says was committed."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from functools import partial
 from ...catalog.audit import GENESIS, Break, Chain, Head
 from ...catalog.catalog import Catalog
 from ...catalog.reports import Reports
+from .agreement import Promises, compare
 
 PAGE = 5000
 """Records read in one step."""
@@ -32,11 +34,11 @@ class Verdict:
 
 async def verify(catalog: Catalog) -> Verdict:
     """Judge the whole log; a snapshot a step, so it may grow meanwhile."""
-    chain = Chain(Head(0, GENESIS))
+    chain, promises = Chain(Head(0, GENESIS)), Promises()
     breaks: list[Break] = []
     more = True
     while more and len(breaks) < BREAKS:
-        found, more = await catalog.read(partial(_step, chain=chain))
+        found, more = await catalog.read(partial(_step, chain=chain, promises=promises))
         breaks += found
     anchors = await catalog.read(_anchors)
     known = await catalog.read(partial(_hashes, seqs=[head.seq for _, head in anchors]))
@@ -46,14 +48,19 @@ async def verify(catalog: Catalog) -> Verdict:
             what = f"disc {name} bears another hash of it: this is not the log that was anchored"
             breaks.append(Break(head.seq, what))
     breaks += chain.end([(f"disc {name}", head) for name, head in anchors])
+    if not breaks:  # what is no log of ours says nothing of files
+        breaks += await compare(catalog, promises)
     return Verdict(chain.count, str(chain.head), len(anchors), tuple(breaks))
 
 
-def _step(reports: Reports, chain: Chain) -> tuple[list[Break], bool]:
+def _step(reports: Reports, chain: Chain, promises: Promises) -> tuple[list[Break], bool]:
     breaks: list[Break] = []
     count = 0
     for record in reports.audit.after(chain.head.seq, PAGE):
-        breaks += chain.feed(record)
+        found = chain.feed(record)
+        if not found:
+            promises.feed(record)
+        breaks += found
         count += 1
     return breaks, count == PAGE
 
