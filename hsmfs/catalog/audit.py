@@ -138,6 +138,13 @@ class AuditLog:
             return int(worm)
         return 0
 
+    def last_offset_ns(self) -> int | None:
+        """How far the wall clock was ahead of the compliance clock in the last record."""
+        query = "SELECT at_ns - worm_ns FROM audit ORDER BY seq DESC LIMIT 1"
+        for (offset,) in self._db.execute(query):
+            return int(offset)
+        return None
+
     def hash_of(self, seq: int) -> bytes | None:
         """The hash of a record, None if there is none of that number; 0 is before the first."""
         if seq == 0:

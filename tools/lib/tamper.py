@@ -188,7 +188,7 @@ def attempts(o: Offline) -> dict[str, Attempt]:
             o.log_says, one),
         "disc: bytes of a record": (
             lambda: overwrite(image, find_in(image, content[:2048]) + 9, b"forged"), o.discs_say,
-            "files/r/"),
+            "r/one: its bytes"),
         "disc: its manifest": (
             lambda: overwrite(image, find_in(image, b'"retention"') + 1, b"RETENTION"),
             o.discs_say, "MANIFEST"),

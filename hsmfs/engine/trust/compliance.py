@@ -52,7 +52,10 @@ class ComplianceClock:
         self._boot_id = boot_id
         self._base = max(row.worm_ns + max(passed, 0), log.last_worm_ns()) - boot
         self._same_boot = boot_id == row.boot_id
-        self._segments = _segments(row.wall_ns - row.worm_ns, log)
+        # The log's word, not the row's: whoever edits the row is seen by the jump.
+        known = log.last_offset_ns()
+        offset = row.wall_ns - row.worm_ns if known is None else known
+        self._segments = _segments(offset, log)
 
     def now_ns(self) -> int:
         """The time: UTC nanoseconds when it was set, and no slower or faster than the machine."""
