@@ -20,7 +20,8 @@ kmod command -v modprobe
 iproute2 command -v ip
 tgt command -v tgtd
 open-iscsi command -v iscsid
-dvd+rw-tools command -v growisofs"
+dvd+rw-tools command -v growisofs
+systemd test -x /lib/systemd/systemd"
 
 # And for the mount on the network there.
 NAS="nfs-kernel-server command -v exportfs

@@ -48,8 +48,28 @@ class Mounted:
     type: str
 
 
-def mount(mountpoint: Path, *, allow_other: bool) -> tuple[int, list[str]]:
-    """Mount; return the descriptor of the connection, and the devices of dead mounts taken away.
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A mount that a killed daemon left, taken away from its folder.
+
+    Attributes:
+        device: major:minor; as long as root is open no other mount gets this number.
+        root: descriptor of its root (O_PATH, which asks no daemon).
+    """
+
+    device: str
+    root: int
+
+    def bury(self) -> None:
+        """Break the connection if it is still there: whoever waits for an answer gets
+        ECONNABORTED."""
+        with contextlib.suppress(OSError):
+            (_FUSECTL / self.device.partition(":")[2] / "abort").write_text("1")
+        os.close(self.root)
+
+
+def mount(mountpoint: Path, *, allow_other: bool) -> tuple[int, list[Dead]]:
+    """Mount; return the descriptor of the connection, and the dead mounts taken away.
 
     Raises MountError or Conflict.
     """
@@ -72,9 +92,9 @@ def mount(mountpoint: Path, *, allow_other: bool) -> tuple[int, list[str]]:
     return fd, dead
 
 
-def _root_mode(mountpoint: Path) -> tuple[int, list[str]]:
+def _root_mode(mountpoint: Path) -> tuple[int, list[Dead]]:
     """The mountpoint's file type, after what a killed daemon left mounted there was taken away."""
-    dead: list[str] = []
+    dead: list[Dead] = []
     while True:
         try:
             os.statvfs(mountpoint)  # what stat says may be remembered
@@ -83,9 +103,11 @@ def _root_mode(mountpoint: Path) -> tuple[int, list[str]]:
             if fault.errno not in _DEAD:
                 raise MountError(f"mountpoint {mountpoint}: {fault.strerror}") from fault
             log.warning("unmounted what a killed daemon left", mountpoint=mountpoint)
-            left = find(mountpoint)
-            if left is not None:
-                dead.append(left.device)
+            root, left = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC), find(mountpoint)
+            if left is None:
+                os.close(root)
+            else:
+                dead.append(Dead(left.device, root))
             unmount(mountpoint, lazy=True)
             continue
         found = find(mountpoint)
@@ -103,12 +125,6 @@ def unmount(mountpoint: Path, *, lazy: bool) -> None:
     if _libc.umount2(os.fsencode(mountpoint), _MNT_DETACH if lazy else 0):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(mountpoint))
-
-
-def abort(device: str) -> None:
-    """Break a connection that is still there: whoever waits for an answer gets ECONNABORTED."""
-    with contextlib.suppress(OSError):
-        (_FUSECTL / device.partition(":")[2] / "abort").write_text("1")
 
 
 def find(mountpoint: Path) -> Mounted | None:

@@ -54,7 +54,7 @@ class Mount:
         self.notifier = Notifier(self.operations.lookups)
         self.ended = trio.Event()
         self._device = ""
-        self._dead: list[str] = []
+        self._dead: list[kernel.Dead] = []
         files.changed = self.notifier.changed
         files.renamed = self.notifier.renamed
 
@@ -127,8 +127,8 @@ class Mount:
 
     async def bury(self) -> None:
         """End what a killed daemon left and a keeper held: its readers would wait for ever."""
-        for device in self._dead:
-            await clock.blocking(lambda device=device: kernel.abort(device))  # type: ignore[misc]
+        while self._dead:
+            await clock.blocking(self._dead.pop().bury)
 
     async def stop(self) -> None:
         """Answer who waits, unmount, and give running requests a moment to end."""

@@ -6,8 +6,6 @@ The pid of a request is that of a thread; rules and people name processes, so it
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 
 import trio
@@ -20,6 +18,8 @@ NFSD = "nfsd"
 """The name of the kernel's NFS server threads."""
 SMBD = "smbd"
 """Samba serves each client by a process whose name begins so."""
+_KERNEL_THREAD = 0x00200000
+"""PF_KTHREAD (Linux include/linux/sched.h)."""
 _KNOWN_SECONDS = 0.1
 """How long an answer holds: through a burst of requests, not until a pid can be another's."""
 _KNOWN = 1024
@@ -50,14 +50,12 @@ def _look_up(ctx: RequestContext) -> Requester:
 
 
 def is_nfsd(pid: int) -> bool:
-    """Whether a process is a thread of the kernel's NFS server: the name, and no program."""
-    if process_name(pid) != NFSD:
-        return False
-    try:
-        os.readlink(f"/proc/{pid}/exe")
-    except OSError as fault:
-        return fault.errno == errno.ENOENT
-    return False
+    """Whether a process is a thread of the kernel's NFS server: the name, and the kernel's flag.
+
+    Everybody may read stat (proc_pid_stat(5)); exe would ask for CAP_SYS_PTRACE.
+    """
+    name, _, rest = _told(pid, "stat").partition(b"(")[2].rpartition(b")")
+    return name.decode("ascii", "replace") == NFSD and bool(int(rest.split()[6]) & _KERNEL_THREAD)
 
 
 def process_of(thread: int) -> int:
