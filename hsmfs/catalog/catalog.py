@@ -53,7 +53,7 @@ from .xattrs import Xattrs
 T = TypeVar("T")
 FILE = "catalog.db"
 READERS = 3
-TOGETHER = 256
+TOGETHER = 512
 """Transactions that one commit of SQLite's takes together; some milliseconds of work."""
 CACHE_KIB = 64 * 1024
 """Pages that the loop's connection keeps: the folders in use and the ends of the indices."""

@@ -66,9 +66,7 @@ class Core(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = True
 
-    def __init__(
-        self, files: Files, config: Config, trust: Trust, control: Control | None
-    ) -> None:
+    def __init__(self, files: Files, config: Config, trust: Trust, control: Control | None) -> None:
         super().__init__()
         self.files = files
         self.catalog = files.catalog

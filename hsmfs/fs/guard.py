@@ -39,12 +39,18 @@ def settled(
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """As `guarded`, for handlers that ask the catalog: they begin when no thread commits on it."""
 
-    async def begin(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self.catalog.committing:
-            await self.catalog.settled()
-        return await handler(self, *args, **kwargs)
+    @functools.wraps(handler)
+    async def safe(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            if self.catalog.committing:
+                await self.catalog.settled()
+            return await handler(self, *args, **kwargs)
+        except FUSEError:
+            raise
+        except BaseException as fault:
+            raise await _answer(fault, handler.__name__, (self, *args)) from fault
 
-    return guarded(functools.wraps(handler)(begin))
+    return safe
 
 
 def stable(
@@ -56,22 +62,26 @@ def stable(
     that to the filesystem, and FUSE has no message for it.
     """
 
-    async def finish(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        result = await handler(self, *args, **kwargs)
-        if self.nfs.threads and self.nfs.asks(cast(RequestContext, args[-1])):
-            await self.catalog.sync()
+    @functools.wraps(handler)
+    async def safe(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            if self.catalog.committing:
+                await self.catalog.settled()
+            result = await handler(self, *args, **kwargs)
+            if self.nfs.threads and self.nfs.asks(cast(RequestContext, args[-1])):
+                await self.catalog.sync()
+        except FUSEError:
+            raise
+        except BaseException as fault:
+            raise await _answer(fault, handler.__name__, (self, *args)) from fault
         return result
 
-    return settled(functools.wraps(handler)(finish))
+    return safe
 
 
 def guarded(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The handler, raising nothing but FUSEError.
-
-    A handler that is cancelled answers ETIMEDOUT: its process must not hang for ever (nor, by
-    EINTR, be told to ask again), while nfsd makes of it that the client asks the next daemon. The
-    cancelled scope stays so, and ends the task at its next checkpoint, after the reply was sent.
-    """
+    """The handler, raising nothing but FUSEError. One frame and not one for each promise: that is
+    measured to matter."""
 
     @functools.wraps(handler)
     async def safe(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,18 +89,30 @@ def guarded(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
             return await handler(*args, **kwargs)
         except FUSEError:
             raise
-        except trio.Cancelled:
-            raise FUSEError(errno.ETIMEDOUT) from None
-        except Forbidden as fault:
-            raise FUSEError(await _on_record(fault, args)) from fault
-        except BaseExceptionGroup as faults:
-            if faults.split(trio.Cancelled)[1] is None:
-                raise FUSEError(errno.ETIMEDOUT) from None
-            raise FUSEError(number_of(faults, handler.__name__)) from faults
-        except Exception as fault:
-            raise FUSEError(number_of(fault, handler.__name__)) from fault
+        except BaseException as fault:
+            raise await _answer(fault, handler.__name__, args) from fault
 
     return safe
+
+
+async def _answer(fault: BaseException, doing: str, args: tuple[Any, ...]) -> BaseException:
+    """What a handler raises instead: FUSEError, but for faults that end the program.
+
+    A handler that is cancelled answers ETIMEDOUT: its process must not hang for ever (nor, by
+    EINTR, be told to ask again), while nfsd makes of it that the client asks the next daemon. The
+    cancelled scope stays so, and ends the task at its next checkpoint, after the reply was sent.
+    """
+    match fault:
+        case trio.Cancelled():
+            return FUSEError(errno.ETIMEDOUT)
+        case Forbidden():
+            return FUSEError(await _on_record(fault, args))
+        case BaseExceptionGroup() if fault.split(trio.Cancelled)[1] is None:
+            return FUSEError(errno.ETIMEDOUT)
+        case Exception() | BaseExceptionGroup():
+            return FUSEError(number_of(fault, doing))
+        case _:
+            return fault
 
 
 async def _on_record(fault: Forbidden, args: tuple[Any, ...]) -> int:

@@ -45,9 +45,7 @@ class Mount:
         ended: set when the kernel has let go of the mount, also by an unmount from outside.
     """
 
-    def __init__(
-        self, config: Config, files: Files, trust: Trust, control: Control | None
-    ) -> None:
+    def __init__(self, config: Config, files: Files, trust: Trust, control: Control | None) -> None:
         self._config = config
         self._mountpoint = config.daemon.mountpoint
         self.operations = Operations(files, config, trust, control)

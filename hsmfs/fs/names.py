@@ -211,9 +211,7 @@ class Names(Core):
             )
             self.worm.moved(moved, source, target)
             self.files.touch_links(moved)
-            self.catalog.history.moved(
-                moved.ino, (source, name_old), (target, name_new), time_ns
-            )
+            self.catalog.history.moved(moved.ino, (source, name_old), (target, name_new), time_ns)
             if replaced is not None:
                 self.worm.unnamed(replaced, target, name_new, ctx, "rename over")
                 self.drop_name(replaced, target, name_new, time_ns)

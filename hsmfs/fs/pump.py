@@ -15,6 +15,7 @@ import os
 import select
 import time
 from collections import deque
+from collections.abc import Awaitable, Generator
 from types import TracebackType
 from typing import Any
 
@@ -27,8 +28,16 @@ SPIN_SECONDS = 50e-6 if len(os.sched_getaffinity(0)) > 1 else 0.0
 client cannot send it before we sleep."""
 TURN_SECONDS = 2e-3
 """The longest that requests are served without letting other tasks run."""
-_SELECT_FDS = 1024
-"""select(2) takes descriptors below this."""
+
+
+class _Done:
+    """Awaited, it costs no coroutine."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()
+
+
+_DONE = _Done()
 
 
 class Turn:
@@ -39,7 +48,13 @@ class Turn:
         self._called = False
         self._parked: deque[Task] = deque()
 
-    async def __aenter__(self) -> None:
+    def __aenter__(self) -> Awaitable[None]:
+        if self._held:
+            return self._wait()
+        self._held = True
+        return _DONE
+
+    async def _wait(self) -> None:
         while self._held:
             task = trio.lowlevel.current_task()
             self._parked.append(task)
@@ -52,56 +67,63 @@ class Turn:
             self._called = False
         self._held = True
 
-    async def __aexit__(
+    def __aexit__(
         self,
         kind: type[BaseException] | None,
         fault: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
+    ) -> Awaitable[None]:
         self._held = False
         if self._parked and not self._called:
             # It runs when this task stops; if that one fetches again before, it parks again.
             self._called = True
             trio.lowlevel.reschedule(self._parked.popleft())
+        return _DONE
 
 
 class LowLevel:
     """`trio.lowlevel` with another `wait_readable`."""
 
-    def __init__(self) -> None:
+    def __init__(self, fd: int) -> None:
         self._turn_ends = 0.0
         self._busy = False
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        self._look = poll.poll
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio.lowlevel, name)
 
-    async def wait_readable(self, fd: int) -> None:
-        """Return when a request is there."""
+    def wait_readable(self, fd: int) -> Awaitable[None]:
+        """Await it: a request is there."""
         now = time.perf_counter()
         if now < self._turn_ends:
-            self._busy = _comes(fd, now + SPIN_SECONDS if self._busy else now)
+            self._busy = self._comes(now + SPIN_SECONDS if self._busy else now)
             if self._busy:
-                return
+                return _DONE
+        return self._sleep(fd, now)
+
+    async def _sleep(self, fd: int, since: float) -> None:
         await trio.lowlevel.wait_readable(fd)
         woken = time.perf_counter()
         # A client that comes back this soon will do so again.
-        self._busy = woken - now < 2 * SPIN_SECONDS
+        self._busy = woken - since < 2 * SPIN_SECONDS
         self._turn_ends = woken + TURN_SECONDS
 
-
-def _comes(fd: int, until: float) -> bool:
-    """True if the descriptor is readable before that time of the counter."""
-    while not select.select((fd,), (), (), 0)[0]:
-        if time.perf_counter() >= until:
-            return False
-    return True
+    def _comes(self, until: float) -> bool:
+        """True if the descriptor is readable before that time of the counter."""
+        look = self._look
+        while not look(0):
+            if time.perf_counter() >= until:
+                return False
+        return True
 
 
 class Trio:
     """`trio` with another Lock and another `wait_readable`, for pyfuse3 alone."""
 
-    def __init__(self) -> None:
-        self.lowlevel = LowLevel()
+    def __init__(self, fd: int) -> None:
+        self.lowlevel = LowLevel(fd)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio, name)
@@ -111,5 +133,4 @@ class Trio:
 
 def install(fd: int) -> None:
     """Make pyfuse3 fetch requests this way from descriptor fd; called before its main loop."""
-    if fd < _SELECT_FDS:
-        setattr(pyfuse3, "trio", Trio())  # noqa: B010 - not part of its typed interface
+    setattr(pyfuse3, "trio", Trio(fd))  # noqa: B010 - not part of its typed interface

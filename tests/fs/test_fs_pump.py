@@ -46,8 +46,8 @@ async def test_a_cancelled_waiter_is_not_handed_the_turn():
 
 async def test_the_loop_has_its_turn_under_a_storm():
     """A descriptor that is always readable must not keep other tasks out."""
-    low = pump.LowLevel()
     readable, writable = os.pipe()
+    low = pump.LowLevel(readable)
     os.write(writable, b"x")
     done = []
 
