@@ -129,7 +129,7 @@ class Catalog:
             catalog.inodes.insert_root(uid, gid, now)
             catalog.db.execute("INSERT INTO meta VALUES ('created_ns', ?)", (now,))
             catalog._acknowledge()
-        catalog._commit_here()
+            catalog._commit_here()
         os.fsync(catalog._wal_fd)
         durable.sync(state)
         return catalog

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
 import threading
 
 import apsw
@@ -250,3 +253,19 @@ async def test_a_checkpoint_takes_all_in(catalog, busy):
         nursery.start_soon(catalog.checkpoint)
     assert len(await listed(catalog)) == 20
     assert await catalog.checkpoint()
+
+
+@pytest.mark.parametrize("point", ["catalog.noted", "catalog.commit.begun", "catalog.commit.done"])
+def test_a_catalog_whose_making_was_killed_is_finished(tmp_path, point):
+    make = "import sys, pathlib as p; from hsmfs.catalog.catalog import Catalog as c;"
+    make += "c.create(p.Path(sys.argv[1]))"
+    died = subprocess.run(
+        [sys.executable, "-c", make, tmp_path / "state"],
+        env={**os.environ, "HSMFS_CRASH": point}, check=False,
+    )  # fmt: skip
+    assert died.returncode == -signal.SIGKILL
+    with contextlib.suppress(CatalogInUse):  # what was committed is whole
+        Catalog.create(tmp_path / "state").close()
+    opened = Catalog.open(tmp_path / "state")
+    assert opened.inodes.get_raw(ROOT).is_dir
+    opened.close()
