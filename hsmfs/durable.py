@@ -8,15 +8,19 @@ a third of the time of going to a thread of Python and coming back.
 from __future__ import annotations
 
 import contextlib
-import errno
+import ctypes
 import functools
 import os
 from pathlib import Path
 
 import trio
 from caio import linux_aio
-from caio.abstract import AbstractOperation
 
+from . import clock
+
+_NOT_TAKEN = (ValueError, OverflowError, SystemError)
+"""What caio raises if the kernel gives no queue, or its queue does not take a sync: a filesystem
+without them, a kernel before 4.18, a closed descriptor, no room."""
 AT_ONCE = 1024
 """Syncs under way; fs.aio-max-nr (Linux sysctl/fs.rst), 65,536 for the whole host, counts them."""
 
@@ -35,8 +39,10 @@ async def flushed(fd: int, *, data_only: bool = False) -> None:
 
     It is not given up by a cancellation; the descriptor stays open until it returns.
     """
-    kind = linux_aio.Operation.fdsync if data_only else linux_aio.Operation.fsync
-    await _kernel().run(kind(fd))
+    try:
+        await _kernel().run(fd, data_only)
+    except _NOT_TAKEN:  # a thread has it done, or tells what is wrong
+        await clock.blocking(lambda: os.fdatasync(fd) if data_only else os.fsync(fd))
 
 
 class _Kernel:
@@ -47,8 +53,8 @@ class _Kernel:
         self._free = trio.Semaphore(AT_ONCE)
         self._loop: trio.lowlevel.TrioToken | None = None
 
-    async def run(self, operation: AbstractOperation) -> None:
-        """Have it done. Raises OSError."""
+    async def run(self, fd: int, data_only: bool) -> None:
+        """Have it done. Raises OSError, or what is `_NOT_TAKEN`."""
         self._attend()
         with trio.CancelScope(shield=True):
             try:
@@ -56,24 +62,25 @@ class _Kernel:
             except trio.WouldBlock:
                 await self._free.acquire()
             try:
-                result = await self._submitted(operation)
+                result = await self._submitted(fd, data_only)
             finally:
                 self._free.release()
         if result < 0:
             raise OSError(-result, os.strerror(-result))
 
-    async def _submitted(self, operation: AbstractOperation) -> int:
+    async def _submitted(self, fd: int, data_only: bool) -> int:
+        """What fsync(2) would return, errors as -errno."""
         over, results = trio.Event(), list[int]()
 
         def done(result: int) -> None:
-            results.append(result)
+            # caio gives the kernel's signed 64 bits as if they had no sign.
+            results.append(ctypes.c_int64(result).value)
             over.set()
 
+        kind = linux_aio.Operation.fdsync if data_only else linux_aio.Operation.fsync
+        operation = kind(fd)
         operation.set_callback(done)
-        try:
-            self._context.submit(operation)
-        except ValueError as fault:  # nothing that can be synced: a pipe, a closed descriptor
-            raise OSError(errno.EINVAL, str(fault)) from fault
+        self._context.submit(operation)
         await over.wait()
         return results[0]
 
@@ -93,6 +100,6 @@ class _Kernel:
                 pass
 
 
-@functools.cache
+@functools.cache  # a refusal (fs.aio-max-nr is used up) is not kept: the next sync asks again
 def _kernel() -> _Kernel:
     return _Kernel()
