@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 import stat
 import threading
@@ -275,14 +274,6 @@ async def test_a_sync_that_fails_is_told_and_tried_again(catalog, tmp_path, monk
     alone = connect(tmp_path / "alone" / catalog.path.name)
     assert alone.execute("SELECT 1 FROM dentries WHERE name = ?", (b"f",)).get
     alone.close()
-
-
-async def test_the_kernel_says_when_it_cannot_sync():
-    readable, writable = os.pipe()
-    with pytest.raises(OSError, match="EINVAL"):
-        await durable.flushed(readable)
-    os.close(readable)
-    os.close(writable)
 
 
 async def test_a_long_reader_only_delays_the_checkpoint(catalog):
