@@ -185,9 +185,7 @@ class MemoryChanger:
         source = ElementAddress(disc.source) if disc.source is not None else None
         drive = self._drives.get(element.address)
         reachable = drive is None or drive.loaded is None
-        return replace(
-            element, full=True, barcode=disc.label, source=source, accessible=reachable
-        )
+        return replace(element, full=True, barcode=disc.label, source=source, accessible=reachable)
 
     def _check_door(self) -> None:
         if self._shelves.door_open:

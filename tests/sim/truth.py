@@ -128,8 +128,6 @@ def places_agree(life: Life) -> None:
         if said != at and volume.state is not VolumeState.RETIRED:
             raise Failure(f"disc {volume.barcode} is in {at}, and the catalog says {said}")
 
-
-
         disc = disc_of(life, volume.barcode)
         kept = disc is None or not disc.fragile or not disc.written
         if not kept and volume.state in (VolumeState.FULL, VolumeState.SUSPECT):

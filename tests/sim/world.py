@@ -159,9 +159,7 @@ class Site:
         clock: trio's, which `sleep` moves.
     """
 
-    def __init__(
-        self, world: World, machine: Machine, mock: trio.testing.MockClock
-    ) -> None:
+    def __init__(self, world: World, machine: Machine, mock: trio.testing.MockClock) -> None:
         self.world, self.machine, self.clock = world, machine, mock
         self.config = world.config()
         self.engine: Engine

@@ -33,7 +33,7 @@ def created(nas, name):
 
 def test_offline_while_on_disc_and_what_the_client_stored_stays(nas):
     data = put(nas, "a")
-    nas.client('utimes a 2001:02:03-04:05:06 -1 -1 -1', "setmode a +hr")
+    nas.client("utimes a 2001:02:03-04:05:06 -1 -1 -1", "setmode a +hr")
     assert (attributes(nas, "a"), listed(nas, "a")) == ("RHA", "AHR")
     nas.archive("a")
     assert (attributes(nas, "a"), listed(nas, "a")) == ("ORHA", "AHRo")

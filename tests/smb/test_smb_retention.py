@@ -58,5 +58,3 @@ def test_the_time_of_access_extends(nas, record):
     before = seen(nas)["until_ns"]
     nas.client("utimes record -1 2030:01:02-00:00:00 -1 -1")
     assert seen(nas)["until_ns"] > before
-
-

@@ -140,9 +140,7 @@ def test_other_requests_of_the_session_go_on(nas, count):
     (nas.top / "here").write_bytes(os.urandom(BIG))
     words = nas.samba.session_command("archive", SAME_SESSION, f"wait{count}-", "here", str(count))
     with no_drives(nas):
-        script = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        script = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         until(lambda: len(waiters(nas)) == count)
         script.stdin.write("\n")
         script.stdin.flush()
