@@ -24,7 +24,7 @@ from _verdict import Proof, proof
 
 EACH = 0.35
 """Exponent of what one act costs, at most: log n would be 0.06, cold caches more."""
-WHOLE = 1.35
+WHOLE = 1.25
 """Exponent of work on all files: a catalog that SQLite's caches no longer hold costs more a row."""
 FLAT = 0.3
 """Exponent of memory, and of the daemon's start."""
