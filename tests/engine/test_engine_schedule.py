@@ -286,8 +286,8 @@ def test_safety(picture, arms, pressure):
 def test_nobody_starves(picture):
     """The oldest reader over its age limit gets a drive, or has one emptied, if one is free."""
     drives, claims, rules = picture
-    # A scrub may wait for ever.
-    aged = [c for c in claims if c.urgency is not IDLE and 100 - c.since >= rules.bulk.age_limit]
+    # A scrub may wait for ever. Reckoned as the board does: 100 - 1e-65 would be 100.
+    aged = [c for c in claims if c.urgency is not IDLE and c.since <= 100 - rules.bulk.age_limit]
     if not aged:
         return
     oldest = min(aged, key=lambda c: (c.since, c.id))
