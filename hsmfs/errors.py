@@ -270,6 +270,13 @@ class TooMany(HsmError):
     default_next = "try again in a minute"
 
 
+class NotIntact(HsmError):
+    """Bytes are not what their checksum says."""
+
+    errno, status, exit_code = E.EIO, 409, 26
+    default_next = "see each finding; 'hsmctl fsck --deep' and 'hsmctl scrub run' mend copies"
+
+
 class BadSeal(HsmError):
     """A signature, a timestamp or a checksum does not hold."""
 

@@ -63,6 +63,8 @@ class ArchiveOrder(PathsOrder):
     wait: bool = False
     vault: Annotated[str, Field(max_length=500)] | None = None
     """Where one of two or more copies is to be kept, on sets of its own; None: as policies say."""
+    accept: bool = False
+    """Files that are not what their client's checksum says go to discs as they are."""
 
 
 class RecallOrder(PathsOrder):
@@ -217,6 +219,13 @@ class FsckOrder(Body):
     repair: bool = False
     deep: bool = False
     """Read archived files on disk and compare their checksums."""
+
+
+class VerifyOrder(PathsOrder):
+    """Compare files with the checksums of their ingest."""
+
+    deep: bool = False
+    """Read every copy on discs, too."""
 
 
 class DiscsOrder(Body):

@@ -154,10 +154,12 @@ class Queues:
         return None
 
     def going(self, inos: Sequence[InodeNo]) -> set[InodeNo]:
-        """Those of the files that wait for a disc, have a name, and stay on disk then."""
+        """Those of the files that wait for a disc, have a name, and stay on disk then; not those
+        that are kept off the discs."""
         rows = self._db.execute(
             "SELECT m.ino FROM migrations m JOIN inodes i ON i.ino = m.ino"
-            f" WHERE m.ino IN {LISTED} AND i.nlink > 0 AND NOT m.release",
+            f" WHERE m.ino IN {LISTED} AND i.nlink > 0 AND NOT m.release"
+            " AND m.ino NOT IN (SELECT ino FROM mismatches WHERE accepted_by IS NULL)",
             (json.dumps(inos),),
         )
         return {InodeNo(ino) for (ino,) in rows.fetchall()}

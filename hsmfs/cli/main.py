@@ -56,6 +56,7 @@ COMMANDS = {
     "requests": "requests",
     "approve": "approve",
     "seal": "seal",
+    "verify": "verify",
     "fsck": "fsck",
     "catalog": "catalog",
     "rebuild": "rebuild",

@@ -18,6 +18,14 @@ from .output import failures, plural, size
 
 def run(ctl: Ctl, path: str, body: object, doing: str, done: str) -> int:
     """Give the order, show how it goes, and return the exit code."""
+    last = follow(ctl, path, body, doing)
+    if not ctl.out.as_json:
+        ctl.out.line(f"{plural(last['files'], 'file')} {done} ({size(last['bytes'])})")
+    return _failed(ctl, last)
+
+
+def follow(ctl: Ctl, path: str, body: object, doing: str) -> dict[str, Any]:
+    """Give the order, show how it goes (in JSON, a line a step), and return its end."""
     steps = ctl.client.lines("POST", path, body)
     if ctl.out.as_json:
         last: dict[str, Any] = {}
@@ -27,9 +35,7 @@ def run(ctl: Ctl, path: str, body: object, doing: str, done: str) -> int:
         last = _show(steps, doing) if sys.stderr.isatty() else _last(steps)
     if last.get("kind") != "end":
         raise HsmError("hsmfsd ended the answer early", next_step="see its log")
-    if not ctl.out.as_json:
-        ctl.out.line(f"{plural(last['files'], 'file')} {done} ({size(last['bytes'])})")
-    return _failed(ctl, last)
+    return last
 
 
 def report(ctl: Ctl, outcome: dict[str, Any], done: str, freed: str = "") -> int:

@@ -20,6 +20,7 @@ from ..errors import HsmError
 from ..limits import BATCH_ROWS, QUEUE_ROWS_SHOWN
 from ..states import FileState
 from ..types import Attr, InodeNo
+from .integrity.ingest import refusal
 from .overview import failures
 from .paths import files_below
 from .views import Outcome, Progress
@@ -129,13 +130,19 @@ async def archive(
     wait: bool,
     who: str,
     vault: str | None = None,
+    accept: bool = False,
 ) -> AsyncIterator[Progress]:
     """Ask for files to be put on discs; with wait, tell how far it has come until all are.
 
     vault: where one of two or more copies is to be kept; None: as the policies say.
+    accept: those that are not what their client's checksum says are right as they are.
     """
     tally = Tally()
     async for batch in batches(engine, roots):
+        if accept:
+            async with engine.catalog.write():
+                for attr in batch:
+                    engine.migrator.ingest.accept(attr.ino, who)
         await engine.migrator.archive(
             [attr.ino for attr in batch], copies=copies, who=who, release=release, vault=vault
         )
@@ -223,6 +230,8 @@ def _archived(reports: Reports, ino: InodeNo) -> Exception | bool:
     attr = reports.inodes.get_raw(ino)
     if attr is None or attr.nlink == 0:
         return HsmError("was deleted meanwhile", next_step="nothing is left to do")
+    if (refused := refusal(reports, ino)) is not None:
+        return refused
     migration = reports.queues.migration(ino)
     if migration is not None:
         # What waits for its set's parity is on disc: it is released later, by itself.

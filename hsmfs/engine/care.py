@@ -68,6 +68,16 @@ def fsck(engine: Engine, *, repair: bool, deep: bool) -> Job:
     return engine.jobs.start("fsck", work)
 
 
+def verify(engine: Engine, roots: Sequence[Attr], who: str, *, deep: bool) -> Job:
+    """Compare files with the checksums of their ingest, with deep on every disc too."""
+
+    async def work(job: Job) -> dict[str, Any]:
+        found = await engine.verifier.run(job, roots, who, deep=deep)
+        return found.view()
+
+    return engine.jobs.start("verify", work)
+
+
 def adopt(
     engine: Engine, source: bytes, target: bytes, *, link: bool, pool: str | None
 ) -> Job:

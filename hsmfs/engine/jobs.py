@@ -1,11 +1,11 @@
-"""Long orders that go on when the one who gave them has left: adopt, undo, fsck.
+"""Long orders: adopt, undo and fsck go on when the one who gave them has left, verify does not.
 
 One of a kind at a time. A job ends with the daemon; what it does is resumable by its own means.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,13 +27,21 @@ class Job:
     result: dict[str, Any] | None = None
     error: Exception | None = None
     done: trio.Event = field(default_factory=trio.Event)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
-    async def lines(self) -> AsyncIterator[dict[str, Any]]:
-        """How it goes, until its result, which has kind `end`. Raises its error."""
-        while not self.done.is_set():
-            yield {"kind": "progress", **self.progress}
-            with trio.move_on_after(TELL_EVERY_S):
-                await self.done.wait()
+    async def lines(self, *, own: bool = False) -> AsyncGenerator[dict[str, Any], None]:
+        """How it goes, until its result, which has kind `end`. Raises its error.
+
+        own: whoever follows it is the only one who wants it: it ends when they leave.
+        """
+        try:
+            while not self.done.is_set():
+                yield {"kind": "progress", **self.progress}
+                with trio.move_on_after(TELL_EVERY_S):
+                    await self.done.wait()
+        finally:
+            if own:
+                self.scope.cancel()
         if self.error is not None:
             raise self.error
         yield {"kind": "end", **(self.result or {})}
@@ -58,7 +66,8 @@ class Jobs:
 
     async def _run(self, job: Job, work: Callable[[Job], Awaitable[dict[str, Any]]]) -> None:
         try:
-            job.result = await work(job)
+            with job.scope:
+                job.result = await work(job)
         except HsmError as fault:
             job.error = fault
             log.warning("job failed", job=job.name, error=fault.message)
@@ -67,6 +76,6 @@ class Jobs:
             log.exception("job failed", fault, job=job.name)
         finally:
             if job.result is None and job.error is None:
-                job.error = Conflict(f"{job.name} was ended: hsmfsd stops")
+                job.error = Conflict(f"{job.name} was ended")
             self._running.pop(job.name, None)
             job.done.set()

@@ -31,6 +31,7 @@ from .burn import Burner
 from .burn_faults import AnotherDisc
 from .events import Events
 from .finish import Finisher
+from .integrity.ingest import Ingest
 from .mounts import Mounts
 from .plan import Batch, Plan, Target, Targets, Terms
 from .policy.match import Ruleset
@@ -38,7 +39,7 @@ from .policy.rules import Grouping
 from .residency import Residency
 from .sets import VolumeSets
 from .spool import Spool
-from .stage import ABSENT, GONE, LOST_BYTES, NO_ROOM, Staged, Stager, trim
+from .stage import ABSENT, GONE, LOST_BYTES, MISMATCH, NO_ROOM, Staged, Stager, trim
 from .verify import SourceMismatch
 
 log = logs.get(__name__)
@@ -52,6 +53,8 @@ BACK_OFF = 120.0
 """Seconds after which the files of a burn that failed are tried again."""
 CAUTION = 1.05
 """Files are expected to shrink a little less than the last ones did."""
+DISPUTED = 3600.0
+"""And one that is not what its client's checksum says; an order to archive it is not put off."""
 ROTTEN = 86_400.0
 """Seconds after which a file is tried again whose bytes on disk are not those of its checksums."""
 
@@ -64,6 +67,7 @@ class Migrator:
         finisher: marks archived files; `finisher.release` is set by who wires the engine.
         rules: the policies in force, for the copies and the groups of files.
         recall: asks for a file's bytes to be brought in so that it can be archived, or None.
+        ingest: compares files with what their clients say of them.
         blanks, sets: the discs to burn on, and the sets that they join.
     """
 
@@ -99,7 +103,8 @@ class Migrator:
         needs = config.sets.release_needs if config.sets is not None else "copies"
         self._needs_parity = self.finisher.needs_parity = needs == "parity"
         self._snapshots = Snapshots(catalog, config)
-        self._stager = Stager(catalog, pools, files, engine.compression)
+        self.ingest = Ingest(catalog, pools, events)
+        self._stager = Stager(catalog, pools, files, self.ingest, engine.compression)
         self.recall: Callable[[InodeNo, str], Awaitable[object]] | None = None
         self._shrink = 1.0
         self._active = 0
@@ -137,6 +142,7 @@ class Migrator:
             self._catalog.queues.put_migration(
                 Migration(attr.ino, attr.version, wanted, who, key, now, release, place)
             )
+            self.ingest.look_again(attr.ino)
             self._later.pop(attr.ino, None)
 
         await in_batches(self._catalog, zip(attrs, keys, strict=True), put, "migrate.queued")
@@ -283,7 +289,8 @@ class Migrator:
                     continue  # deleted since the plan was made
 
     def _put_off(self, ino: InodeNo, why: str) -> None:
-        seconds = {LOST_BYTES: ROTTEN, ABSENT: BACK_OFF}.get(why, AGAIN)
+        pauses = {LOST_BYTES: ROTTEN, MISMATCH: DISPUTED, ABSENT: BACK_OFF}
+        seconds = pauses.get(why, AGAIN)
         self._later[ino] = trio.current_time() + seconds
         tell = log.error if why == LOST_BYTES else log.info
         tell("not archived now", ino=ino, reason=why)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ..catalog.copies import Copy
 from ..catalog.reports import Reports
 from ..disc.compress import decompress_chunk
+from ..disc.reader import Bytes
 from ..errors import ChecksumMismatch, MediaError
 from ..states import CopyState
 from ..types import CHUNK, SECTOR, VolumeId
@@ -36,18 +37,17 @@ class Piece:
         first = self.start // SECTOR
         return first, -(-self.end // SECTOR) - first
 
-    def check(self, data: bytes) -> None:
-        """Compare what was read of `sectors`. Raises ChecksumMismatch."""
-        if self.sha256 is None:
-            return
+    def check(self, data: Bytes) -> Bytes:
+        """Compare what was read of `sectors`; the bytes themselves. Raises ChecksumMismatch."""
         first = self.start // SECTOR
         stored = data[self.start - first * SECTOR : self.end - first * SECTOR]
         try:
             plain = decompress_chunk(stored) if self.compressed else stored
         except MediaError as error:
             raise ChecksumMismatch(f"sector {first}: {error.message}", first) from error
-        if hashlib.sha256(plain).digest() != self.sha256:
+        if self.sha256 is not None and hashlib.sha256(plain).digest() != self.sha256:
             raise ChecksumMismatch(f"sectors from {first} are not what was written", first)
+        return plain
 
 
 def pieces(reports: Reports, volume: VolumeId, used: int, position: int) -> list[Piece]:
@@ -59,7 +59,7 @@ def pieces(reports: Reports, volume: VolumeId, used: int, position: int) -> list
         digest = reports.copies.digest(copy.ino, copy.version)
         if copy.state is not CopyState.VALID or digest is None:
             continue
-        for piece in _chunks(copy, digest.chunks):
+        for piece in chunks_of(copy, digest.chunks):
             if piece.start < at:
                 continue
             found += _plain(at, piece.start)
@@ -81,7 +81,8 @@ def chosen(piece: Piece, seed: int, share: int) -> bool:
     return int.from_bytes(word[:4], "little") % 100 < share
 
 
-def _chunks(copy: Copy, sums: tuple[bytes, ...]) -> Iterator[Piece]:
+def chunks_of(copy: Copy, sums: tuple[bytes, ...]) -> Iterator[Piece]:
+    """The pieces of a part with the checksum of each; sums are those of the whole version."""
     part = copy.where
     start = part.sector * SECTOR
     ends: tuple[int, ...] = part.frame_ends

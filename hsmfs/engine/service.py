@@ -36,6 +36,8 @@ from .events import Events
 from .files import Files
 from .guard import Guard, Mode
 from .housekeeping import Housekeeper
+from .integrity.discs import Reading
+from .integrity.tree import Verifier
 from .jobs import Jobs
 from .journal import CatalogJournal
 from .migrate import Migrator
@@ -66,8 +68,8 @@ class Engine:
     Attributes:
         config, catalog, pools, library: what it was given; the caller closes them after it.
         robot, files, events, mounts, guard, recaller, migrator, renewer, releaser, demoter,
-            policies, housekeeper, adopter, scrubber, refresher, trash, rollback, burst, backups,
-            jobs, recorder:
+            policies, housekeeper, adopter, scrubber, refresher, verifier, trash, rollback, burst,
+            backups, jobs, recorder:
             the parts; each is the job of the module that it comes from.
         access: who may ask the API for what.
         control: what the mount may ask beside bytes.
@@ -107,6 +109,9 @@ class Engine:
         )  # fmt: skip
         self.scrubber = Scrubber(catalog, mounts, events, config)
         self.refresher = Refresher(catalog, events, config)
+        self.verifier = Verifier(
+            catalog, files, self.migrator.ingest, events, Reading(catalog, mounts, self._doubted)
+        )
         rules = Ruleset((), copies=config.engine.copies, head=config.fs.head)
         self.releaser = Releaser(catalog, pools, files, rules, events, config)
         self.demoter = Demoter(catalog, pools, files, events)
@@ -178,9 +183,9 @@ class Engine:
                     log.warning("not replaced", volume=volume.barcode, error=fault.message)
 
         config, note = self.config, self.trust.audit.note
-        self.rollback.note = self.burst.note = note
+        self.rollback.note = self.burst.note = self.verifier.note = note
         self.refresher.note = self.releaser.note = self.recaller.note = note
-        self.migrator.burner.note = self.policies.note = note
+        self.migrator.burner.note = self.policies.note = self.migrator.ingest.note = note
         self.refresher.may_retire = self.trust.holds.refuse_to_retire
         self.refresher.archive, self.refresher.complete = archive, complete
         self.scrubber.failed = replace
@@ -239,6 +244,13 @@ class Engine:
         await self.catalog.sync()
         await self.catalog.checkpoint()
         crash.point("engine.stop.durable")
+
+    async def _doubted(self, volume: Volume, who: str) -> None:
+        """A disc did not read as it should: the scrubber tests it, in another drive too."""
+        try:
+            await self.scrubber.ask([volume], who, 100)
+        except Conflict as fault:
+            log.warning("not tested", volume=volume.barcode, error=fault.message)
 
     async def replace_disc(self, volume: Volume, who: str) -> str:
         """Have a bad disc replaced: rebuild from parity if its set can, else its files anew.

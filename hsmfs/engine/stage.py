@@ -18,6 +18,7 @@ import zstandard
 
 from .. import clock, crash
 from ..catalog.catalog import Catalog
+from ..catalog.mismatches import Mismatch
 from ..catalog.reports import Reports
 from ..disc.compress import Compressed, compress, small_enough, worth_compressing
 from ..disc.digest import digest_file
@@ -27,6 +28,7 @@ from ..errors import HsmError, PosixError
 from ..pool.pools import Pools
 from ..types import CHUNK, SECTOR, DataVersion, Digest, InodeNo
 from . import describe
+from .integrity.ingest import Ingest
 from .live import Live
 from .plan import Item
 from .residency import Residency
@@ -48,6 +50,7 @@ ABSENT = "its bytes are on discs: recall it first"
 NO_ROOM = "there is no room left on this disc"
 GONE = "it was deleted"
 LOST_BYTES = "its bytes on disk are not those of its checksums"
+MISMATCH = "it is not what its client's checksum says"
 
 
 @dataclass(slots=True)
@@ -86,13 +89,19 @@ class _Work:
     digest: Digest | None = None
     packed: Compressed | None = None
     problem: str = ""
+    wrong: Mismatch | None = None
+    right: bool = False
+    """It agrees with its client's checksum again."""
 
 
 class Stager:
     """Stages the items of one batch after the other; several may run at once."""
 
-    def __init__(self, catalog: Catalog, pools: Pools, files: Residency, level: int) -> None:
+    def __init__(
+        self, catalog: Catalog, pools: Pools, files: Residency, ingest: Ingest, level: int
+    ) -> None:
         self._catalog, self._pools, self._files, self._level = catalog, pools, files, level
+        self._ingest = ingest
 
     async def stage(self, items: Sequence[Item], folder: Path) -> Staged:
         """Make the items ready; compressed ones lie in folder until the caller removes it."""
@@ -136,6 +145,7 @@ class Stager:
             await trio.lowlevel.checkpoint()
         level = self._level
         await clock.blocking(lambda: _read_all(works, folder, level), clock.HASH)
+        await self._compare(works)
         good: list[_Work] = []
         for part in _by(works, STEP):
             good += await self._seal(part, result)
@@ -173,6 +183,18 @@ class Stager:
             known = self._catalog.copies.digest(item.ino, attr.version)
         return _Work(item, live, gen, attr.version, attr.size, source, known)
 
+    async def _compare(self, works: Sequence[_Work]) -> None:
+        """Files that go to their first disc are compared with what their clients say of them."""
+        new = {
+            work.item.ino: (work.live.attr, work.version, work.digest.sha256)
+            for work in works if work.known is None and work.digest and not work.problem
+        }  # fmt: skip
+        wrong, right = await self._catalog.read(
+            lambda reports: self._ingest.judge(reports, list(new.values()))
+        )
+        for work in works:
+            work.wrong, work.right = wrong.get(work.item.ino), work.item.ino in right
+
     async def _seal(self, works: Sequence[_Work], result: Staged) -> list[_Work]:
         good = []
         async with self._catalog.write():
@@ -182,7 +204,12 @@ class Stager:
                     # A crash left more or fewer bytes than the row says; opening it heals that.
                     self._files.file(live)
                     work.problem = CHANGED
-                if work.problem or work.digest is None:
+                if work.wrong is not None:
+                    still = self._files.begin_hash(live) == work.gen
+                    result.skipped[work.item.ino] = MISMATCH if still else CHANGED
+                    if still:
+                        self._ingest.settle(work.item.ino, work.wrong)
+                elif work.problem or work.digest is None:
                     result.skipped[work.item.ino] = work.problem
                 elif live.attr.version != work.version or not self._files.seal(
                     live, work.gen, work.digest
@@ -190,6 +217,8 @@ class Stager:
                     result.skipped[work.item.ino] = CHANGED
                 else:
                     good.append(work)
+                    if work.right:
+                        self._ingest.settle(work.item.ino, None)
         return good
 
 

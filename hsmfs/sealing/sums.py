@@ -24,10 +24,22 @@ def parse(data: bytes) -> Iterator[tuple[bytes, str]]:
     for number, text in enumerate(data.split(b"\n"), 1):
         if not text.strip() or text.startswith(b"#"):
             continue
-        found = _LINE.fullmatch(text.rstrip(b"\r"))
+        found = _entry(text)
         if found is None:
             raise BadSeal(f"line {number} of the sums is not 'SHA256  NAME'")
-        path = found[3]
-        if found[1]:
-            path = re.sub(rb"\\[\\nr]", lambda one: _PLAIN[one[0]], path)
-        yield path, found[2].decode()
+        yield found
+
+
+def known(data: bytes) -> dict[bytes, str]:
+    """As `parse`, of a file whose lines need not all be sums; the last line of a path counts."""
+    return dict(found for text in data.split(b"\n") if (found := _entry(text)) is not None)
+
+
+def _entry(text: bytes) -> tuple[bytes, str] | None:
+    found = _LINE.fullmatch(text.rstrip(b"\r"))
+    if found is None:
+        return None
+    path = found[3]
+    if found[1]:
+        path = re.sub(rb"\\[\\nr]", lambda one: _PLAIN[one[0]], path)
+    return path, found[2].decode()

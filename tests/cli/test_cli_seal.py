@@ -1,6 +1,7 @@
 """hsmctl seal on a real mount: packages in a retention folder, on record, on discs."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -81,6 +82,21 @@ def test_anchors_and_handovers_are_signed(fs: TempFs, key: Path, tmp_path: Path)
     subprocess.run(["openssl", *words], check=True)
     found = fs.control("audit", "search", "--kind", "custody.signed", "--json")
     assert json.loads(json.loads(found)["detail"])["discs"] == [disc]
+
+    report = tmp_path / "report"
+    said = fs.control("verify", "--deep", fs.mountpoint, "-o", report, "--key", key)
+    assert "1 parts of copies read, 0 not read" in said and "all intact" in said
+    words[4:] = [f"{report}.pem", "-rawin", "-in", f"{report}.json", "-sigfile",
+                 f"{report}.json.sig"]  # fmt: skip
+    subprocess.run(["openssl", *words], check=True)
+    facts = json.loads(Path(f"{report}.json").read_bytes())
+    assert facts["files"] == 1 and facts["discs"][0]["root_hash"]
+    found = fs.control("audit", "search", "--kind", "integrity.signed", "--json")
+    assert json.loads(json.loads(found)["detail"])["record"] == facts["record"]
+    os.setxattr(fs.mountpoint / "a", "user.checksum.sha256", b"0" * 64)
+    with pytest.raises(TempFsError, match=r"status 26(.|\n)*user.checksum.sha256 says"):
+        fs.control("verify", fs.mountpoint / "a")
+    assert fs.log_tail(10_000).count("not what its client") == 1
 
     fs.control("audit", "sign", "-o", anchor, "--key", key)
     verify = ("audit", "verify", "--anchor", f"{anchor}.json")

@@ -23,10 +23,11 @@ from . import (
     status,
     trace,
     vault,
+    verify,
 )
 
 _GROUPS = (
     status, access, names, orders, library, media, sets, vault, policy, retention, holds, audit,
-    seals, care, guard, catalog, trace, events,
+    seals, verify, care, guard, catalog, trace, events,
 )  # fmt: skip
 ROUTERS: tuple[APIRouter, ...] = tuple(group.routes.router for group in _GROUPS)

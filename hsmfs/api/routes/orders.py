@@ -46,6 +46,7 @@ async def archive(engine: EngineDep, order: ArchiveOrder, who: Who) -> Streaming
                 release=order.release,
                 wait=order.wait,
                 vault=order.vault,
+                accept=order.accept,
                 who=who,
             )
         )

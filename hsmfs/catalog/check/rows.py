@@ -9,7 +9,7 @@ from ..connection import Database
 from .finding import Finding, Severity, each, inode_finding, sql
 
 _OWNED = ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash", "held",
-          "retention_wishes")  # fmt: skip
+          "retention_wishes", "mismatches")  # fmt: skip
 
 
 def rows_have_inodes(db: Database) -> Iterator[Finding]:

@@ -93,6 +93,17 @@ CREATE TABLE digests (
     PRIMARY KEY (ino, version)
 ) STRICT, WITHOUT ROWID;
 
+-- Files whose bytes are not what a client's checksum says; not put on discs unless accepted.
+CREATE TABLE mismatches (
+    ino         INTEGER PRIMARY KEY,           -- the file
+    version     INTEGER NOT NULL,              -- its data version
+    sha256      BLOB NOT NULL,                 -- of the bytes that are there
+    expected    BLOB NOT NULL,                 -- what the client's checksum says
+    source      TEXT NOT NULL,                 -- where that stands: an attribute, or a sums file
+    found_ns    INTEGER NOT NULL,              -- when it was seen
+    accepted_by TEXT                           -- who said that the bytes are right; NULL: nobody
+) STRICT;
+
 -- A magazine's discs as one set.
 CREATE TABLE volume_sets (
     id         INTEGER PRIMARY KEY,            -- SetId

@@ -26,10 +26,13 @@ Examples:
     "--vault", metavar="PLACE",
     help="One of two or more copies goes to discs of sets of their own, to be kept there.",
 )  # fmt: skip
+@click.option(
+    "--accept", is_flag=True, help="Also what is not as its client's checksum says; on record."
+)
 @json_option
 def command(
     ctl: Ctl, paths: tuple[str, ...], copies: int | None, now: bool, wait: bool, release: bool,
-    vault: str | None,
+    vault: str | None, accept: bool,
 ) -> int:  # fmt: skip
     """Put files (for a folder: all below it) on discs.
 
@@ -43,6 +46,7 @@ def command(
         "wait": wait,
         "release": release,
         "vault": vault,
+        "accept": accept,
     }
     done = "archived" if wait else "queued to be archived"
     return run(ctl, "/archive", body, "archiving", done)

@@ -30,6 +30,12 @@ KINDS: dict[str, str] = {
     "hold.added": "files came under a hold: their inode numbers",
     "hold.released": "a legal hold was released: the reason",
     "policy.loaded": "the policy file was read: its SHA-256",
+    "integrity.accepted": "bytes that are not what a client's checksum says go to discs by order",
+    "integrity.client_mismatch": "a file is not what its client's checksum says: both SHA-256, and "
+    "where the checksum stands",
+    "integrity.mismatch": "bytes on disk, or of a copy on a disc, are not those of ingest",
+    "integrity.verified": "files were compared with their checksums: how many, and what was found",
+    "integrity.signed": "the report of that was signed: the SHA-256 of the report, and the key",
     "rebuild.done": "the catalog was made again from discs; records after the one before are lost",
     "custody.signed": "discs were handed over: to whom, which, the SHA-256 of the signed paper",
     "retention.folder": "a retention folder was made, or its settings changed",
