@@ -177,6 +177,16 @@ class RollbackOrder(Body):
     dry_run: bool = False
 
 
+class VersionOrder(Body):
+    """Bring an older version of a file back."""
+
+    path: PathRef
+    version: Annotated[str, Field(pattern=r"^\d{1,19}\.\d{1,19}$")]
+    """As `/versions` names it."""
+    to: PathRef | None = None
+    """A new name for it; None: in the file's place."""
+
+
 class FreezeOrder(Body):
     """Keep what is in the trash, or let it go on."""
 

@@ -76,6 +76,13 @@ class History:
             (ino, version, size, mtime_ns, now_ns),
         )
 
+    def versions(self, ino: InodeNo) -> list[Version]:
+        """Versions that ended, the newest first; one may be there twice, by its times alone."""
+        rows = self._db.execute(
+            "SELECT * FROM versions WHERE ino = ? ORDER BY ended_ns DESC", (ino,)
+        )
+        return [Version(*row) for row in rows]
+
     def version_at(self, ino: InodeNo, time_ns: int) -> Version | None:
         """The version that the file had at a time, if it ended since."""
         for row in self._db.execute(

@@ -69,6 +69,14 @@ class Trash:
         )
         return [_trashed(row) for row in rows]
 
+    def named(self, folder: InodeNo, name: bytes) -> list[Trashed]:
+        """What is kept and had this last name, the newest first."""
+        rows = self._db.execute(
+            f"{_SELECT} WHERE t.parent = ? AND t.name = ? ORDER BY t.deleted_ns DESC, t.ino DESC",
+            (folder, name),
+        )
+        return [_trashed(row) for row in rows]
+
     def since(self, time_ns: int) -> list[Trashed]:
         """What was deleted after that time; looks at all of it."""
         rows = self._db.execute(f"{_SELECT} WHERE t.deleted_ns > ?", (time_ns,))

@@ -47,6 +47,8 @@ COMMANDS = {
     "adopt": "adopt",
     "trash": "trash",
     "undelete": "undelete",
+    "versions": "versions",
+    "restore": "restore",
     "rollback": "rollback",
     "retention": "retention",
     "hold": "hold",

@@ -22,11 +22,11 @@ from ..catalog.reports import Reports
 from ..catalog.trash import Trashed
 from ..errors import Conflict, HsmError, PosixError
 from ..limits import BATCH_ROWS, QUEUE_ROWS_SHOWN
-from ..states import FileState
-from ..types import ROOT, Attr, DataVersion, InodeNo, Range
+from ..types import ROOT, Attr, DataVersion, InodeNo
 from .files import Files
 from .jobs import Job
 from .paths import path_of
+from .stubs import make_stub, refuse_locked, whole
 from .trust.audit import Note, unheard
 from .views import b64, text
 
@@ -193,7 +193,7 @@ class Rollback:
         names, now = self._catalog.names, clock.now_ns()
         if move.new_parent == NOWHERE:
             return names.link(move.ino, move.parent, move.name, now)
-        _refuse_locked(attr)
+        refuse_locked(attr)
         moved, _ = names.rename(move.new_parent, move.new_name, move.parent, move.name, now)
         return moved
 
@@ -244,7 +244,7 @@ class Rollback:
             self._take(parent, name, attr)
 
     def _take(self, parent: InodeNo, name: bytes, attr: Attr) -> None:
-        _refuse_locked(attr)
+        refuse_locked(attr)
         if attr.is_dir:
             for _, below, inner in list(self._entries(attr.ino)):
                 self._take(attr.ino, below, inner)
@@ -305,14 +305,14 @@ class Rollback:
 
     def _wanted(self, attr: Attr, to_ns: int) -> tuple[DataVersion, int, int]:
         """Version, size and mtime. Raises Conflict if those bytes cannot be had."""
-        _refuse_locked(attr)
+        refuse_locked(attr)
         version = self._catalog.history.version_at(attr.ino, to_ns)
         if version is None:
             raise Conflict("was changed since, and what it was then was on no disc")
         burned = self._catalog.history.burned_before(attr.ino, version.version, to_ns)
         if version.mtime_ns > to_ns and not burned:
             raise Conflict("was changed since before it was put on discs")
-        if not _whole(self._catalog, attr.ino, version.version):
+        if not whole(self._catalog.copies, attr.ino, version.version):
             raise Conflict("no disc that can be read has what it was then")
         live = self._files.live(attr.ino)
         if live is not None and live.writers:
@@ -323,21 +323,10 @@ class Rollback:
         self, ino: InodeNo, version: DataVersion, size: int, mtime_ns: int
     ) -> list[tuple[InodeNo, bytes]]:
         """Make the stub and give it the file's names; the file goes to the trash."""
-        inodes, history, now = self._catalog.inodes, self._catalog.history, clock.now_ns()
-        old = self._files.attr(ino)
+        old, now = self._files.attr(ino), clock.now_ns()
         assert old is not None
-        one = DataVersion(1)
-        new = inodes.insert_as(
-            old._replace(
-                ino=inodes.reserve(), nlink=1, size=size, blocks=0, mtime_ns=mtime_ns,
-                ctime_ns=now, state=FileState.MIGRATED if size else FileState.PREMIGRATED,
-                pool=None, version=one, base_version=one, dirty=False, pinned=False, locked=0,
-            )
-        )  # fmt: skip
-        history.stub_of(ino, version, new.ino)
-        if size:
-            inodes.set_absent(new.ino, [Range(0, size)])
-        names = history.stand_in(ino, new.ino, now)
+        new = make_stub(self._catalog, old, version, size, mtime_ns)
+        names = self._catalog.history.stand_in(ino, new.ino, now)
         self._catalog.trash.put(ino, *names[0], now, self._keep_ns)
         self._files.touch_links(old._replace(nlink=0, ctime_ns=now))
         return names
@@ -363,22 +352,6 @@ def _backwards(event: Move | Trashed) -> tuple[int, int, int]:
     if isinstance(event, Move):
         return -event.moved_ns, 0, -event.id
     return -event.deleted_ns, 1, -event.attr.ino
-
-
-def _whole(catalog: Catalog, ino: InodeNo, version: DataVersion) -> bool:
-    """True if one copy of a version has all its parts on discs that can be read."""
-    parts = dict[int, set[int]]()
-    for copy in catalog.copies.readable(ino, version):
-        have = parts.setdefault(copy.copy_no, set())
-        have.add(copy.where.part)
-        if len(have) == copy.where.parts:
-            return True
-    return False
-
-
-def _refuse_locked(attr: Attr) -> None:
-    if attr.locked:
-        raise Conflict("is a record, or held", next_step="see 'hsmctl retention show'")
 
 
 def _why(fault: HsmError | OSError) -> str:

@@ -56,6 +56,7 @@ from .transfer import Transfer
 from .trash import TrashCan
 from .trust import Trust
 from .trust.syslog import Forwarder
+from .versions import Versions
 from .views import WorkerView
 from .waiters import WaiterView
 
@@ -68,8 +69,8 @@ class Engine:
     Attributes:
         config, catalog, pools, library: what it was given; the caller closes them after it.
         robot, files, events, mounts, guard, recaller, migrator, renewer, releaser, demoter,
-            policies, housekeeper, adopter, scrubber, refresher, verifier, trash, rollback, burst,
-            backups, jobs, recorder:
+            policies, housekeeper, adopter, scrubber, refresher, verifier, trash, rollback, versions,
+            burst, backups, jobs, recorder:
             the parts; each is the job of the module that it comes from.
         access: who may ask the API for what.
         control: what the mount may ask beside bytes.
@@ -129,6 +130,7 @@ class Engine:
         )
         self.trash = TrashCan(catalog, files)
         self.rollback = Rollback(catalog, files, config.trash.keep)
+        self.versions = Versions(catalog, files, config.trash.keep)
         self.burst = Burst(catalog, events, config.trash)
         self.control = Control(self)
         journal.note = trust.audit.note
@@ -183,7 +185,7 @@ class Engine:
                     log.warning("not replaced", volume=volume.barcode, error=fault.message)
 
         config, note = self.config, self.trust.audit.note
-        self.rollback.note = self.burst.note = self.verifier.note = note
+        self.rollback.note = self.burst.note = self.verifier.note = self.versions.note = note
         self.refresher.note = self.releaser.note = self.recaller.note = note
         self.migrator.burner.note = self.policies.note = self.migrator.ingest.note = note
         self.refresher.may_retire = self.trust.holds.refuse_to_retire

@@ -85,6 +85,12 @@ def test_mass_overwrite_and_deletion_are_undone_by_one_command(tmp_path: Path) -
         assert after.keys() == before.keys()
         assert after == before
         assert "PAY.txt" in fs.control("trash", "ls")
+        path = sorted(top.glob("d*/*.dcm"))[0]  # one that was overwritten
+        (gone,) = [v for v in fs.ask("versions", path) if v["where"] == "trash"]
+        assert gone["id"] in fs.control("versions", path)
+        fs.control("restore", path, "--version", gone["id"], "--to", top / "before")
+        assert (top / "before").read_bytes() == b"encrypted"
+        assert path.read_bytes() == before[str(path.relative_to(top))][-1][1]
         with pytest.raises(TempFsError, match="exists"):
             fs.control("undelete", top / "d0")
         assert fs.ask("fsck")["clean"] is True

@@ -10,10 +10,12 @@ from fastapi.responses import StreamingResponse
 from ...catalog.reports import Query as Search
 from ...engine import overview, search
 from ...engine.access import Role
-from ...engine.views import Info, Listing
+from ...engine.versions import VersionView
+from ...engine.views import Acted, Info, Listing, b64, text
 from ...errors import HsmError
 from ...states import FileState
-from ..deps import AttrDep, EngineDep
+from ..deps import AttrDep, EngineDep, Who, path_bytes
+from ..models import VersionOrder
 from ..router import Routes
 from ..stream import lines
 
@@ -32,6 +34,23 @@ async def ls(
 async def info(engine: EngineDep, attr: AttrDep) -> Info:
     """Everything known of one file or folder."""
     return overview.info(engine, attr)
+
+
+@routes.get("/versions", Role.VIEWER)
+async def versions(
+    engine: EngineDep, path: str | None = None, path_b64: str | None = None
+) -> list[VersionView]:
+    """What a path was, the newest first: also one that was deleted or replaced."""
+    return await engine.versions.of(path_bytes(path, path_b64), engine.config.daemon.mountpoint)
+
+
+@routes.post("/versions/restore", Role.OPERATOR)
+async def restore(engine: EngineDep, order: VersionOrder, who: Who) -> Acted:
+    """Bring an older version back, in the file's place or under a new name."""
+    to = order.to.raw() if order.to else None
+    mountpoint = engine.config.daemon.mountpoint
+    path = await engine.versions.restore(order.path.raw(), order.version, to, who, mountpoint)
+    return Acted(detail={"path": text(path), "path_b64": b64(path)})
 
 
 @routes.get("/why", Role.VIEWER)

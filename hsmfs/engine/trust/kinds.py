@@ -44,6 +44,7 @@ KINDS: dict[str, str] = {
     "retention.appendable": "an empty record takes bytes at its end from now on",
     "retention.extended": "a record is kept longer: until when",
     "retention.privileged_delete": "a record of enterprise mode was deleted by order: the reason",
+    "file.restored": "an older version of a file was brought back: which, and where to",
     "tree.rolled_back": "a tree was taken back to a time: how much was restored, and what was not",
     "trash.alarm": "very much was deleted or overwritten within a minute: how much",
     "trash.frozen": "nothing in the trash is deleted for good any more",
