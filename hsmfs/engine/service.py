@@ -69,8 +69,8 @@ class Engine:
     Attributes:
         config, catalog, pools, library: what it was given; the caller closes them after it.
         robot, files, events, mounts, guard, recaller, migrator, renewer, releaser, demoter,
-            policies, housekeeper, adopter, scrubber, refresher, verifier, trash, rollback, versions,
-            burst, backups, jobs, recorder:
+            policies, housekeeper, adopter, scrubber, refresher, verifier, trash, rollback,
+            versions, burst, backups, jobs, recorder:
             the parts; each is the job of the module that it comes from.
         access: who may ask the API for what.
         control: what the mount may ask beside bytes.
@@ -185,7 +185,8 @@ class Engine:
                     log.warning("not replaced", volume=volume.barcode, error=fault.message)
 
         config, note = self.config, self.trust.audit.note
-        self.rollback.note = self.burst.note = self.verifier.note = self.versions.note = note
+        self.rollback.note = self.versions.note = self.burst.note = note
+        self.verifier.note = note
         self.refresher.note = self.releaser.note = self.recaller.note = note
         self.migrator.burner.note = self.policies.note = self.migrator.ingest.note = note
         self.refresher.may_retire = self.trust.holds.refuse_to_retire

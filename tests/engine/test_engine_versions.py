@@ -64,7 +64,6 @@ async def test_versions_of_one_file_and_of_its_name(lab):
 async def test_what_cannot_be_had_is_said(lab):
     ino = await lab.file(b"a", b"one")
     await lab.archive(ino)
-    volume, _ = lab.disc(ino)
     await write(lab, ino, b"second")
     async with lab.engine.catalog.write():
         lab.engine.catalog.db.execute("UPDATE copies SET state = 3 WHERE ino = ?", (ino,))

@@ -9,7 +9,6 @@ from ...catalog.volumes import Volume
 from ...limits import QUEUE_ROWS_SHOWN
 from ..views import b64, text
 
-
 Raw = bytes
 
 
