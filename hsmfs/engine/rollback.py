@@ -46,6 +46,8 @@ class Report:
     set_aside: int = 0
     reverted: int = 0
     failures: int = 0
+    unkept: int = 0
+    """Of the failures, files that were overwritten before a disc had them: those bytes are gone."""
     failed: list[dict[str, Any]] = field(default_factory=list)
 
     def fail(self, path: bytes, why: str) -> None:
@@ -300,6 +302,7 @@ class Rollback:
             for parent, name in names:
                 self._told(parent, name)
         except HsmError as fault:
+            found.unkept += isinstance(fault, _Unkept)
             found.fail(path_of(self._catalog, attr.ino), fault.message)
         crash.point("rollback.reverted")
 
@@ -308,10 +311,10 @@ class Rollback:
         refuse_locked(attr)
         version = self._catalog.history.version_at(attr.ino, to_ns)
         if version is None:
-            raise Conflict("was changed since, and what it was then was on no disc")
+            raise _Unkept("was changed since, and what it was then was on no disc")
         burned = self._catalog.history.burned_before(attr.ino, version.version, to_ns)
         if version.mtime_ns > to_ns and not burned:
-            raise Conflict("was changed since before it was put on discs")
+            raise _Unkept("was changed since before it was put on discs")
         if not whole(self._catalog.copies, attr.ino, version.version):
             raise Conflict("no disc that can be read has what it was then")
         live = self._files.live(attr.ino)
@@ -333,6 +336,10 @@ class Rollback:
 
     def _told(self, parent: InodeNo, name: bytes) -> None:
         self._files.renamed(parent, name)
+
+
+class _Unkept(Conflict):
+    """What the file was is nowhere: it was overwritten in place before a disc had it."""
 
 
 class _Turn:

@@ -179,7 +179,7 @@ def _view(
             copy.where.volume for copy in reports.copies.readable(attr.ino, version)
         )
     ]
-    outside = [v.barcode for v in volumes if v is not None and v.state is VolumeState.EXPORTED]
+    outside: list[str] = [v.barcode for v in volumes if v is not None and v.state is VolumeState.EXPORTED]
     where = "discs" if whole(reports.copies, attr.ino, version) else "lost"
     if version == attr.version:
         where = "now" if attr.nlink else "trash"

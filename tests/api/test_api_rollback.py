@@ -156,7 +156,9 @@ async def test_what_was_on_no_disc_is_named(world, tree):
     ino = await tree.file("/t/young", b"bytes")
     then = clock.now_ns()
     await tree.write(ino, b"encrypted")
+    dry = await rollback(world, then, dry_run=True)
     done = await rollback(world, then)
+    assert dry == done and dry["unkept"] == 1
     assert done["failures"] == 1 and "on no disc" in done["failed"][0]["error"]
     assert await tree.read("/t/young") == b"encrypted"
 

@@ -27,8 +27,9 @@ def command(ctl: Ctl, tree: str, to: int, dry_run: bool) -> int:
     """Take TREE back to how it was: undo what was deleted, replaced, renamed, made, overwritten.
 
     Nothing is destroyed: what was made or changed since goes to the trash. Overwritten files come
-    back as far as they were on discs, as stubs; those that were not are named, and exit code 5 says
-    so. Permissions stay as they are now. Take the share offline first.
+    back as far as they were on discs, as stubs. What was overwritten before a disc had it is kept
+    nowhere: --dry-run counts and names those files, and exit code 5 says so. Permissions stay as
+    they are now. Take the share offline first.
     """
     from ...errors import Conflict
 
@@ -46,4 +47,9 @@ def command(ctl: Ctl, tree: str, to: int, dry_run: bool) -> int:
             f" {found['set_aside']} made since set aside, {found['failures']} not taken back"
             + (" (dry run)" if dry_run else "")
         )
+        if found["unkept"]:
+            ctl.out.warn(
+                f"{plural(found['unkept'], 'file')} of those overwritten before a disc had them:"
+                " what they were is kept nowhere, and no command brings it back"
+            )
     return Conflict.exit_code if found["failures"] else 0

@@ -44,6 +44,9 @@ class Claim:
     source: str
 
 
+Above = dict[InodeNo, list[tuple[Attr, bytes]]]
+"""By folder: the sums files in it and above, the nearest first, each with the folder's path there.
+For many files of one snapshot."""
 Seen = tuple[InodeNo, int, int]
 """A sums file as it was read: inode, mtime, size."""
 
@@ -55,25 +58,21 @@ class Claims:
         self._pools = pools
         self._lines: OrderedDict[Seen, dict[bytes, str]] = OrderedDict()
 
-    def of(self, reports: Reports, attr: Attr) -> Claim | None:
-        """What somebody says of the file as attr has it, or None."""
-        return _attribute(reports, attr) or self._listed(reports, attr.ino)
+    def of(self, reports: Reports, attr: Attr, above: Above) -> Claim | None:
+        """What somebody says of the file as attr has it, or None. above: {} for a new snapshot."""
+        return _attribute(reports, attr) or self._listed(reports, attr.ino, above)
 
-    def _listed(self, reports: Reports, ino: InodeNo) -> Claim | None:
+    def _listed(self, reports: Reports, ino: InodeNo, above: Above) -> Claim | None:
         for folder, name in reports.names.links(ino)[:1]:
-            path = name
-            for _ in range(_DEPTH):
-                file = reports.names.lookup(folder, NAME)
-                if file is not None and file.is_file and file.ino != ino:
-                    found = self._sums(reports, file)
-                    sha256 = found.get(path) or found.get(b"./" + path)
-                    if sha256 is not None:
-                        where = b"/" + reports.names.paths(file.ino, 1)[0]
-                        return Claim(bytes.fromhex(sha256), logs.printable(where))
-                if folder == ROOT or not (above := reports.names.links(folder)):
-                    break
-                folder, step = above[0]
-                path = step + b"/" + path
+            if folder not in above:
+                above[folder] = _sums_files(reports, folder)
+            for file, prefix in above[folder]:
+                found = self._sums(reports, file) if file.ino != ino else {}
+                path = prefix + name
+                sha256 = found.get(path) or found.get(b"./" + path)
+                if sha256 is not None:
+                    where = b"/" + reports.names.paths(file.ino, 1)[0]
+                    return Claim(bytes.fromhex(sha256), logs.printable(where))
         return None
 
     def _sums(self, reports: Reports, file: Attr) -> dict[bytes, str]:
@@ -97,6 +96,19 @@ class Claims:
             log.warning("sums file too large: not compared with", ino=file.ino, limit=SUMS_BYTES)
             return {}
         return sums.known(data)
+
+
+def _sums_files(reports: Reports, folder: InodeNo) -> list[tuple[Attr, bytes]]:
+    found, prefix = list[tuple[Attr, bytes]](), b""
+    for _ in range(_DEPTH):
+        file = reports.names.lookup(folder, NAME)
+        if file is not None and file.is_file:
+            found.append((file, prefix))
+        if folder == ROOT or not (links := reports.names.links(folder)):
+            break
+        folder, step = links[0]
+        prefix = step + b"/" + prefix
+    return found
 
 
 def _attribute(reports: Reports, attr: Attr) -> Claim | None:

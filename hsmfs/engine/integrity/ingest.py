@@ -18,7 +18,7 @@ from ...types import Attr, DataVersion, InodeNo
 from ..events import Events
 from ..trust.audit import Note, unheard
 from ..trust.words import path_of
-from .claims import Claim, Claims
+from .claims import Above, Claim, Claims
 
 log = logs.get(__name__)
 SELF = "hsmfsd"
@@ -43,9 +43,9 @@ class Ingest:
     ) -> tuple[dict[InodeNo, Mismatch], set[InodeNo]]:
         """Files (with version and SHA-256 of their bytes) that are not what their client says, and
         those that agree again; on a snapshot, in a thread. What was accepted is in neither."""
-        wrong, right = dict[InodeNo, Mismatch](), set[InodeNo]()
+        wrong, right, above = dict[InodeNo, Mismatch](), set[InodeNo](), Above()
         for attr, version, sha256 in found:
-            claim, before = self.said(reports, attr)
+            claim, before = self.said(reports, attr, above)
             one = compare(attr.ino, version, sha256, claim, before)
             if one is None and before is not None:
                 right.add(attr.ino)
@@ -53,9 +53,11 @@ class Ingest:
                 wrong[attr.ino] = one
         return wrong, right
 
-    def said(self, reports: Reports, attr: Attr) -> tuple[Claim | None, Mismatch | None]:
-        """What a client says of a file, and what was found against it before."""
-        return self.claims.of(reports, attr), Mismatches(reports.db).get(attr.ino)
+    def said(
+        self, reports: Reports, attr: Attr, above: Above
+    ) -> tuple[Claim | None, Mismatch | None]:
+        """What a client says of a file, and what was found against it before; above: as `Above`."""
+        return self.claims.of(reports, attr, above), Mismatches(reports.db).get(attr.ino)
 
     def settle(self, ino: InodeNo, wrong: Mismatch | None) -> None:
         """Note what `judge` found of a file; in a transaction. Tells of it once."""

@@ -35,7 +35,7 @@ from ..paths import files_below, path_of
 from ..ranges import overlap, total
 from ..trust.audit import Note, unheard
 from ..views import b64, text
-from .claims import Claim
+from .claims import Above, Claim
 from .discs import DiscPass, Reading, Tell
 from .ingest import Ingest, compare
 from .report import Disc, Report
@@ -123,10 +123,10 @@ class Verifier:
     def _rows(
         self, reports: Reports, attrs: Sequence[Attr], discs: dict[VolumeId, Disc], found: Report
     ) -> list[_Row]:
-        rows = []
+        rows, above = list[_Row](), Above()
         for attr in attrs:
             digest = reports.copies.digest(attr.ino, attr.version)
-            rows.append(_Row(attr, digest, *self._ingest.said(reports, attr)))
+            rows.append(_Row(attr, digest, *self._ingest.said(reports, attr, above)))
             if digest is not None:
                 copies = reports.copies.of(attr.ino, attr.version)
                 found.copies += len({c.copy_no for c in copies if c.state is CopyState.VALID})
