@@ -179,11 +179,14 @@ def _view(
             copy.where.volume for copy in reports.copies.readable(attr.ino, version)
         )
     ]
-    outside: list[str] = [v.barcode for v in volumes if v is not None and v.state is VolumeState.EXPORTED]
+    discs: list[str] = [v.barcode for v in volumes if v is not None]
+    outside: list[str] = [
+        v.barcode for v in volumes if v is not None and v.state is VolumeState.EXPORTED
+    ]
     where = "discs" if whole(reports.copies, attr.ino, version) else "lost"
     if version == attr.version:
         where = "now" if attr.nlink else "trash"
     return VersionView(
         f"{attr.ino}.{version}", size, mtime_ns, until_ns, digest.sha256.hex() if digest else None,
-        where, [v.barcode for v in volumes if v is not None], outside,
+        where, discs, outside,
     )  # fmt: skip
