@@ -141,7 +141,7 @@ def test_a_suite_is_held_still_and_goes_on(tmp_path: Path) -> None:
         args=(["/bin/sh", "-c", f"while :; do echo >> {ticks}; sleep 0.01; done"], tmp_path, 3),
     )
     suite.start()
-    while not ticks.exists():
+    while not (ticks.exists() and suites._running):
         time.sleep(0.01)
     with suites.held_still():
         (group,) = suites._running
