@@ -359,7 +359,8 @@ def test_a_failing_xorriso_is_a_media_error(maker, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_many_files_in_one_folder(maker, opened, count: int) -> None:
-    files = [maker.file(b"many/\xff%d" % i, data=b"%d" % i) for i in range(count)]
+    source = maker.file(b"one for all", data=b"one").source
+    files = [maker.of(source, b"many/\xff%d" % i, ino=100 + i) for i in range(count)]
     image, result = maker.build(*files)
     assert len(result.sectors) == count
     assert sum(f.problem is None for f in opened(image).verify()) == count + 2
