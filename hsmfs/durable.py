@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
 from pathlib import Path
@@ -21,6 +22,7 @@ from . import clock
 _NOT_TAKEN = (ValueError, OverflowError, SystemError)
 """What caio raises if the kernel gives no queue, or its queue does not take a sync: a filesystem
 without them, a kernel before 4.18, a closed descriptor, no room."""
+_BATCH = 512
 AT_ONCE = 1024
 """Syncs under way; fs.aio-max-nr (Linux sysctl/fs.rst), 65,536 for the whole host, counts them."""
 
@@ -96,8 +98,19 @@ class _Kernel:
             await trio.lowlevel.wait_readable(self._context.fileno)
             with contextlib.suppress(BlockingIOError):  # what it announced was fetched already
                 self._context.poll()
-            while self._context.process_events():
+            while self._fetched() == _BATCH:
                 pass
+
+    def _fetched(self) -> int:
+        """Have the callbacks of at most _BATCH syncs called; how many it were."""
+        while True:
+            try:
+                return self._context.process_events(_BATCH)
+            except SystemError as fault:
+                # A signal, or a tracer that comes or goes, interrupts even a call that waits for
+                # nothing (read_events in the kernel's fs/aio.c).
+                if fault.args[0] != errno.EINTR:
+                    raise
 
 
 @functools.cache  # a refusal (fs.aio-max-nr is used up) is not kept: the next sync asks again

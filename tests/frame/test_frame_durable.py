@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import signal
 import subprocess
 import sys
 
@@ -70,6 +71,20 @@ async def test_what_cannot_be_synced_is_told():
         if expected == errno.EINVAL:
             os.close(reader)
             os.close(writer)
+
+
+async def test_signals_interrupt_no_sync(tmp_path):
+    """Each signal may end the call that fetches what is done with EINTR."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+    try:
+        with (tmp_path / "file").open("wb", buffering=0) as file:
+            for _ in range(100):
+                file.write(b"x")
+                await durable.flushed(file.fileno())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.mount
