@@ -13,6 +13,19 @@ from hsmfs.shares.share import Share, ShareError
 from tools.lib.smbd import USER, Samba
 
 MOUNT = Path("/srv/archive")
+STAYS = """
+from samba import NTSTATUSError, ntstatus
+ENDED = ntstatus.NT_STATUS_CONNECTION_DISCONNECTED, ntstatus.NT_STATUS_CONNECTION_RESET
+c = connect()
+c.list("")
+print("let in", flush=True)
+input()
+while True:                         # also of a mount that is no more, until smbd has ended
+    try: c.list("")
+    except NTSTATUSError as fault:
+        if fault.args[0] in ENDED: break
+print("ended")
+"""
 
 
 @pytest.fixture
@@ -161,15 +174,13 @@ def test_hsmctl_shares_at_once_and_takes_back(nas, capfd):
 @pytest.mark.slow
 def test_clients_are_refused_without_the_mount_and_connect_anew_after_it(nas):
     session = subprocess.Popen(
-        nas.samba.client_command("archive"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        nas.samba.session_command("archive", STAYS), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    shown = ["smbstatus", f"--configfile={nas.samba.config}", "--shares"]
-    while "archive" not in subprocess.run(shown, capture_output=True, text=True).stdout:
-        assert session.poll() is None
+    assert session.stdout.readline() == "let in\n"
     nas.fs.stop()
     assert "ACCESS_DENIED" in nas.samba.client("archive", "ls", check=False)
     nas.fs.start()
     smb.reconnect(nas.fs.mountpoint)
     assert "blocks available" in nas.client("ls")
-    assert "DISCONNECTED" in session.communicate("ls\n", timeout=60)[0]
+    assert session.communicate("go on\n", timeout=60)[0] == "ended\n"

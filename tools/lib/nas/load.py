@@ -36,7 +36,7 @@ def work(folder: Path, journal: Path, stop: Path, *, smb: bool) -> None:
     with journal.open("a", buffering=1) as out:
 
         def say(**line: object) -> None:
-            out.write(json.dumps(line) + "\n")
+            out.write(json.dumps({"t": round(time.monotonic(), 2), **line}) + "\n")
 
         held, number = -1, 0
         while held < 0:
@@ -91,8 +91,18 @@ def _file(folder: Path, held: int, number: int, say, *, smb: bool) -> None:
         # Done, but the answer was lost with the server and the client asked once more.
         say(kind="twice", name=name)
     say(kind="file", name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    if (folder / name).read_bytes() != data:
-        say(kind="wrong", name=name)
+    found = (folder / name).read_bytes()
+    if found != data:
+        say(kind="wrong", name=name, how=_difference(found, data))
+
+
+def _difference(found: bytes, data: bytes) -> str:
+    """Where bytes differ from what they should be."""
+    pages = [at for at in range(0, len(data), RECORD)
+             if found[at : at + RECORD] != data[at : at + RECORD]]
+    zeros = sum(not any(found[at : at + RECORD]) for at in pages)
+    return (f"{len(found)} of {len(data)} bytes, {len(pages)} pages differ, the first at {pages[0]}"
+            f", {zeros} of them zeros")
 
 
 def _record(folder: Path, held: int, number: int, say, *, smb: bool) -> None:
@@ -143,7 +153,7 @@ def judge(folder: Path, journal: Path) -> Verdict:
             case "error":
                 found.errors[errno.errorcode[line["errno"]]] += 1
             case "wrong":
-                found.lost.append(f"{line['name']} (read back at once)")
+                found.lost.append(f"{line['name']} (read back at once: {line['how']}) at {line['t']}")
             case "twice":
                 found.twice += 1
             case "act":
