@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from tools.lib.nas import load
+
 
 def module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -90,3 +92,12 @@ def test_contained_runs_leave_no_process_and_no_folder(repo: Path, tmp_path: Pat
     assert not Path(folder).exists()
     status = Path(f"/proc/{pid}/status")
     assert not status.exists() or "State:\tZ" in status.read_text(), "dead, if not yet reaped"
+
+
+def test_what_could_not_be_read_now_is_no_file_s_end() -> None:
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    os.write(writer, b"half of it")
+    with pytest.raises(BlockingIOError):
+        load.whole(reader)
+    os.close(writer)
+    os.close(reader)

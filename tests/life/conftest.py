@@ -1,10 +1,13 @@
 """Programs that people use on a NAS, on a real mount; each also with its files on discs between.
 
 Nothing stays on disk of a file that was released, not even a head, so that small files count, too.
+In the lab's kernel, with HSMFS_LIFE=v4.2 or smb, the programs work on a client's mount
+(tools/lib/nas/life.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -16,7 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from tools.lib.tempfs import TempFs
+from tools.lib.lab import READY_S
+from tools.lib.nas import nfs, smb
+from tools.lib.tempfs import TempFs, TempFsError
+
+OVER = os.environ.get("HSMFS_LIFE", "")
+"""The version of NFS that is between, whose server runs already, or smb; if any."""
+AWAY_S = 60.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,10 +38,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Life:
-    """A mount, and what the tests do between a program's runs."""
+    """A mount, and what the tests do between a program's runs.
 
-    def __init__(self, fs: TempFs) -> None:
-        self.fs = fs
+    Attributes:
+        top: the folder as programs see it.
+        folder: the same on the host of the mount.
+    """
+
+    def __init__(self, fs: TempFs, top: Path, folder: Path) -> None:
+        self.fs, self.top, self.folder = fs, top, folder
+
+    def here(self, path: Path) -> Path:
+        """A path of the programs' on the host of the mount."""
+        return self.folder / path.relative_to(self.top)
 
     def run(self, *words: str | Path, stdin: str = "", **kwargs) -> str:
         """What a program prints; it must succeed."""
@@ -49,19 +67,22 @@ class Life:
         return [p for p in found if p.is_file() and not p.is_symlink() and p.stat().st_size]
 
     def states(self, top: Path) -> set[str]:
-        return {os.getxattr(path, "user.hsm.state").decode() for path in self.files(top)}
+        return {os.getxattr(path, "user.hsm.state").decode() for path in self.files(self.here(top))}
 
     def away(self, top: Path) -> None:
         """All files below are on discs, and not on disk any more."""
-        self.fs.control("archive", "--now", "--wait", "--release", top)
-        until = time.monotonic() + 30
-        while self.states(top) != {"migrated"}:  # the kernel closes files a moment after programs
+        self.fs.control("archive", "--now", "--wait", self.here(top))
+        until = time.monotonic() + AWAY_S
+        while self.states(top) != {"migrated"}:
             assert time.monotonic() < until, self.states(top)
-            self.fs.control("release", top)
+            if OVER:
+                nfs.drop_caches()  # a client gives back what it was told it may keep open
+            with contextlib.suppress(TempFsError):  # kernels close files a moment after programs
+                self.fs.control("release", self.here(top))
 
     def back(self, top: Path) -> None:
         """All of them are on disk again."""
-        self.fs.control("recall", "--wait", top)
+        self.fs.control("recall", "--wait", self.here(top))
         assert "migrated" not in self.states(top)
 
 
@@ -69,11 +90,42 @@ class Life:
 def _mounted() -> Iterator[Life]:
     with (
         tempfile.TemporaryDirectory(prefix="hsmfs-life-") as folder,
-        TempFs({"fs": {"head": 0}}, folder=Path(folder) / "fs") as fs,
+        TempFs({"fs": {"head": 0}}, folder=Path(folder) / "fs", ready_s=READY_S) as fs,
     ):
         Path(folder).chmod(0o755)
-        yield Life(fs)
+        with _WAYS[OVER](fs) as life:
+            yield life
         assert fs.ask("fsck")["clean"] is True
+
+
+@contextlib.contextmanager
+def _here(fs: TempFs) -> Iterator[Life]:
+    yield Life(fs, fs.mountpoint, fs.mountpoint)
+
+
+@contextlib.contextmanager
+def _over_nfs(fs: TempFs) -> Iterator[Life]:
+    fs.control("export", "nfs", fs.mountpoint, "--to", nfs.CLIENTS, "--options", "no_root_squash")
+    top = nfs.mount(fs.mountpoint, OVER)
+    yield Life(fs, top, fs.mountpoint)
+    nfs.umount(top)
+    fs.control("export", "rm", "nfs", fs.mountpoint)
+
+
+@contextlib.contextmanager
+def _over_smb(fs: TempFs) -> Iterator[Life]:
+    folder = fs.mountpoint / "share"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with smb.serve(fs.folder.parent / "smb") as samba:
+        fs.control("export", "smb", "share", folder)
+        top = smb.mount(samba, "share")
+        yield Life(fs, top, folder)
+        smb.umount(top)
+        fs.control("export", "rm", "smb", "share")
+
+
+_WAYS = {"": _here, "v4.2": _over_nfs, "smb": _over_smb}
 
 
 @pytest.fixture
@@ -84,7 +136,7 @@ def life(_mounted: Life) -> Life:
 @pytest.fixture
 def share(life: Life, request: pytest.FixtureRequest) -> Path:
     """A folder of the mount for one test."""
-    folder = life.fs.mountpoint / request.node.name
+    folder = life.top / request.node.name
     folder.mkdir()
     return folder
 

@@ -36,7 +36,7 @@ def work(folder: Path, journal: Path, stop: Path, *, smb: bool) -> None:
     with journal.open("a", buffering=1) as out:
 
         def say(**line: object) -> None:
-            out.write(json.dumps({"t": round(time.monotonic(), 2), **line}) + "\n")
+            out.write(json.dumps(line) + "\n")
 
         held, number = -1, 0
         while held < 0:
@@ -79,7 +79,7 @@ def _file(folder: Path, held: int, number: int, say, *, smb: bool) -> None:
     name, new = f"{number:06}", folder / f".{number:06}.new"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
-        os.write(fd, data)
+        _all(os.write(fd, data), data)
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -91,18 +91,37 @@ def _file(folder: Path, held: int, number: int, say, *, smb: bool) -> None:
         # Done, but the answer was lost with the server and the client asked once more.
         say(kind="twice", name=name)
     say(kind="file", name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    found = (folder / name).read_bytes()
+    found = whole(folder / name)
     if found != data:
         say(kind="wrong", name=name, how=_difference(found, data))
 
 
+def _all(written: int, data: bytes) -> None:
+    """A write that took a part ended with an error, which the next one would tell."""
+    if written != len(data):
+        raise OSError(errno.EAGAIN, f"{written} bytes of {len(data)} written")
+
+
+def whole(path: Path | int) -> bytes:
+    """What a file, or an open one, holds. Raises OSError.
+
+    `Path.read_bytes` takes EAGAIN for the end of what is there now, and Linux' SMB client says so
+    when its server's disk does not answer (fs/smb/client/smb2maperror.c, STATUS_IO_TIMEOUT).
+    """
+    fd = path if isinstance(path, int) else os.open(path, os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
+    finally:
+        if fd is not path:
+            os.close(fd)
+
+
 def _difference(found: bytes, data: bytes) -> str:
     """Where bytes differ from what they should be."""
-    pages = [at for at in range(0, len(data), RECORD)
-             if found[at : at + RECORD] != data[at : at + RECORD]]
-    zeros = sum(not any(found[at : at + RECORD]) for at in pages)
-    return (f"{len(found)} of {len(data)} bytes, {len(pages)} pages differ, the first at {pages[0]}"
-            f", {zeros} of them zeros")
+    places = [at for at, (one, other) in enumerate(zip(found, data, strict=False)) if one != other]
+    where = f"{len(places)} differ, from {places[0]} to {places[-1]}" if places else "none differs"
+    zeros = sum(not found[at] for at in places)
+    return f"{len(found)} bytes of {len(data)}; {where}, {zeros} are zeros"
 
 
 def _record(folder: Path, held: int, number: int, say, *, smb: bool) -> None:
@@ -110,7 +129,7 @@ def _record(folder: Path, held: int, number: int, say, *, smb: bool) -> None:
     data = random.randbytes(RECORD)
     place = number % RECORDS
     say(kind="begin", place=place, sha256=hashlib.sha256(data).hexdigest())
-    os.pwrite(held, data, place * RECORD)
+    _all(os.pwrite(held, data, place * RECORD), data)
     os.fsync(held)
     say(kind="record", place=place, sha256=hashlib.sha256(data).hexdigest())
 
@@ -153,12 +172,12 @@ def judge(folder: Path, journal: Path) -> Verdict:
             case "error":
                 found.errors[errno.errorcode[line["errno"]]] += 1
             case "wrong":
-                found.lost.append(f"{line['name']} (read back at once: {line['how']}) at {line['t']}")
+                found.lost.append(f"{line['name']} (read back at once: {line['how']})")
             case "twice":
                 found.twice += 1
             case "act":
                 found.pause_s = max(found.pause_s, line["seconds"])
-    data = (folder / OPEN).read_bytes()
+    data = whole(folder / OPEN)
     for place, digests in begun.items():
         record = data[place * RECORD : (place + 1) * RECORD]
         # A write that was never acknowledged may be there or not, as the one before it.
@@ -173,7 +192,7 @@ _NOTHING = tuple(hashlib.sha256(data).hexdigest() for data in (b"", bytes(RECORD
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(whole(path)).hexdigest()
     except OSError as fault:
         return str(fault)
 

@@ -1,0 +1,53 @@
+"""Programs of a NAS's users: tests of tests/life, with a client's mount between."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ..tempfs import REPOSITORY
+from .nfs import sh
+from .world import Nas
+
+PROGRAMS = {
+    "NFS": ("v4.2", "not wal"),
+    "SMB": ("smb", "delete or dcmtk or orthanc"),
+}
+"""What is between, and which of the tests. SQLite's WAL is for one host (sqlite.org/wal.html), and
+a share of SMB keeps no modes, owners and links, which rsync, cp, tar and git compare."""
+SCRATCH = Path("/run/life")
+SCRATCH_BYTES = 256 << 20
+
+
+def programs(way: str, nas: Nas) -> None:
+    """Each test is a program at work, its files on discs between its runs."""
+    between, which = PROGRAMS[way]
+    scratch()
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--durations=0",
+             "--timeout=240", "-k", which, f"--basetemp={SCRATCH}/{way}",
+             REPOSITORY / "tests/life")  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=REPOSITORY, env={**os.environ, "HSMFS_LIFE": between},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    nas.p.say(done.stdout[-6000:] if done.returncode else done.stdout[-1500:])
+    nas.p.require(done.returncode == 0, f"a program of a NAS's users fails over {way}")
+
+
+def scratch() -> None:
+    """A folder that knows xattrs, for what is copied: the memory of this kernel does not."""
+    if SCRATCH.exists():
+        return
+    image = SCRATCH.with_suffix(".ext4")
+    with image.open("wb") as file:
+        file.truncate(SCRATCH_BYTES)
+    SCRATCH.mkdir()
+    sh("mkfs.ext4", "-q", image)
+    sh("mount", "-o", "loop", image, SCRATCH)
+
+
+SECTIONS = {f"{way}: programs": functools.partial(programs, way) for way in PROGRAMS}
