@@ -25,6 +25,7 @@ from ..types import Attr, Barcode, InodeNo, VolumeId
 from ..units import format_duration
 from ..watchdog import BOUNDS
 from . import views
+from .integrity.ingest import refusal
 from .paths import path_of
 from .views import b64, text, word
 
@@ -184,7 +185,7 @@ def info(engine: Engine, attr: Attr) -> views.Info:
     digest = catalog.copies.digest(ino, attr.version) if attr.is_file else None
     recall, migration = catalog.queues.recall(ino), catalog.queues.migration(ino)
     absent = live.absent if live is not None else catalog.inodes.absent(ino)
-    target = catalog.inodes.target(ino)
+    target, disputed = catalog.inodes.target(ino), refusal(catalog, ino)
     return views.Info(
         entry=views.entry(first, attr, state_of(attr)),
         paths=[text(path) for path in paths],
@@ -200,6 +201,7 @@ def info(engine: Engine, attr: Attr) -> views.Info:
         target=text(target) if target is not None else None,
         recall=recall_view(recall, first) if recall else None,
         migration=migration_view(migration, first, attr.size) if migration else None,
+        disputed=disputed.message if disputed else None,
     )
 
 

@@ -314,6 +314,8 @@ class Info:
     target: str | None = None
     recall: RecallView | None = None
     migration: MigrationView | None = None
+    disputed: str | None = None
+    """Why it is kept off the discs: it is not what its client's checksum says."""
 
 
 @dataclass(frozen=True, slots=True)

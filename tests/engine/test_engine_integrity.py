@@ -9,6 +9,7 @@ import random
 
 import pytest
 
+from hsmfs.engine import overview
 from hsmfs.engine.integrity import tree
 from hsmfs.engine.integrity.tree import FILES
 from hsmfs.engine.jobs import Job
@@ -137,6 +138,8 @@ async def test_a_clients_checksum_is_compared_before_the_first_disc(lab):
     assert record["ino"] == wrong and record["expected"] == sha(b"else").decode()
     (event,) = [e for e in lab.engine.events.since(0) if e.kind == "client_mismatch"]
     assert event.fields["ino"] == wrong
+    said = overview.info(lab.engine, lab.engine.files.attr(wrong)).disputed
+    assert "user.checksum.sha256" in said
     await lab.settle()  # looked at again: on record once
     assert len(records(lab, "integrity.client_mismatch")) == 1
     # Accepted it goes as it is; and it stays so.

@@ -59,6 +59,7 @@ def _show(ctl: Ctl, info: dict[str, Any]) -> None:
             ("sha256", info["sha256"]),
             ("copies", f"{info['proven_copies']} proven" if entry["kind"] == "file" else None),
             ("waits", _waits(info)),
+            ("kept off discs", info["disputed"]),
         ]
     )
     if info["copies"]:

@@ -106,9 +106,9 @@ def compare(
     return before if before is not None and one.same(before) else one
 
 
-def refusal(reports: Reports, ino: InodeNo) -> NotIntact | None:
+def refusal(rows: Reports | Catalog, ino: InodeNo) -> NotIntact | None:
     """Why a file is kept off the discs, or None."""
-    known = Mismatches(reports.db).get(ino)
+    known = Mismatches(rows.db).get(ino)
     if known is None or known.accepted_by:
         return None
     return NotIntact(
