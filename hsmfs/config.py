@@ -118,6 +118,15 @@ class TrashConfig(_Table):
     """An alarm stops the trash from being emptied, until 'hsmctl trash thaw'."""
 
 
+class VersionsConfig(_Table):
+    """Which older versions of files a disc must not be retired with."""
+
+    keep_for: Duration | None = None
+    """So long after they were overwritten; None: as long as the trash."""
+    keep_last: Annotated[int, Field(ge=0, le=1000)] = 0
+    """And so many of each file, however old."""
+
+
 class LibraryConfig(_Table):
     """The robot, its drives and its discs."""
 
@@ -292,6 +301,7 @@ class Config(_Table):
     pool: Annotated[tuple[PoolConfig, ...], Field(max_length=limits.POOLS)]
     fs: FsConfig = FsConfig()
     trash: TrashConfig = TrashConfig()
+    versions: VersionsConfig = VersionsConfig()
     recall: RecallConfig = RecallConfig()
     guard: GuardConfig = GuardConfig()
     library: LibraryConfig

@@ -206,6 +206,21 @@ class Refreshes:
                 )
         return found, rows[-1][0] if rows else None
 
+    def kept_versions(self, volume: VolumeId, ended_after_ns: int, last: int) -> int:
+        """Older versions that have no whole copy but with the disc, and that ended after a time or
+        are among the last so many of their file; how many. For threads."""
+        row = self._db.execute(
+            "SELECT count(*) FROM (SELECT DISTINCT f.ino, f.version FROM copies f"
+            "   JOIN inodes i ON i.ino = f.ino WHERE f.volume = ?1 AND f.state = ?2"
+            "   AND f.version NOT IN (i.version, i.base_version)) o"
+            " WHERE EXISTS (SELECT 1 FROM versions e WHERE e.ino = o.ino AND e.version = o.version"
+            "   AND (e.ended_ns > ?3 OR (SELECT count(DISTINCT n.version) FROM versions n"
+            "     WHERE n.ino = o.ino AND n.version > o.version) < ?4))"
+            f" AND {_whole('o.ino', 'o.version', f'v.state IN {PROVEN} AND c.volume != ?1')} = 0",
+            (volume, int(CopyState.VALID), ended_after_ns, last),
+        ).fetchall()[0]
+        return int(row[0])
+
     def retire(self, volume: VolumeId, now_ns: int) -> None:
         """The disc's row says that it does not count; its state is set by the caller."""
         self._db.execute(

@@ -39,6 +39,7 @@ PAGE = 500
 AT_ONCE = 20_000
 """Files of one disc that are queued at a time."""
 TRASH = "files in the trash have bytes on it; they can be had back until they are purged"
+OLD = "older versions have no other copy, and are kept as [versions] in the configuration says"
 REFRESH, REPACK = "refresh", "repack"
 
 Archive = Callable[[Sequence[InodeNo], int, str, bool, str], Awaitable[object]]
@@ -59,6 +60,9 @@ class Refresher:
         self._catalog, self._events = catalog, events
         self._folder = Path(config.daemon.state) / "certificates"
         self._below = config.scrub.repack_below
+        keep = config.versions.keep_for
+        self._keep_ns = int((config.trash.keep if keep is None else keep) * 1e9)
+        self._keep_last = config.versions.keep_last
         self.archive: Archive | None = None
         self.complete: Callable[[InodeNo, str], Awaitable[object]] | None = None
         self.may_retire: Callable[[Volume], None] = lambda volume: None
@@ -209,6 +213,12 @@ class Refresher:
             reason = f"{lacking} files are being copied"
             if trashed == lacking:
                 reason = f"{trashed} {TRASH}"
+        else:
+            since = clock.now_ns() - self._keep_ns
+            lacking = await self._catalog.read(
+                lambda r: r.refreshes.kept_versions(row.volume, since, self._keep_last)
+            )
+            reason = f"{lacking} {OLD}" if lacking else ""
         if reason != row.error:
             async with self._catalog.write():
                 self._catalog.refreshes.set_error(row.volume, reason)

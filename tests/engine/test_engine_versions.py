@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hsmfs.errors import Conflict, NotFound
-from hsmfs.states import Lock
+from hsmfs.states import Lock, VolumeState
 from hsmfs.types import ROOT
 
 pytestmark = pytest.mark.slow
@@ -59,6 +59,25 @@ async def test_versions_of_one_file_and_of_its_name(lab):
         lab.engine.files.lock(ino, Lock.HELD)
     with pytest.raises(Conflict, match="held"):
         await restore(lab, f"{ino}.2")
+
+
+@pytest.mark.expect_log("order|retired|replac")
+async def test_a_disc_with_a_version_that_is_kept_is_not_retired(lab):
+    ino = await lab.file(b"a", b"one")
+    await lab.archive(ino)
+    disc, _ = lab.disc(ino)
+    await write(lab, ino, b"second")
+    await lab.archive(ino)
+    catalog, refresher = lab.engine.catalog, lab.engine.refresher
+    await refresher.ask([disc], "refresh", "test")
+    await lab.until(lambda: "1 older versions" in catalog.refreshes.get(disc.id).error)
+    assert catalog.volumes.get(disc.id).state is VolumeState.FULL
+    assert await restore(lab, f"{ino}.1", b"/b") == b"one"
+    async with catalog.write():  # a long time later
+        catalog.db.execute("UPDATE versions SET ended_ns = 1")
+        catalog.names.unlink(ROOT, b"b", 1)
+    kept = catalog.refreshes.kept_versions
+    assert (kept(disc.id, 2, 0), kept(disc.id, 2, 1), kept(disc.id, 0, 0)) == (0, 1, 1)
 
 
 async def test_what_cannot_be_had_is_said(lab):

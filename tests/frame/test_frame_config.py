@@ -25,6 +25,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "pool": config.PoolConfig,
     "fs": config.FsConfig,
     "trash": config.TrashConfig,
+    "versions": config.VersionsConfig,
     "guard": config.GuardConfig,
     "recall": config.RecallConfig,
     "library": config.LibraryConfig,
