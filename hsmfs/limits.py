@@ -63,6 +63,8 @@ COPIES = 8
 POOLS = 64
 QUEUE_ROWS_SHOWN = 10_000
 """Rows that one API answer holds."""
+FINDINGS_SHOWN = 1000
+"""Findings of a verification that its report lists and that go on record one by one."""
 SUMS_BYTES = 16 * 1024 * 1024
 """The largest SHA256SUMS of a client that is read: it lists about 150,000 files."""
 GUARD_RULES = 256

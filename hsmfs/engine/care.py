@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .. import clock
 from ..catalog.adoptions import Adoption
 from ..errors import Conflict, HsmError, NotFound
 from ..library.ports import Element
@@ -73,7 +74,7 @@ def verify(engine: Engine, roots: Sequence[Attr], who: str, *, deep: bool) -> Jo
 
     async def work(job: Job) -> dict[str, Any]:
         found = await engine.verifier.run(job, roots, who, deep=deep)
-        return found.view()
+        return await clock.blocking(found.view)  # there may be thousands of discs
 
     return engine.jobs.start("verify", work)
 

@@ -74,7 +74,7 @@ class DiscPass:
         self, reading: Reading, files: Files, inos: Collection[InodeNo], tell: Tell
     ) -> None:
         self._reading, self._files, self._tell = reading, files, tell
-        self._inos = frozenset(inos)
+        self._inos = inos
         self._bad = set[CopyId]()
         self._heads = set[tuple[InodeNo, int]]()
         self._done = self._at = 0
@@ -178,9 +178,10 @@ class DiscPass:
                 present = subtract(present, absent)
             if not present or live.attr.pool is None:
                 return
-            path = self._files.pools[live.attr.pool].path_of(ino)
+            pool = live.attr.pool
+            path = self._files.pools[pool].path_of(ino)
             wrong = await clock.blocking(lambda: _differs(path, present, plain, start))
-            still = live.attr.version == spot.copy.version
+            still = (live.attr.version, live.attr.pool) == (spot.copy.version, pool)
             if (ino, spot.index) not in self._heads:
                 self._heads.add((ino, spot.index))
                 found.heads -= sum(part.length for part in present)
@@ -239,10 +240,14 @@ async def _together(session: Session, group: Sequence[_Spot]) -> list[bytes | No
 def _differs(
     path: str, present: Sequence[Range], plain: bytes | memoryview, start: int
 ) -> Range | None:
-    """The first range of a pool file that is not as on the disc; blocking."""
-    with open(path, "rb", buffering=0) as file:
-        for part in present:
-            file.seek(part.start)
-            if file.read(part.length) != bytes(plain[part.start - start : part.end - start]):
-                return part
+    """The first range of a pool file that is not as on the disc, or does not read; blocking."""
+    part = present[0]
+    try:
+        with open(path, "rb", buffering=0) as file:
+            for part in present:
+                file.seek(part.start)
+                if file.read(part.length) != bytes(plain[part.start - start : part.end - start]):
+                    return part
+    except OSError:
+        return part
     return None

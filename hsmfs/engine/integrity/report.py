@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ...catalog.volumes import Volume
-from ...limits import QUEUE_ROWS_SHOWN
+from ...limits import FINDINGS_SHOWN
 from ..views import b64, text
 
 Raw = bytes
@@ -75,7 +75,7 @@ class Report:
         """Something is not as it should be: `what` is disk, disc or client. False if it is only
         counted, because there are too many."""
         self.failed += 1
-        if len(self.findings) >= QUEUE_ROWS_SHOWN:
+        if len(self.findings) >= FINDINGS_SHOWN:
             return False
         at = {"path": text(path), "path_b64": b64(path)}
         self.findings.append({"what": what, "ino": ino, **at, "error": error, **where})

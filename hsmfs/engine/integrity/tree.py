@@ -26,7 +26,7 @@ from ...disc.digest import digest_file
 from ...errors import PosixError
 from ...logs import printable
 from ...states import CopyState, VolumeState
-from ...types import CHUNK, Attr, Digest, InodeNo, Range, VolumeId
+from ...types import CHUNK, Attr, Digest, InodeNo, PoolId, Range, VolumeId
 from ..events import Events
 from ..files import Files
 from ..jobs import Job
@@ -66,6 +66,7 @@ class _Look:
     row: _Row
     live: Live
     gen: int
+    pool: PoolId | None
     path: str
     sha256: bytes | None
     chunks: list[int] = field(default_factory=list)
@@ -107,7 +108,7 @@ class Verifier:
         await self._on_record(found, roots, who)
         return found
 
-    async def _walk(self, roots: Sequence[Attr], found: Report) -> list[InodeNo]:
+    async def _walk(self, roots: Sequence[Attr], found: Report) -> dict[InodeNo, None]:
         """Every file once, and the totals for the bar."""
         inos = dict[InodeNo, None]()
         for root in roots:
@@ -116,7 +117,7 @@ class Verifier:
                 inos.update((attr.ino, None) for attr in new)
                 found.files += len(new)
                 found.bytes += sum(attr.size for attr in new)
-        return list(inos)
+        return inos
 
     # What the catalog says
 
@@ -163,7 +164,7 @@ class Verifier:
         if attr.pool is not None:
             path = self._files.pools[attr.pool].path_of(attr.ino)
         sha256 = row.digest.sha256 if row.digest is not None else None
-        look = _Look(row, live, live.gen, path, sha256)
+        look = _Look(row, live, live.gen, attr.pool, path, sha256)
         size = attr.size
         if row.digest is not None and attr.version == row.attr.version:
             for index in range(len(row.digest.chunks)):
@@ -178,7 +179,10 @@ class Verifier:
     async def _judge(self, look: _Look, found: Report) -> None:
         """Believe what was read if the file stood still."""
         live, row = look.live, look.row
-        if look.gen != live.gen or live.writing or live.attr.version != row.attr.version:
+        same = (live.gen, live.attr.version, live.attr.pool) == (
+            look.gen, row.attr.version, look.pool
+        )  # fmt: skip
+        if not same or live.writing:
             found.changed += 1
             return
         if row.claim is not None and look.sha256 is not None:
@@ -286,7 +290,7 @@ def _place(reports: Reports, copies: Iterable[Copy], discs: dict[VolumeId, Disc]
         disc.bytes += part.stored
 
 
-def _parts(inos: Sequence[InodeNo], count: int) -> Iterator[list[InodeNo]]:
+def _parts(inos: Iterable[InodeNo], count: int) -> Iterator[list[InodeNo]]:
     todo = iter(inos)
     while part := list(islice(todo, count)):
         yield part
