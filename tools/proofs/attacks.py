@@ -2,10 +2,10 @@
 
     tools/prove attacks
 
-A mount with records, copies of them on discs, a legal hold, Samba and the API on this host. Each
-attempt is made as root, or as a user of a share. While the daemon runs it must be refused, and the
-records be the same after it: bytes, size, mode, retention. Who edits disks, discs or the catalog
-while the daemon is down cannot be refused: then a command must say so, and name what it is about.
+Records on a mount, copies of them on discs, a legal hold, Samba and the API. Attempts are made as
+root, as a user of a share, by each role over TLS, and with the daemon's wall clock turned. While it
+runs each must be refused, and the records be the same after it: bytes, size, mode, retention. Who
+edits disks, discs or catalog while it is down cannot be refused: then a command must name it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
-import ctypes
 import hashlib
 import http.client
 import json
-import mmap
 import os
 import random
 import re
 import socket
-import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -36,6 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from _verdict import Proof, proof
 from lib import smbd
+from lib.forbidden import MOUNT, errno_of
+from lib.intruders import Callers, Guarded, by_each_role
 from lib.tamper import Attempt, Offline, attempts
 from lib.tempfs import TempFs
 
@@ -43,9 +44,8 @@ from hsmfs.shares import nfs, smb
 
 LEAST = 60
 DAY = 86_400 * 10**9
-READ_ONLY_OFF = struct.pack("<BxHHxxIIQ", 0, 5, 5, 1, 0x20, 0)
+YEAR = 366 * DAY
 TABLES = {"library": {"disc": "4 MiB"}, "engine": {"compression": 0}}
-libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Target:
@@ -114,155 +114,25 @@ def name(path: Path, t: Target) -> dict[str, str]:
     return {"path_b64": base64.b64encode(whole).decode()}
 
 
-def errno_of(act: Callable[[], object]) -> bool:
-    """Whether the act was refused."""
-    try:
-        act()
-    except OSError:
-        return True
-    return False
-
-
-def renameat2(one: Path, two: Path, flags: int) -> None:
-    if libc.renameat2(-100, bytes(one), -100, bytes(two), flags):
-        raise OSError(ctypes.get_errno(), "renameat2")
-
-
-def by_handle(path: Path) -> None:
-    """Open for writing by a file handle, as an NFS server does."""
-    handle = ctypes.create_string_buffer(struct.pack("=Ii", 128, 0) + bytes(128))
-    mount = ctypes.c_int()
-    if libc.name_to_handle_at(-100, bytes(path), handle, ctypes.byref(mount), 0):
-        raise OSError(ctypes.get_errno(), "name_to_handle_at")
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fd = libc.open_by_handle_at(folder, handle, os.O_WRONLY)
-        if fd < 0:
-            raise OSError(ctypes.get_errno(), "open_by_handle_at")
-        os.close(fd)
-    finally:
-        os.close(folder)
-
-
-def through_link(p: Path) -> None:
-    link = p.parent.parent / f"link{p.name}"
-    link.symlink_to(p)
-    try:
-        os.truncate(link, 0)
-    finally:
-        link.unlink()
-
-
-def mapped(p: Path) -> None:
-    fd = os.open(p, os.O_RDONLY)
-    try:
-        mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_WRITE)
-    finally:
-        os.close(fd)
-
-
-def over(p: Path) -> None:
-    other = p.with_name("other")
-    other.write_bytes(b"other")
-    try:
-        os.rename(other, p)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            other.unlink()
-
-
-def swap(p: Path) -> None:
-    other = p.with_name("other")
-    other.write_bytes(b"other")
-    try:
-        renameat2(other, p, 2)
-    finally:
-        other.unlink()
-
-
-def bind(p: Path) -> None:
-    """Write through another mount of the same tree."""
-    place = Path(f"/tmp/hsmfs-bind-{os.getpid()}")
-    place.mkdir()
-    subprocess.run(["mount", "--bind", p.parent, place], check=True)
-    try:
-        os.truncate(place / p.name, 0)
-    finally:
-        subprocess.run(["umount", place], check=True)
-        place.rmdir()
-
-
-def fallocate(p: Path, mode: int) -> None:
-    fd = os.open(p, os.O_RDONLY)
-    try:
-        if libc.fallocate(fd, mode, ctypes.c_long(0), ctypes.c_long(4096)):
-            raise OSError(ctypes.get_errno(), "fallocate")
-    finally:
-        os.close(fd)
-
-
-def acl() -> bytes:
-    rows = ((1, 6, 2**32 - 1), (2, 6, 1000), (4, 6, 2**32 - 1), (16, 6, 2**32 - 1),
-            (32, 6, 2**32 - 1))  # fmt: skip
-    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in rows)
-
-
-MOUNT: dict[str, Callable[[Path], object]] = {
-    "open to write": lambda p: os.open(p, os.O_WRONLY),
-    "open to append": lambda p: os.open(p, os.O_WRONLY | os.O_APPEND),
-    "open and cut": lambda p: os.open(p, os.O_RDONLY | os.O_TRUNC),
-    "create over it": lambda p: os.open(p, os.O_RDWR | os.O_CREAT),
-    "truncate": lambda p: os.truncate(p, 0),
-    "grow": lambda p: os.truncate(p, 10**6),
-    "unlink": os.unlink,
-    "rename": lambda p: os.rename(p, f"{p}2"),
-    "move out of the folder": lambda p: os.rename(p, p.parents[1] / "out"),
-    "rename another over it": over,
-    "exchange it with another": swap,
-    "hard link, to write through it": lambda p: os.link(p, f"{p}2"),
-    "symbolic link, to write through it": through_link,
-    "map it for writing": mapped,
-    "write through a bind mount": bind,
-    "open by its handle": by_handle,
-    "give write permission": lambda p: os.chmod(p, 0o644),
-    "give write permission by an ACL": lambda p: os.setxattr(
-        p, "system.posix_acl_access", acl()
-    ),
-    "another owner": lambda p: os.chown(p, 1000, 1000),
-    "mtime": lambda p: os.utime(p, ns=(p.stat().st_atime_ns, 1)),
-    "shorten by atime": lambda p: os.utime(p, ns=(time.time_ns() + DAY, p.stat().st_mtime_ns)),
-    "atime of the past": lambda p: os.utime(p, ns=(1, p.stat().st_mtime_ns)),
-    "set an xattr": lambda p: os.setxattr(p, "user.b", b"2"),
-    "remove an xattr": lambda p: os.removexattr(p, "user.a"),
-    "take the read-only mark of Samba off": lambda p: os.setxattr(
-        p, "user.DOSATTRIB", READ_ONLY_OFF
-    ),
-    "punch a hole": lambda p: fallocate(p, 3),
-    "collapse a range": lambda p: fallocate(p, 8),
-    "write its retention": lambda p: os.setxattr(p, "user.hsm.retention", b"none"),
-    "rename the folder": lambda p: os.rename(p.parent, f"{p.parent}2"),
-    "remove the folder": lambda p: os.rmdir(p.parent),
-}
-
-
 def at_the_mount(t: Target, path: Path) -> dict[str, Callable[[], bool]]:
     return {f"{what}: {path.name}": lambda act=act: errno_of(lambda: act(path))
             for what, act in MOUNT.items()}  # fmt: skip
 
 
-def by_the_api(t: Target) -> dict[str, Callable[[], bool]]:
+def orders(t: Target) -> dict[str, tuple[str, object]]:
+    """Orders to the API that would harm a record, or undo what guards it."""
     one, top, away = name(t.one, t), name(t.top, t), name(t.away, t)
     folder = {"path": top, "default_s": 1.0}
     other = t.fs.mountpoint / "other"
     other.write_bytes(b"other")
     trashed = other.stat().st_ino
     other.unlink()
-    past, soon = 1, time.time_ns() + DAY
-    orders: dict[str, tuple[str, object]] = {
+    soon = time.time_ns() + DAY
+    return {
         "delete early": ("/retention/delete", {"path": one, "reason": "x"}),
         "delete early what is on disc": ("/retention/delete", {"path": away, "reason": "x"}),
         "shorten to tomorrow": ("/retention/extend", {"paths": [one], "until_ns": soon}),
-        "shorten to the past": ("/retention/extend", {"paths": [one], "until_ns": past}),
+        "shorten to the past": ("/retention/extend", {"paths": [one], "until_ns": 1}),
         "compliance to enterprise": ("/retention/folders", folder | {"mode": "enterprise"}),
         "unset the folder": ("/retention/folders/unset", {"path": top}),
         "a folder above it": ("/retention/folders", {
@@ -272,12 +142,28 @@ def by_the_api(t: Target) -> dict[str, Callable[[], bool]]:
         "hold placed again under its name": ("/holds", {
             "name": "case", "reason": "x", "paths": [one]}),
         "restore a file over it": ("/trash/restore", {"ino": trashed, "path": one}),
+        "a new file in its place by another's version": ("/versions/restore", {
+            "path": name(other, t), "version": f"{trashed}.1", "to": one}),
     }  # fmt: skip
 
+
+def by_the_api(t: Target) -> dict[str, Callable[[], bool]]:
     def given(path: str, body: object) -> bool:
         return t.api("POST", path, body) in (403, 409)  # not: it was no order at all
 
-    return {f"API: {what}": lambda o=order: given(*o) for what, order in orders.items()}
+    return {f"API: {what}": lambda o=order: given(*o) for what, order in orders(t).items()}
+
+
+def with_the_clock_turned(t: Target, by_ns: int, when: str) -> dict[str, Callable[[], bool]]:
+    """What could be done if it were another time."""
+    way = f"clock {by_ns // YEAR:+d} years {when}"
+    tried = {
+        f"{way}: {what}: {path.name}": lambda act=MOUNT[what], path=path: errno_of(
+            lambda: act(path)
+        )
+        for what in ERASE for path in (t.one, t.away, t.fresh)
+    }  # fmt: skip
+    return tried | {f"{way}: {what}": attempt for what, attempt in by_the_api(t).items()}
 
 
 def another_name(t: Target) -> bool:
@@ -293,6 +179,11 @@ def release_without_copies(t: Target) -> bool:
     return os.getxattr(t.fresh, "user.hsm.state") == b"resident"
 
 
+ERASE = (
+    "open to write", "truncate", "unlink", "rename another over it", "give write permission",
+    "shorten by atime", "atime of the past",
+)  # fmt: skip
+"""What of MOUNT is tried again at other times."""
 SMB = {
     "delete": "del smb-record",
     "overwrite": "put {other} smb-record",
@@ -307,8 +198,7 @@ SMB = {
 @contextlib.contextmanager
 def share(t: Target) -> Iterator[smbd.Samba]:
     """Samba with the retention folder as a share, as `hsmctl export smb` writes it."""
-    folder = t.fs.folder / "smb"
-    with smbd.Samba(folder) as server:
+    with smbd.Samba(folder := t.fs.folder / "smb") as server:
         smb.CONFIG, smb.FILE, nfs.FILE = server.config, server.shares, folder / "no-exports"
         smb.add("archive", t.top, t.fs.mountpoint)
         yield server
@@ -380,7 +270,7 @@ def discs_exchanged(t: Target) -> bool:
 
 def clock_turned(o: Offline, t: Target) -> bool:
     """The stored compliance clock is put 20 years on: that it was ahead is on record."""
-    o.sql(f"UPDATE compliance_clock SET worm_ns = worm_ns + {20 * 366 * DAY}")
+    o.sql(f"UPDATE compliance_clock SET worm_ns = worm_ns + {20 * YEAR}")
     t.fs.start()
     try:
         said = t.fs.control("audit", "search", "--kind", "clock.*", "--json").splitlines()
@@ -426,7 +316,9 @@ class Count:
 
 def main(p: Proof) -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    with TempFs(TABLES) as fs:
+    with tempfile.TemporaryDirectory(prefix="hsmfs-") as folder, Guarded(
+        TABLES, Path(folder)
+    ) as fs:
         t, count = Target(fs), Count(p)
         for path in (t.one, t.away):
             count.online(t, at_the_mount(t, path))
@@ -434,6 +326,16 @@ def main(p: Proof) -> None:
         count.online(t, by_the_api(t))
         count.online(t, {"API: the name of another": lambda: another_name(t),
                          "API: release what is on no disc": lambda: release_without_copies(t)})
+        before = count.tried
+        count.online(t, by_each_role(Callers(fs), orders(t)))
+        p.figure("by each role over TLS: attempts", -before + (before := count.tried))
+        for years, running in ((30, True), (-30, True), (30, False), (-30, False), (0, False)):
+            way = "while it runs" if running else "while it is down"
+            turned = partial(fs.turned_clock, years * YEAR, running=running)
+            count.online(t, {f"clock turned by {years} years {way}": turned})
+            if years:
+                count.online(t, with_the_clock_turned(t, years * YEAR, way))
+        p.figure("with the wall clock turned: attempts", count.tried - before)
         if reason := smbd.missing():
             p.say(f"Samba is left out: {reason}")
         else:
@@ -441,8 +343,7 @@ def main(p: Proof) -> None:
                 count.online(t, by_samba(t, server))
         count.online(t, {"killed after the commit": lambda: killed_in_the_middle(t),
                          "killed while it is deleted": lambda: killed_while_deleting(t)})
-        online = count.tried
-        p.figure("while it runs: attempts", online)
+        p.figure("while it runs: attempts", online := count.tried)
         p.figure("while it runs: refused, nothing changed", count.refused, at_least=online)
         extra = fs.mountpoint / "extra"  # a second disc
         extra.write_bytes(random.randbytes(50_000))
