@@ -8,9 +8,11 @@ any bytes are safe: what is not text is escaped, and no value can break a line.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -26,6 +28,10 @@ LINES_WAITING = 10_000
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _CONTROLS |= {ord("\n"): "\\n", ord("\t"): "\\t", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_PLAIN = re.compile(r"[ -\[\]-~]*").fullmatch
+_PLAIN_BYTES = re.compile(rb"[ -\[\]-~]*").fullmatch
+"""Nothing but printable ASCII without a backslash."""
+_TO_QUOTE = re.compile(r'[ "=]').search
 
 
 class Log:
@@ -83,6 +89,9 @@ def setup(
     journal: whether the journal reads the stream; None finds out as systemd.exec(5) says.
     aside: a thread writes, since a disk or a journal that is busy may make it wait; `flush` waits.
     """
+    # What no line shows need not be found out for each (Python's logging documentation).
+    logging._srcfile = None  # type: ignore[assignment]
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     stream = stream or sys.stderr
     handler = _Aside(stream) if aside else logging.StreamHandler(stream)
     handler.setFormatter(Formatter(style, is_journal(stream) if journal is None else journal))
@@ -152,8 +161,8 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = {}
         if not self._journal:
-            at = datetime.fromtimestamp(record.created, UTC)
-            fields["time"] = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            second, rest = divmod(record.created, 1)
+            fields["time"] = f"{_second(int(second))}.{int(rest * 1000):03d}Z"
         fields["level"] = record.levelname.lower()
         fields["room"] = record.name.removeprefix("hsmfs.")
         fields["event"] = record.getMessage()
@@ -198,8 +207,16 @@ class RepeatLimit(logging.Filter):
                 del self._windows[key]
 
 
+@functools.lru_cache(maxsize=4)
+def _second(at: int) -> str:
+    """A second of UTC; many lines are of the same one."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def printable(name: bytes | str) -> str:
     """A name of any bytes as one line of text: controls, bad UTF-8 and backslashes are escaped."""
+    if _PLAIN(name) if isinstance(name, str) else _PLAIN_BYTES(name):
+        return name if isinstance(name, str) else name.decode()
     data = _encoded(name) if isinstance(name, str) else name
     text = data.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
     return text.translate(_CONTROLS)
@@ -213,6 +230,8 @@ def _encoded(name: str) -> bytes:
 
 
 def _plain(value: object) -> str | int | float | bool | None:
+    if type(value) is int:
+        return value
     match value:
         case Enum():
             return value.name.lower()
@@ -242,6 +261,6 @@ def _quoted(value: str | float | bool | None) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
-    if text and not any(character in ' "=' for character in text):
+    if text and not _TO_QUOTE(text):
         return text
     return '"' + text.replace('"', '\\"') + '"'

@@ -76,6 +76,13 @@ class Copies:
             return Digest(whole, parts, size)
         return None
 
+    def has_digest(self, ino: InodeNo, version: DataVersion) -> bool:
+        """Whether a data version has checksums: it was, or is to be, archived."""
+        rows = self._db.execute(
+            "SELECT 1 FROM digests WHERE ino = ? AND version = ?", (ino, version)
+        )
+        return bool(rows.get)
+
     def set_digest(self, ino: InodeNo, version: DataVersion, digest: Digest) -> None:
         """Keep the checksums of a data version; those of versions that are nowhere go."""
         chunks = b"".join(digest.chunks) if len(digest.chunks) > 1 else b""

@@ -254,6 +254,16 @@ class Inodes:
             (int(locked), self.next_seq(), ino),
         )
 
+    def came_in(
+        self, ino: InodeNo, absent: Sequence[Range], blocks: int, state: FileState
+    ) -> None:
+        """Bytes are on disk again: what is still absent, 512-byte units on disk, and the state."""
+        self.set_absent(ino, absent)
+        self._db.execute(
+            "UPDATE inodes SET blocks = ?, state = ?, change_seq = ? WHERE ino = ?",
+            (blocks, int(state), self.next_seq(), ino),
+        )
+
     def set_blocks(self, ino: InodeNo, blocks: int) -> None:
         """512-byte units on disk."""
         self._db.execute("UPDATE inodes SET blocks = ? WHERE ino = ?", (blocks, ino))

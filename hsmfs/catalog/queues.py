@@ -141,9 +141,9 @@ class Queues:
             "UPDATE recalls SET attempts = attempts + 1, error = ? WHERE ino = ?", (error, ino)
         )
 
-    def end_recall(self, ino: InodeNo) -> None:
+    def end_recalls(self, inos: Sequence[InodeNo]) -> None:
         """The bytes are there, or nobody wants them any more."""
-        self._db.execute("DELETE FROM recalls WHERE ino = ?", (ino,))
+        self._db.execute(f"DELETE FROM recalls WHERE ino IN {LISTED}", (json.dumps(inos),))
 
     # Migrations
 

@@ -180,14 +180,10 @@ async def recall(
     tally = Tally()
     async for batch in batches(engine, roots):
         wanted = [attr for attr in batch if attr.state in (FileState.MIGRATED, FileState.PARTIAL)]
-        accepted = []
-        for attr in wanted:
-            try:
-                await engine.recaller.request(attr.ino, urgency, who)
-                accepted.append(attr)
-            except HsmError as fault:
-                tally.refuse(attr.ino, fault)
-        _accept(tally, accepted, wait)
+        gone = await engine.recaller.request_all([attr.ino for attr in wanted], urgency, who)
+        for ino, fault in gone.items():
+            tally.refuse(ino, fault)
+        _accept(tally, [attr for attr in wanted if attr.ino not in gone], wait)
         yield _progress("queued", tally)
     crash.point("recall.order.queued")
     if wait:

@@ -110,10 +110,12 @@ class Bay:
         """f, but a DriveError after limit seconds although f goes on; then the bay stays busy.
 
         A thread that waits for a device cannot be ended, so it is left alone in a task of its own.
+        poke is called when such a late one has ended and the drive may be used again.
         """
         result: list[T] = []
         faults: list[Exception] = []
         over = trio.Event()
+        late = False
 
         async def run() -> None:
             try:
@@ -123,12 +125,16 @@ class Bay:
             finally:
                 self.calls -= 1
                 over.set()
-                poke()
+                if late:
+                    poke()
 
         self.calls += 1
         nursery.start_soon(run)
-        with trio.move_on_after(limit):
-            await over.wait()
+        try:
+            with trio.move_on_after(limit):
+                await over.wait()
+        finally:
+            late = not over.is_set()
         if faults:
             raise faults[0]
         if over.is_set() and not result:

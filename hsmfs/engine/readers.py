@@ -11,10 +11,10 @@ from abc import abstractmethod
 
 import trio
 
-from .. import clock
+from .. import clock, logs
 from ..catalog.queues import RecallClass
 from ..config import Config
-from ..errors import PosixError, RecallTimeout
+from ..errors import PosixError, RecallCancelled, RecallTimeout
 from ..types import InodeNo, Range, Requester, VolumeId
 from .failures import Failures
 from .files import Files
@@ -27,6 +27,7 @@ from .slow_lane import SlowLane
 from .waiters import Waiter, Waiters, again
 from .why import Why
 
+log = logs.get(__name__)
 
 class Readers:
     """What the recaller does for readers.
@@ -53,9 +54,6 @@ class Readers:
     async def _join(
         self, ino: InodeNo, urgency: RecallClass, who: str, wanted: Range, waiter: Waiter | None
     ) -> Job: ...
-
-    @abstractmethod
-    def _leave(self, waiter: Waiter) -> None: ...
 
     @abstractmethod
     def _press(self, queue: VolumeQueue) -> None: ...
@@ -124,6 +122,41 @@ class Readers:
         )
         self._failures.note(waiter.ino, str(waiter.who), error)
         return error
+
+    def _leave(self, waiter: Waiter) -> None:
+        """A reader has what it wanted, or gave up."""
+        job = self._jobs.get(waiter.ino)
+        if job is None or waiter not in job.waiters:
+            return
+        job.waiters.remove(waiter)
+        queue = self.queue(job)
+        if queue is not None:
+            queue.refresh(job)
+        if job.waiters or not job.for_readers or job.ended:
+            return
+        if self._slow.forget(job):
+            self._drop(job)
+        elif queue is not None and queue.session is None:
+            work = queue.get(job.ino)
+            if work is not None and work.live is None:
+                queue.remove(work)
+                self._tidy(queue)
+                self._drop(job)
+
+    def _tidy(self, queue: VolumeQueue) -> None:
+        """Less is wanted of a disc that is not being read."""
+        if not len(queue):
+            queue.scope.cancel()
+        else:
+            self._press(queue)
+
+    def _drop(self, job: Job) -> None:
+        """The last reader left."""
+        log.info("recall dropped", ino=job.ino, requester=job.requester)
+        self._jobs.pop(job.ino, None)
+        job.ended, job.error = True, RecallCancelled(f"nobody waits for inode {job.ino} any more")
+        if self._nursery is not None:
+            self._nursery.start_soon(self._nobody_waits, job.ino)
 
     # The guard
 

@@ -24,7 +24,7 @@ from ..types import CHUNK, SECTOR, VolumeId
 from .ahead import GAP, MOST, Ahead
 from .events import Events
 from .files import Files
-from .incoming import Incoming
+from .incoming import Incoming, take
 from .mounts import Mounts
 from .recall_queue import Job, VolumeQueue, Work
 from .room import Room
@@ -37,6 +37,8 @@ SAVE_BYTES = 64 * 1024 * 1024
 """What came in of a large file is made durable this often."""
 CHECKERS = 2
 """Reads of one disc that are checked and written at once, while the next one is done."""
+FILES = 64
+"""Pieces that are read at once, or files that are told of in one step: each takes some time."""
 UNSAVED = 2048
 """Files whose last bytes may wait to be made durable together."""
 LINGER = 0.05
@@ -69,7 +71,7 @@ class DiscReading:
         *,
         place: Callable[[Job], Awaitable[None]],
         end: Callable[[Job, HsmError | None], Awaitable[None]],
-        finished: Callable[[Sequence[Job]], Awaitable[None]],
+        finished: Callable[[Sequence[Job]], Awaitable[list[Job]]],
     ) -> None:
         self._catalog, self._files, self._mounts = catalog, files, mounts
         self._events, self._config = events, config
@@ -169,6 +171,8 @@ class DiscReading:
                 continue
             index = queue.chose(work)
             sector, count = work.place(index)
+            if len(pieces) >= FILES:
+                break
             if pieces:
                 end = pieces[-1].sector + pieces[-1].count
                 near = end <= sector <= end + GAP
@@ -252,6 +256,7 @@ class DiscReading:
         work.reserved = need
         if not work.todo or job.ended:
             await self._done(work, queue)
+            await trio.lowlevel.checkpoint()
 
     async def _take_in(
         self,
@@ -319,7 +324,7 @@ class DiscReading:
 
     async def finish_beside(self, work: Work) -> None:
         """Make durable what came of a file; those that end meanwhile go together."""
-        await self._unsaved.acquire()
+        await take(self._unsaved)
         self._ended.append(work)
         if not self._finishing:
             assert self.nursery is not None
@@ -348,16 +353,20 @@ class DiscReading:
         try:
             faults = await self._files.save_many(lives)
             crash.point("recall.file.saved")
-            for work in works:
+            for number, work in enumerate(works):
                 fault = faults.get(work.job.ino)
                 if fault is not None:
                     failed.append(work.job)
                     await self._end(work.job, _ours(fault))
                 elif work.read:
                     self._tell(work, barcodes[work.part.volume])
+                if not number % FILES:
+                    await trio.lowlevel.checkpoint()
+            left = await self._finished([w.job for w in works if w.job not in failed])
         finally:
             self._let_go(works)
-        await self._finished([work.job for work in works if work.job not in failed])
+        for job in left:
+            await self._place(job)
 
     def put_down(self, work: Work) -> None:
         live, work.live = work.live, None

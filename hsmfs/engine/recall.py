@@ -28,6 +28,7 @@ from .events import Events
 from .failures import Failures
 from .files import Files
 from .guard import Guard
+from .live import Live
 from .mounts import Mounts
 from .parity_read import ParityReader
 from .parity_recall import ParityRecall
@@ -46,6 +47,8 @@ from .why import Why
 log = logs.get(__name__)
 
 
+TOGETHER = 32
+"""Requests of one order that are written down in one transaction."""
 Asked = Callable[[InodeNo, DataVersion, RecallClass, Range], None]
 
 
@@ -141,9 +144,8 @@ class Recaller(Readers):
                 count += 1
                 if job is None:
                     job = self._jobs[ino] = Job(
-                        ino, row.urgency, row.requester, row.created_ns, row.start, row.end,
-                        for_readers=False,
-                    )  # fmt: skip
+                        ino, row.urgency, row.requester, row.created_ns, row.start, row.end
+                    )
                     await self._place(job)
                 elif job in unplaced:
                     unplaced.discard(job)
@@ -169,41 +171,6 @@ class Recaller(Readers):
 
     # Requests
 
-    def _leave(self, waiter: Waiter) -> None:
-        """A reader has what it wanted, or gave up."""
-        job = self._jobs.get(waiter.ino)
-        if job is None or waiter not in job.waiters:
-            return
-        job.waiters.remove(waiter)
-        queue = self.queue(job)
-        if queue is not None:
-            queue.refresh(job)
-        if job.waiters or not job.for_readers or job.ended:
-            return
-        if self._slow.forget(job):
-            self._drop(job)
-        elif queue is not None and queue.session is None:
-            work = queue.get(job.ino)
-            if work is not None and work.live is None:
-                queue.remove(work)
-                self._tidy(queue)
-                self._drop(job)
-
-    def _tidy(self, queue: VolumeQueue) -> None:
-        """Less is wanted of a disc that is not being read."""
-        if not len(queue):
-            queue.scope.cancel()
-        else:
-            self._press(queue)
-
-    def _drop(self, job: Job) -> None:
-        """The last reader left."""
-        log.info("recall dropped", ino=job.ino, requester=job.requester)
-        self._jobs.pop(job.ino, None)
-        job.ended, job.error = True, RecallCancelled(f"nobody waits for inode {job.ino} any more")
-        if self._nursery is not None:
-            self._nursery.start_soon(self._nobody_waits, job.ino)
-
     async def _nobody_waits(self, ino: InodeNo) -> None:
         """No reader wants the file any more; what was asked for before this run is still wanted."""
         if ino <= self._resumed or ino in self._own:
@@ -211,10 +178,10 @@ class Recaller(Readers):
 
     async def _forget_rows(self, inos: Sequence[InodeNo]) -> None:
         async with self._catalog.write():
-            for ino in inos:
-                job = self._jobs.get(ino)
-                if job is None or job.slow:
-                    self._catalog.queues.end_recall(ino)
+            jobs = {ino: self._jobs.get(ino) for ino in inos}
+            self._catalog.queues.end_recalls(
+                [ino for ino, job in jobs.items() if job is None or job.slow]
+            )
 
     async def request(
         self, ino: InodeNo, urgency: RecallClass, who: str, range: Range | None = None
@@ -234,6 +201,41 @@ class Recaller(Readers):
         finally:
             self._files.drop(live)
 
+    async def request_all(
+        self, inos: Sequence[InodeNo], urgency: RecallClass, who: str
+    ) -> dict[InodeNo, PosixError]:
+        """As `request` for whole files, some in one transaction; those that are gone, and why."""
+        gone = dict[InodeNo, PosixError]()
+        for at in range(0, len(inos), TOGETHER):
+            held, joined, new = list[Live](), list[InodeNo](), list[Job]()
+            try:
+                async with self._catalog.write():
+                    for ino in dict.fromkeys(inos[at : at + TOGETHER]):
+                        try:
+                            live = self._files.hold(ino)
+                        except PosixError as fault:
+                            gone[ino] = fault
+                            continue
+                        held.append(live)
+                        if ino in self._jobs:
+                            joined.append(ino)
+                        elif live.absent:
+                            job = Job(ino, urgency, who, clock.now_ns(), 0, live.attr.size)
+                            self._write_down(job)
+                            new.append(job)
+                crash.point("recall.request.committed")
+                for job in new:
+                    self._begin(job)
+                for job in new:
+                    await self._place(job)
+                for ino in joined:
+                    await self.request(ino, urgency, who)
+            finally:
+                for live in held:
+                    self._files.drop(live)
+            await trio.lowlevel.checkpoint()
+        return gone
+
     async def cancel(self, ino: InodeNo) -> bool:
         """End the recall of a file; its readers get RecallCancelled. False if there is none."""
         job = self._jobs.get(ino)
@@ -250,45 +252,56 @@ class Recaller(Readers):
     ) -> Job:
         """Make the request, or join the one that is there."""
         job = self._jobs.get(ino)
-        now = clock.now_ns()
         covered = (
             job is not None
             and job.urgency <= urgency
             and job.start <= wanted.start
             and wanted.end <= job.end
         )
+        new = Job(ino, urgency, who, clock.now_ns(), wanted.start, wanted.end)
         storm = job is None and waiter is not None and waiter.slow
         if not covered:
             async with self._catalog.write():
-                if ino > self._resumed and self._catalog.queues.recall(ino) is None:
-                    self._own.add(ino)
-                if not storm:  # it belongs to readers alone: no row outlives them
-                    self._catalog.queues.join_recall(
-                        ino, urgency, who, now, wanted.start, wanted.end
-                    )
-                self.note("file.recalled", who, path_of(self._catalog, ino), ino=ino)
+                self._write_down(new, storm=storm)
             crash.point("recall.request.committed")
             job = self._jobs.get(ino)
             if waiter is not None:
-                urgency = waiter.urgency  # it may have become a storm meanwhile
-        if job is None:
-            job = Job(
-                ino, urgency, who, now, wanted.start, wanted.end, for_readers=waiter is not None,
-                slow=waiter is not None and waiter.slow,
-            )  # fmt: skip
-            self._jobs[ino] = job
-            self._failures.forget(ino)
-            if (attr := self._files.attr(ino)) is not None:
-                self.asked(ino, attr.base_version, urgency, wanted)
-            if waiter is not None:
-                job.waiters.append(waiter)
-            if self._nursery is not None:
-                if job.slow and not storm:
-                    self._nursery.start_soon(self._nobody_waits, ino)
-                await self._place(job)
+                new.urgency = waiter.urgency  # it may have become a storm meanwhile
+        if job is not None:
+            await self._merge(job, new.urgency, wanted, waiter)
             return job
-        await self._merge(job, urgency, wanted, waiter)
-        return job
+        if waiter is not None:
+            new.for_readers, new.slow = True, waiter.slow
+            new.waiters.append(waiter)
+        self._begin(new)
+        if self._nursery is not None:
+            if new.slow and not storm:
+                self._nursery.start_soon(self._nobody_waits, ino)
+            await self._place(new)
+        return new
+
+    def _write_down(self, job: Job, *, storm: bool = False) -> None:
+        """A request is put on record, as a row that outlives a crash; in a transaction.
+
+        storm: it belongs to readers alone, and no row outlives them.
+        """
+        ino, queues = job.ino, self._catalog.queues
+        if ino > self._resumed and queues.recall(ino) is None:
+            self._own.add(ino)
+        if not storm:
+            queues.join_recall(
+                ino, job.urgency, job.requester, job.created_ns, job.start, job.end
+            )
+        self.note("file.recalled", job.requester, path_of(self._catalog, ino), ino=ino)
+
+    def _begin(self, job: Job) -> None:
+        """A new request is written down: it is to be worked on."""
+        self._jobs[job.ino] = job
+        self._failures.forget(job.ino)
+        if (attr := self._files.attr(job.ino)) is not None:
+            self.asked(
+                job.ino, attr.base_version, job.urgency, Range(job.start, job.end)
+            )
 
     async def _merge(
         self, job: Job, urgency: RecallClass, wanted: Range, waiter: Waiter | None
@@ -391,11 +404,10 @@ class Recaller(Readers):
         """Recalls that wait until an operator brings the disc."""
         return self._shelf.waiting_for(volume)
 
-    async def _finished(self, jobs: Sequence[Job]) -> None:
-        """What came of files is durable: recalls that have all end together, others go on."""
+    async def _finished(self, jobs: Sequence[Job]) -> list[Job]:
+        """What came of files is durable: recalls that have all end together; the others."""
         await self._end_all([job for job in jobs if self._has_all(job)], None)
-        for job in jobs:
-            await self._place(job)
+        return [job for job in jobs if not job.ended]
 
     def _has_all(self, job: Job) -> bool:
         try:

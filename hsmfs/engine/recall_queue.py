@@ -43,7 +43,7 @@ class Job:
     created_ns: int
     start: int
     end: int
-    for_readers: bool
+    for_readers: bool = False
     slow: bool = False
     admitted: VolumeId | None = None
     waiters: list[Waiter] = field(default_factory=list)

@@ -31,6 +31,8 @@ CLOSER = clock.Beside("closer")
 """The last close of a file without a name frees its blocks (with the mount option `discard` that
 takes as long as the device does), and closing a file that was cut short begins to write it back
 (`auto_da_alloc` of ext4). Nobody waits for either."""
+TOGETHER = 64
+"""Files of which one transaction notes what came in."""
 LARGE = 1 << 20
 """Bytes: freeing or writing back no more than this costs no more than going to a thread."""
 
@@ -77,7 +79,7 @@ class Residency:
     def _load(self, attr: Attr) -> Live:
         catalog, ino = self.catalog, attr.ino
         absent = catalog.inodes.absent(ino) if attr.state != FileState.RESIDENT else []
-        sealed = attr.is_file and catalog.copies.digest(ino, attr.version) is not None
+        sealed = attr.is_file and catalog.copies.has_digest(ino, attr.version)
         live = self._live[ino] = Live(attr, absent, sealed)
         return live
 
@@ -248,7 +250,7 @@ class Residency:
             raise fault
 
     async def save_many(self, lives: Sequence[Live]) -> dict[InodeNo, OSError | HsmError]:
-        """As `save_ranges`, with one sync and one transaction; files that failed and why."""
+        """As `save_ranges`, with one sync and few transactions; files that failed and why."""
         faults: dict[InodeNo, OSError | HsmError] = {}
         async with locks(lives):
             unsaved = [live for live in {x.ino: x for x in lives}.values() if live.unsaved_ranges]
@@ -269,12 +271,16 @@ class Residency:
                 if live.ino in synced:
                     self._distrust(live)
             saved = [live for live in unsaved if live.ino not in faults]
-            async with self.catalog.write():
-                for live in saved:
-                    self._note_ranges(live)
-            crash.point("recall.save.committed")
-            for live in saved:
-                live.unsaved_ranges = False
+            for at in range(0, len(saved), TOGETHER):
+                some = saved[at : at + TOGETHER]
+                async with self.catalog.write():
+                    for live in some:
+                        self._note_ranges(live)
+                crash.point("recall.save.committed")
+                for live in some:
+                    live.unsaved_ranges = False
+                if some[-1] is not saved[-1]:
+                    await trio.lowlevel.checkpoint()
         for live in saved:
             self.changed(live.ino)
         return faults
@@ -306,10 +312,8 @@ class Residency:
         if not live.absent:
             state = FileState.PREMIGRATED if live.sealed else FileState.RESIDENT
         blocks = os.fstat(live.fd).st_blocks
-        self.catalog.inodes.set_absent(live.ino, live.absent)
-        self.catalog.inodes.set_blocks(live.ino, blocks)
-        self._set_state(live, state)
-        live.attr = live.attr._replace(blocks=blocks)
+        self.catalog.inodes.came_in(live.ino, live.absent, blocks, state)
+        live.attr = live.attr._replace(state=state, blocks=blocks)
 
     async def release(
         self,

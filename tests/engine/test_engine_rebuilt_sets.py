@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine.rebuild import sample
 from hsmfs.engine.rebuild.run import Rebuild, Report
 from hsmfs.engine.rebuild.sources import Images, Robot
 from hsmfs.library.simulated.hands import take_out
@@ -23,11 +24,18 @@ def lab(make_lab):
 
 
 async def filled(lab) -> list[str]:
-    """Two files, each on a disc of one closed set of 2+1; the barcodes of its discs."""
+    """Two files, each on a disc of one closed set of 2+1; the barcodes of its discs.
+
+    A rehearsal of the rebuild with one disc takes one with files, though parity was burned last.
+    """
     async with lab.running() as engine:
         for number, data in enumerate(DATA):
             await lab.archive(await lab.file(b"f%d" % number, data))
         await lab.until(lambda: [s.state for s in engine.catalog.sets.all()] == [SetState.CLOSED])
+        rehearsal = sample.order(engine, 1)
+        await rehearsal.done.wait()
+        assert rehearsal.result is not None
+        assert rehearsal.result["lines"] == rehearsal.result["same"] == 1
         (group,) = engine.catalog.sets.all()
         return [disc.barcode for disc in engine.catalog.sets.discs(group.id)]
 

@@ -99,8 +99,9 @@ class _Sample:
         found = self._found
         volumes = [v for v in self._engine.catalog.volumes.all() if self._can_be_read(v)]
         volumes.sort(key=lambda v: v.burned_ns or 0, reverse=True)
-        others = volumes[1:]
-        chosen = volumes[:1] + random.sample(others, min(len(others), self._wanted - 1))
+        data = [v for v in volumes if not self._is_parity(v)]
+        others = data[1:]
+        chosen = data[:1] + random.sample(others, min(len(others), self._wanted - 1))
         for number, volume in enumerate(chosen):
             self._job.progress = {
                 "disc": volume.barcode, "discs_done": number, "discs": len(chosen)
@@ -113,11 +114,16 @@ class _Sample:
         found.files, found.archived = await self._engine.catalog.read(
             lambda reports: archived_files(reports.db)
         )
-        self._estimate(volumes)
+        self._estimate(volumes, data)
         return found
 
     def _can_be_read(self, volume: Volume) -> bool:
         return volume.state in _READABLE and volume.element is not None
+
+    def _is_parity(self, volume: Volume) -> bool:
+        """There is no file on it, so it says nothing that could be compared."""
+        group = self._engine.catalog.sets.of(volume.id)
+        return group is not None and (volume.set_index or 0) >= group.k
 
     async def _one(self, volume: Volume) -> None:
         started = time.monotonic()
@@ -153,18 +159,23 @@ class _Sample:
         if snapshot and created_ns > self._snapshot_ns:
             self._found.snapshot, self._snapshot_ns = volume.barcode, created_ns
 
-    def _estimate(self, volumes: list[Volume]) -> None:
-        """What a rebuild would take with one drive: visits, and lines at the pace seen here."""
+    def _estimate(self, volumes: list[Volume], data: list[Volume]) -> None:
+        """What a rebuild would take with one drive: visits, and lines at the pace seen here.
+
+        A rebuild visits all volumes; lines of files are on those of data.
+        """
         found = self._found
         read = len(found.discs)
         if not read:
             return
         found.disc_seconds = round(found.disc_seconds / read, 3)
-        newer = [v for v in volumes if (v.burned_ns or 0) >= self._snapshot_ns]
-        found.full_discs = len(newer)
+        discs, with_lines = (
+            sum((v.burned_ns or 0) >= self._snapshot_ns for v in some) for some in (volumes, data)
+        )
+        found.full_discs = discs
         per_line = found.line_seconds / max(1, found.lines)
         lines_each = found.lines / read
         found.line_seconds = round(found.line_seconds, 3)
         found.full_seconds = round(
-            found.full_discs * (found.disc_seconds + lines_each * per_line), 1
+            discs * found.disc_seconds + with_lines * lines_each * per_line, 1
         )
