@@ -120,11 +120,6 @@ class Beside:
             self._thread.start()
         self._jobs.put(job)
 
-    @property
-    def waiting(self) -> int:
-        """Jobs that it has not begun."""
-        return self._jobs.qsize()
-
     def end(self) -> None:
         """No more jobs: wait for those given, and for the thread."""
         if self._thread is not None:

@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
@@ -114,20 +115,22 @@ def flush() -> None:
 
 
 class _Aside(logging.StreamHandler[TextIO]):
-    """Makes the line at once and writes it in a thread."""
+    """Makes the line at once; a thread writes it, together with those that came meanwhile."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._writer = clock.Beside("log")
+        self._lines: deque[str] = deque()
+        self._asked = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self.format(record) + self.terminator
-            if self._writer.waiting < LINES_WAITING:
-                self._writer.do(lambda: self._write(line))
-            else:
+            self._lines.append(self.format(record) + self.terminator)
+            if not self._asked:
+                self._asked = True
+                self._writer.do(self._write)
+            elif len(self._lines) >= LINES_WAITING:
                 self.flush()  # whoever logs faster than it can be written has to wait
-                self._write(line)
         except Exception:
             self.handleError(record)
 
@@ -135,9 +138,11 @@ class _Aside(logging.StreamHandler[TextIO]):
         self._writer.end()
         super().flush()
 
-    def _write(self, line: str) -> None:
+    def _write(self) -> None:
+        self._asked = False  # before the lines are taken: one that comes later is written later
+        lines = "".join(self._lines.popleft() for _ in range(len(self._lines)))
         with contextlib.suppress(OSError, ValueError):  # there is nowhere left to tell it
-            self.stream.write(line)
+            self.stream.write(lines)
             self.stream.flush()
 
 
