@@ -85,6 +85,7 @@ class Refresher:
         """
         together: dict[VolumeId, Volume] = {}
         for volume in volumes:
+            self._admit(volume)
             for member in self._with_its_set(volume):
                 self._admit(member)
                 together[member.id] = member

@@ -128,7 +128,7 @@ class Engine:
         self.disc_adopter = DiscAdopter(
             catalog, files, self.robot, mounts, self.migrator.blanks, config
         )
-        self.trash = TrashCan(catalog, files)
+        self.trash = TrashCan(catalog, files, self.events)
         self.rollback = Rollback(catalog, files, config.trash.keep)
         self.versions = Versions(catalog, files, config.trash.keep)
         self.burst = Burst(catalog, events, config.trash)

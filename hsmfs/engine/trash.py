@@ -17,6 +17,7 @@ from ..limits import BATCH_ROWS
 from ..logs import printable
 from ..types import ROOT, Attr, InodeNo
 from .batches import at_leisure
+from .events import Events
 from .files import Files
 
 _DEPTH = 4096
@@ -40,9 +41,8 @@ class Entry:
 class TrashCan:
     """List, restore and purge; wired by the engine."""
 
-    def __init__(self, catalog: Catalog, files: Files) -> None:
-        self._catalog = catalog
-        self._files = files
+    def __init__(self, catalog: Catalog, files: Files, events: Events) -> None:
+        self._catalog, self._files, self._events = catalog, files, events
 
     async def entries(self, after: int = 0, limit: int = 1000) -> list[Entry]:
         """What is kept, in the order of inode numbers greater than after."""
@@ -101,6 +101,7 @@ class TrashCan:
         self._must(ino)
         await self._files.purge(ino)
         crash.point("trash.purge.done")
+        self._events.emit("trash_purged", count=1)
 
     async def purge_all(self) -> tuple[int, int]:
         """Delete all of it for good now; how many, and how many stay because they are open."""
@@ -113,6 +114,8 @@ class TrashCan:
                     done += 1
                 except Conflict:
                     kept += self._catalog.trash.get(trashed.attr.ino) is not None
+        if done:
+            self._events.emit("trash_purged", count=done)
         return done, kept
 
     # Parts
@@ -120,7 +123,7 @@ class TrashCan:
     def _must(self, ino: InodeNo) -> Trashed:
         found = self._catalog.trash.get(ino)
         if found is None:
-            raise NotFound(f"inode {ino} is not in the trash", next_step="see 'hsmctl trash list'")
+            raise NotFound(f"inode {ino} is not in the trash", next_step="see 'hsmctl trash ls'")
         return found
 
     def _path(self, trashed: Trashed) -> bytes | None:

@@ -213,7 +213,8 @@ async def test_kill_anywhere_in_a_replacement(make_lab, monkeypatch):
         assert facts["files"][0]["sha256"] == hashlib.sha256(DATA).hexdigest()
 
 
-async def test_repack_waits_for_the_trash_and_counts_the_dead(lab):
+async def test_repack_waits_for_the_trash_and_counts_the_dead(lab, monkeypatch):
+    monkeypatch.setattr("hsmfs.engine.refresh.LOOK", 3600.0)
     one, two = await lab.file(b"one", DATA), await lab.file(b"two", DATA[::-1])
     await lab.archive(one, two, release=True)
     disc, _ = lab.disc(one)
@@ -226,9 +227,11 @@ async def test_repack_waits_for_the_trash_and_counts_the_dead(lab):
         lambda: "trash" in (order.get(disc.id).error if order.get(disc.id) else ""), flush=True
     )
     assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.FULL
-    await lab.engine.files.purge(two)
+    await lab.engine.trash.purge(two)
     await lab.until(lambda: not order.open(), flush=True)
     assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.RETIRED
+    with pytest.raises(Conflict, match="is retired"):
+        await lab.engine.refresher.ask([disc], "refresh", "test")
     assert await lab.read(one) == DATA
     # It lies in its slot until somebody takes it out, and nothing is wrong with that.
     elements = await lab.engine.robot.inventory()

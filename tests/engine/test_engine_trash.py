@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine.events import Events
 from hsmfs.engine.files import Files
 from hsmfs.engine.fsck import fsck
 from hsmfs.engine.trash import TrashCan
@@ -38,7 +39,8 @@ class World:
             self.catalog.xattrs.set(self.f, b"user.a", b"b\0")
         self.pools = Pools([self.pool])
         self.files = Files(self.catalog, self.pools)
-        self.trash = TrashCan(self.catalog, self.files)
+        self.events = Events()
+        self.trash = TrashCan(self.catalog, self.files, self.events)
         live = self.files.open(self.f, write=True)
         await self.files.write(live, 0, b"bytes")
         self.files.close(live, write=True)
@@ -125,6 +127,8 @@ async def test_purge_now(world):
     await world.delete_all()
     live = world.files.open(world.f, write=False)
     assert await world.trash.purge_all() == (3, 1)
+    told = [(event.kind, event.fields) for event in world.events.since(0)]
+    assert told == [("trash_purged", {"count": 3})]  # a repack that waited for it goes on
     world.files.close(live, write=False)
     await world.trash.purge(world.f)
     with pytest.raises(NotFound):
