@@ -225,9 +225,9 @@ class Inodes:
             return Attr(*row)
         raise PosixError(errno.ENOENT)
 
-    def set_dirty(self, ino: InodeNo) -> None:
-        """The pool file will be truer than the row from now on."""
-        self._db.execute("UPDATE inodes SET dirty = 1 WHERE ino = ?", (ino,))
+    def set_dirty(self, ino: InodeNo, pool: PoolId) -> None:
+        """The file in the pool will be truer than the row from now on."""
+        self._db.execute("UPDATE inodes SET dirty = 1, pool = ? WHERE ino = ?", (pool, ino))
 
     def set_pool(self, ino: InodeNo, pool: PoolId | None) -> None:
         """The resident bytes are in pool now."""
@@ -254,14 +254,12 @@ class Inodes:
             (int(locked), self.next_seq(), ino),
         )
 
-    def came_in(
-        self, ino: InodeNo, absent: Sequence[Range], blocks: int, state: FileState
-    ) -> None:
-        """Bytes are on disk again: what is still absent, 512-byte units on disk, and the state."""
-        self.set_absent(ino, absent)
+    def came_in(self, attr: Attr, absent: Sequence[Range]) -> None:
+        """Bytes are on disk again: what is absent still; pool, blocks and state as attr says."""
+        self.set_absent(attr.ino, absent)
         self._db.execute(
-            "UPDATE inodes SET blocks = ?, state = ?, change_seq = ? WHERE ino = ?",
-            (blocks, int(state), self.next_seq(), ino),
+            "UPDATE inodes SET pool = ?, blocks = ?, state = ?, change_seq = ? WHERE ino = ?",
+            (attr.pool, attr.blocks, attr.state, self.next_seq(), attr.ino),
         )
 
     def set_blocks(self, ino: InodeNo, blocks: int) -> None:

@@ -6,6 +6,7 @@ transaction, and only allowed when every live file has as many whole copies with
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -13,6 +14,7 @@ from ..states import CopyState, VolumeState
 from ..types import DataVersion, InodeNo, VolumeId
 from .connection import Database
 from .copies import PROVEN
+from .inodes import LISTED
 
 
 class RefreshState(IntEnum):
@@ -236,14 +238,25 @@ class Refreshes:
         )
         self._db.execute("DELETE FROM refresh_files WHERE volume = ?", (volume,))
 
-    def bury(self, volume: VolumeId, limit: int) -> int:
-        """Copies on a retired disc are dead; how many of at most limit."""
+    def bury(self, volume: VolumeId, asker: str, limit: int) -> int:
+        """Copies on a retired disc are dead; how many of at most limit.
+
+        What the asker still has queued, until parity protects it, counts without them from now on.
+        """
+        rows = self._db.execute(
+            "SELECT id, ino FROM copies WHERE volume = ? AND state != ? LIMIT ?",
+            (volume, int(CopyState.DEAD), limit),
+        ).fetchall()
+        copies, inos = (json.dumps([row[column] for row in rows]) for column in (0, 1))
         self._db.execute(
-            "UPDATE copies SET state = ?1 WHERE id IN"
-            " (SELECT id FROM copies WHERE volume = ?2 AND state != ?1 LIMIT ?3)",
-            (int(CopyState.DEAD), volume, limit),
+            f"UPDATE copies SET state = ? WHERE id IN {LISTED}", (int(CopyState.DEAD), copies)
         )
-        return int(self._db.changes())
+        self._db.execute(
+            "UPDATE migrations SET copies = f.need FROM refresh_files f WHERE f.volume = ?"
+            f" AND f.ino = migrations.ino AND migrations.policy = ? AND f.ino IN {LISTED}",
+            (volume, asker, inos),
+        )
+        return len(rows)
 
     def held(self, volume: VolumeId, after: int, limit: int) -> tuple[list[Held], int]:
         """What lies on the disc, in the order of rows after one; and the last row's number."""

@@ -275,25 +275,28 @@ class Files(Residency):
                     raise PoolFull(f"pool {pool.name} is full: {pool.path}") from fault
 
     async def _mark_dirty(self, live: Live) -> None:
+        pool = self.pool_of(live).id  # of a file that was only on discs the row has none
         async with self.catalog.write():
-            self.catalog.inodes.set_dirty(live.ino)
+            self.catalog.inodes.set_dirty(live.ino, pool)
         crash.point("files.write.marked_dirty")
         live.dirty_mark = self.catalog.commits
-        live.attr = live.attr._replace(dirty=True)
+        live.attr = live.attr._replace(dirty=True, pool=pool)
 
     async def _begin_version(self, live: Live) -> None:
         """The bytes are about to differ from what the checksums say; durable when this returns."""
         await self._keep_ranges(live)
-        attr = live.attr
+        attr, pool = live.attr, self.pool_of(live).id
         version = DataVersion(attr.version + 1)
         base = attr.base_version if live.absent else version
         state = FileState.PARTIAL if live.absent else FileState.RESIDENT
         async with self.catalog.write():
             self.catalog.inodes.set_version(live.ino, version, base)
             self._note_version(attr)
-            self.catalog.inodes.set_dirty(live.ino)
+            self.catalog.inodes.set_dirty(live.ino, pool)
             self.catalog.inodes.set_state(live.ino, state)
-        live.attr = attr._replace(version=version, base_version=base, state=state, dirty=True)
+        live.attr = attr._replace(
+            version=version, base_version=base, state=state, dirty=True, pool=pool
+        )
         live.dirty_mark = self.catalog.commits
         live.sealed = False
         crash.point("files.new_version.committed")

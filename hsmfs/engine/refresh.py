@@ -230,7 +230,7 @@ class Refresher:
         assert self.archive is not None and self.complete is not None
         volume = self._catalog.volumes.get(row.volume)
         assert volume is not None
-        who = f"{row.kind} of {volume.barcode}"
+        who = _asker(row, volume)
         wanted: dict[tuple[int, bool], list[InodeNo]] = {}
         for file in files:
             if file.old:
@@ -282,7 +282,7 @@ class Refresher:
         crash.point("repack.certified")
         while True:
             async with self._catalog.write():
-                more = self._catalog.refreshes.bury(volume, PAGE)
+                more = self._catalog.refreshes.bury(volume, _asker(row, found), PAGE)
                 if not more:
                     self._catalog.refreshes.certified(volume, paper.name)
             if not more:
@@ -318,6 +318,11 @@ class Refresher:
                     await self.ask([volume], REPACK, f"less than {below} % of it is alive")
                 except Conflict as fault:
                     log.info("not repacked", volume=volume.barcode, reason=fault.message)
+
+
+def _asker(row: Refresh, volume: Volume) -> str:
+    """In whose name files of the disc are queued."""
+    return f"{row.kind} of {volume.barcode}"
 
 
 _RETIRED = VolumeState.RETIRED

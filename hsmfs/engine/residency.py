@@ -22,7 +22,7 @@ from ..pool.pools import Pools
 from ..pool.store import BLOCK, Pool
 from ..pressure import DISK
 from ..states import FileState
-from ..types import Attr, DataVersion, Digest, InodeNo, Range
+from ..types import Attr, DataVersion, Digest, InodeNo, PoolId, Range
 from .incoming import Incoming, bring_in, locks, sync_bytes
 from .live import Live
 from .ranges import overlap, subtract
@@ -312,8 +312,8 @@ class Residency:
         if not live.absent:
             state = FileState.PREMIGRATED if live.sealed else FileState.RESIDENT
         blocks = os.fstat(live.fd).st_blocks
-        self.catalog.inodes.came_in(live.ino, live.absent, blocks, state)
         live.attr = live.attr._replace(state=state, blocks=blocks)
+        self.catalog.inodes.came_in(live.attr, live.absent)
 
     async def release(
         self,
@@ -386,6 +386,7 @@ class Residency:
         They are in use, locked, or have a name: out of the trash again since they were listed.
         """
         kept, going = list[InodeNo](), list[InodeNo]()
+        opened = dict[InodeNo, PoolId | None]()
         async with self.catalog.write():
             stay = self._still_locked(inos) | self.catalog.inodes.named_of(inos)
             for ino in inos:
@@ -394,6 +395,7 @@ class Residency:
                     kept.append(ino)
                     continue
                 if live is not None:
+                    opened[ino] = live.attr.pool  # of which the row does not know yet, perhaps
                     live.unflushed = live.unsaved_ranges = False
                     live.wake()
                     self._forget_if_idle(live)
@@ -403,7 +405,8 @@ class Residency:
             if deleted:
                 self.purged([ino for ino, _ in deleted])
         crash.point("purge.committed")
-        files = [(self.pools[pool], ino) for ino, pool in deleted if pool is not None]
+        places = [(ino, opened.get(ino, pool)) for ino, pool in deleted]
+        files = [(self.pools[pool], ino) for ino, pool in places if pool is not None]
         if files:
             # The name that was taken away, by a rename perhaps, must not come back without bytes.
             await self.catalog.sync()

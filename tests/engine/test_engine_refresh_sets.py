@@ -62,6 +62,8 @@ async def test_a_set_is_refreshed_as_a_whole(make_lab):
     lab = sets_lab(make_lab)
     async with lab.running() as engine:
         inos, discs = await filled(lab)
+        for ino in inos:
+            await engine.releaser.release(ino, "test")
         asked = await engine.refresher.ask([discs[0]], "refresh", "test")
         assert {v.id for v in asked} == {v.id for v in discs}
         await replaced(lab)
@@ -69,7 +71,10 @@ async def test_a_set_is_refreshed_as_a_whole(make_lab):
             assert engine.catalog.volumes.get(disc.id).state is VolumeState.RETIRED
             paper = engine.catalog.refreshes.get(disc.id).certificate
             assert (engine.refresher.certificates / f"{paper}.json").exists()
+        await lab.until(lambda: not engine.catalog.queues.migrations(), 60, flush=True)
         for ino, data in zip(inos, DATA, strict=True):
+            assert engine.files.attr(ino).state == FileState.MIGRATED
+            assert engine.catalog.copies.proven(ino, 1) == 1  # no disc was spent on a second one
             assert lab.disc(ino)[0].id not in {v.id for v in discs}
             assert await lab.read(ino) == data
 

@@ -270,6 +270,45 @@ async def test_full_pool_makes_room_once(world, monkeypatch):
     assert live.attr.size == 3
 
 
+async def forget_pool(world, ino):
+    """As after a rebuild from discs: no bytes on disk, so no pool has them."""
+    async with world.catalog.write():
+        world.catalog.inodes.set_pool(ino, None)
+
+
+@pytest.mark.parametrize("size", [0, SIZE], ids=["empty", "stub"])
+async def test_what_is_written_to_a_file_without_a_pool_survives_a_crash(world, size):
+    ino = await world.archived(b"a" * size)
+    world.pool.remove(ino)
+    await forget_pool(world, ino)
+    if size:
+        async with world.catalog.write():
+            world.catalog.inodes.set_absent(ino, [Range(0, size)])
+            world.catalog.inodes.set_state(ino, FileState.MIGRATED)
+    live = world.files.open(ino, write=True)
+    await world.files.write(live, size, b"new bytes")
+    await world.files.fsync(live)
+    await world.crash()
+    live = world.files.open(ino, write=False)
+    assert live.attr.size == size + 9
+    assert await world.files.read(live, size, 9, WHO) == b"new bytes"
+
+
+async def test_purge_finds_what_came_in_for_a_file_without_a_pool(world):
+    ino = await world.stub(b"a" * SIZE, head=0)
+    world.pool.remove(ino)
+    await forget_pool(world, ino)
+    live = world.files.hold(ino)
+    assert await world.files.fill(live, live.attr.version, 0, b"a" * SIZE)
+    await world.files.save_ranges(live)
+    await world.crash()
+    assert world.catalog.inodes.get_raw(ino).pool == world.pool.id
+    async with world.catalog.write():
+        world.catalog.names.unlink(ROOT, b"f", 1)
+    await world.files.purge(ino)
+    assert list(world.pool.inodes()) == []
+
+
 async def test_purge(world):
     live = await world.create(data=b"x")
     async with world.catalog.write():

@@ -48,7 +48,7 @@ def _more_copies(real: Callable[..., int]) -> Callable[..., int]:
 async def _same_version(self: Files, live: Live) -> None:
     """A write to an archived file goes on in the version that has copies."""
     async with self.catalog.write():
-        self.catalog.inodes.set_dirty(live.ino)
+        self.catalog.inodes.set_dirty(live.ino, self.pool_of(live).id)
     live.attr = live.attr._replace(dirty=True)
 
 
