@@ -238,25 +238,32 @@ class Refreshes:
         )
         self._db.execute("DELETE FROM refresh_files WHERE volume = ?", (volume,))
 
-    def bury(self, volume: VolumeId, asker: str, limit: int) -> int:
-        """Copies on a retired disc are dead; how many of at most limit.
+    def wishes_met(
+        self, volume: VolumeId, asker: str, after: int, limit: int
+    ) -> int | None:
+        """What the asker has queued still, until parity protects it, counts without the disc.
 
-        What the asker still has queued, until parity protects it, counts without them from now on.
+        The disc is retired. Of the next listed files after an inode number; where to go on.
         """
         rows = self._db.execute(
-            "SELECT id, ino FROM copies WHERE volume = ? AND state != ? LIMIT ?",
-            (volume, int(CopyState.DEAD), limit),
+            "SELECT ino FROM refresh_files WHERE volume = ? AND ino > ? ORDER BY ino LIMIT ?",
+            (volume, after, limit),
         ).fetchall()
-        copies, inos = (json.dumps([row[column] for row in rows]) for column in (0, 1))
-        self._db.execute(
-            f"UPDATE copies SET state = ? WHERE id IN {LISTED}", (int(CopyState.DEAD), copies)
-        )
         self._db.execute(
             "UPDATE migrations SET copies = f.need FROM refresh_files f WHERE f.volume = ?"
             f" AND f.ino = migrations.ino AND migrations.policy = ? AND f.ino IN {LISTED}",
-            (volume, asker, inos),
+            (volume, asker, json.dumps([ino for (ino,) in rows])),
         )
-        return len(rows)
+        return int(rows[-1][0]) if rows else None
+
+    def bury(self, volume: VolumeId, limit: int) -> int:
+        """Copies on a retired disc are dead; how many of at most limit."""
+        self._db.execute(
+            "UPDATE copies SET state = ?1 WHERE id IN"
+            " (SELECT id FROM copies WHERE volume = ?2 AND state != ?1 LIMIT ?3)",
+            (int(CopyState.DEAD), volume, limit),
+        )
+        return int(self._db.changes())
 
     def held(self, volume: VolumeId, after: int, limit: int) -> tuple[list[Held], int]:
         """What lies on the disc, in the order of rows after one; and the last row's number."""

@@ -269,6 +269,8 @@ class Refresher:
                     volume, _RETIRED, f"{row.kind}: its files are on other discs"
                 )
                 self._catalog.refreshes.retire(volume, now)
+                # Before the migrator sees that copies are missing; the others follow at once.
+                self._catalog.refreshes.wishes_met(volume, _asker(row, found), 0, PAGE)
         await self._catalog.sync()
         crash.point("repack.retired")
         return True
@@ -277,12 +279,19 @@ class Refresher:
         """Write the certificate, then call the copies on the disc dead."""
         row, found = self._catalog.refreshes.get(volume), self._catalog.volumes.get(volume)
         assert row is not None and found is not None
+        after: int | None = 0
+        while after is not None:
+            async with self._catalog.write():
+                after = self._catalog.refreshes.wishes_met(
+                    volume, _asker(row, found), after, PAGE
+                )
+            await trio.lowlevel.checkpoint()
         paper = await self._catalog.read(lambda reports: certificate.make(reports, found, row))
         await clock.blocking(lambda: certificate.write(paper, self._folder), clock.DISK)
         crash.point("repack.certified")
         while True:
             async with self._catalog.write():
-                more = self._catalog.refreshes.bury(volume, _asker(row, found), PAGE)
+                more = self._catalog.refreshes.bury(volume, PAGE)
                 if not more:
                     self._catalog.refreshes.certified(volume, paper.name)
             if not more:

@@ -231,7 +231,9 @@ async def test_repack_waits_for_the_trash_and_counts_the_dead(lab, monkeypatch):
     await lab.until(lambda: not order.open(), flush=True)
     assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.RETIRED
     with pytest.raises(Conflict, match="is retired"):
-        await lab.engine.refresher.ask([disc], "refresh", "test")
+        await lab.engine.refresher.ask(
+            [lab.engine.catalog.volumes.get(disc.id)], "refresh", "test"
+        )
     assert await lab.read(one) == DATA
     # It lies in its slot until somebody takes it out, and nothing is wrong with that.
     elements = await lab.engine.robot.inventory()
