@@ -20,7 +20,17 @@ from ..states import CopyState, VolumeState
 from ..types import ROOT
 from . import draft_trust, migrate
 from .connection import Database, connect, faults
-from .draft_sql import APPLY, DEFERRED, STAGING, TABLES
+from .draft_sql import (
+    CLEAR,
+    DEFERRED,
+    KNOWN,
+    NEWER,
+    OLDER,
+    PLACED,
+    STAGING,
+    TABLES,
+    UNPLACED,
+)
 from .namespace import FIRST_COOKIE
 from .sets import Sets
 from .snapshot import unpack
@@ -73,6 +83,7 @@ class Draft:
         self.db: Database = connect(path, cache=CACHE_KIB)
         self.db.pragma("synchronous", "NORMAL")
         self.db.pragma("wal_autocheckpoint", _WAL_PAGES)
+        self.db.pragma("temp_store", "MEMORY")
         with faults(path):
             self.db.execute(STAGING)
         self.sets, self.volumes = Sets(self.db), Volumes(self.db)
@@ -268,10 +279,25 @@ class Draft:
             "seq": self.fact("rebuild_seq"), "cookie": self.fact("rebuild_cookie"),
             "valid": int(CopyState.VALID), "dead": int(CopyState.DEAD),
         }  # fmt: skip
-        for statement in APPLY:
-            self.db.execute(statement, facts)
+        self._apply(facts, sum(row[12] for row in rows))
         self._count("rebuild_seq", len(rows))
         self._count("rebuild_cookie", len(names))
+
+    def _apply(self, facts: dict[str, Any], files: int) -> None:
+        """The statements on all lines; what can have nothing to do is passed over."""
+
+        def run(statements: Iterable[str]) -> int:
+            before = self.db.total_changes()
+            for statement in statements:
+                self.db.execute(statement, facts)
+            return int(self.db.total_changes()) - before
+
+        if run(KNOWN):
+            run(OLDER)
+        run(NEWER)
+        if run([PLACED]) != files:
+            run([UNPLACED])
+        run(CLEAR)
 
     def _count(self, key: str, more: int) -> None:
         self.db.execute("UPDATE meta SET value = value + ? WHERE key = ?", (more, key))

@@ -39,11 +39,13 @@ CREATE TEMP TABLE tg (n INTEGER, ino INTEGER, target BLOB);
 
 _WINS = "NOT l.old AND NOT l.gone"
 
-APPLY = (
+KNOWN = (
     # What is known of each. A change of content is a new version, any other a later ctime.
     "UPDATE temp.l SET known = 1, old = (i.version, i.ctime_ns) >= (l.version, l.ctime_ns)"
     " FROM main.inodes i WHERE i.ino = l.ino",
     "UPDATE temp.l SET gone = 1 WHERE ino < :next AND NOT known",
+)
+OLDER = (
     # A reader's access moves nothing but atime.
     "UPDATE main.inodes SET atime_ns = l.atime_ns FROM temp.l"
     " WHERE l.old AND inodes.ino = l.ino AND inodes.version = l.version"
@@ -57,6 +59,9 @@ APPLY = (
     f"DELETE FROM main.xattrs WHERE ino IN (SELECT ino FROM temp.l WHERE known AND {_WINS})",
     f"DELETE FROM main.symlinks WHERE ino IN (SELECT ino FROM temp.l WHERE known AND {_WINS})",
     f"DELETE FROM main.absent WHERE ino IN (SELECT ino FROM temp.l WHERE known AND {_WINS})",
+)
+"""Only if some of the lines are known or gone."""
+NEWER = (
     # The newer one comes.
     "INSERT INTO main.inodes (ino, mode, uid, gid, nlink, rdev, size, atime_ns, mtime_ns, ctime_ns,"
     " btime_ns, state, version, base_version, change_seq)"
@@ -80,17 +85,25 @@ APPLY = (
     " JOIN main.dentries d ON d.parent = nm.parent AND d.name = nm.name WHERE d.ino != nm.ino)",
     "INSERT OR IGNORE INTO main.dentries"
     " SELECT parent, :cookie + rowid - 1, name, ino FROM temp.nm ORDER BY parent, rowid",
-    # Where the bytes lie, and what they must be.
+    # What the bytes must be.
+    "INSERT OR IGNORE INTO main.digests"
+    " SELECT ino, version, size, sha256, chunks FROM temp.l WHERE regular",
+)
+PLACED = (
     "INSERT INTO main.copies (ino, version, copy_no, volume, state, part, parts, offset, length,"
     " sector, stored, compressed, frame_ends)"
     " SELECT l.ino, l.version, coalesce(:copy, 1), :volume, iif(l.gone, :dead, :valid), l.part,"
     " l.parts, l.offset, l.length, p.sector, l.stored, l.compressed, l.frame_ends"
-    " FROM temp.l JOIN disc.places p ON p.path = l.path AND p.size = l.stored WHERE l.regular",
+    " FROM temp.l JOIN disc.places p ON p.path = l.path AND p.size = l.stored WHERE l.regular"
+)
+"""Where the bytes lie."""
+UNPLACED = (
     "INSERT INTO main.rebuild_unplaced SELECT l.ino, :volume FROM temp.l"
     " LEFT JOIN disc.places p ON p.path = l.path AND p.size = l.stored"
-    " WHERE l.regular AND p.path IS NULL",
-    "INSERT OR IGNORE INTO main.digests"
-    " SELECT ino, version, size, sha256, chunks FROM temp.l WHERE regular",
+    " WHERE l.regular AND p.path IS NULL"
+)
+"""Only if not all of them have a place."""
+CLEAR = (
     "DELETE FROM temp.l",
     "DELETE FROM temp.nm",
     "DELETE FROM temp.xa",
