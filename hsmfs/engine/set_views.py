@@ -35,15 +35,20 @@ def all_sets(engine: Engine) -> list[dict[str, Any]]:
 
 
 def brief(engine: Engine, group: VolumeSet) -> dict[str, Any]:
-    """A set in one line. `spare`: how many more discs may be lost without a loss of data."""
+    """A set in one line. `spare`: how many more discs may be lost without a loss of data.
+
+    A set whose files are on other discs, all of its own being retired, is `retired`: nothing of it
+    is missing.
+    """
     discs = engine.catalog.sets.discs(group.id)
-    missing = [disc for disc in discs if not _there(disc)]
-    closed = group.state is SetState.CLOSED
+    retired = bool(discs) and all(disc.state is VolumeState.RETIRED for disc in discs)
+    missing = [disc for disc in discs if not _there(disc) and not retired]
+    closed = group.state is SetState.CLOSED and not retired
     lost_parity = closed and group.m - sum(1 for d in discs if (d.set_index or 0) >= group.k)
     return {
         "set": group.name,
         "uuid": group.uuid,
-        "state": word(group.state),
+        "state": word(VolumeState.RETIRED if retired else group.state),
         "k": group.k,
         "m": group.m,
         "copy": group.copy_no,

@@ -127,7 +127,12 @@ class Transfer:
     def _may_leave(self, volume: Volume) -> None:
         barcode = volume.barcode
         if volume.state not in _MAY_LEAVE:
-            raise Conflict(f"disc {barcode} is {volume.state.name.lower()}: it cannot be exported")
+            raise Conflict(
+                f"disc {barcode} is {volume.state.name.lower()}: it cannot be exported",
+                next_step="take a retired disc out by hand"
+                if volume.state is VolumeState.RETIRED
+                else "see 'hsmctl volume info'",
+            )
         if self._catalog.queues.burn(volume.id) is not None:
             raise Conflict(f"disc {barcode} is being burned", next_step="wait until it is done")
         if self._catalog.sets.rebuild(volume.id) is not None:

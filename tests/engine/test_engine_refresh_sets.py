@@ -7,6 +7,7 @@ import json
 import pytest
 
 from hsmfs import config as configs
+from hsmfs.engine import set_views
 from hsmfs.engine.refresh import REPACK
 from hsmfs.library.simulated.hands import put_in, take_out
 from hsmfs.library.simulated.layout import ELEMENTS, GEOMETRY_FILE
@@ -71,6 +72,8 @@ async def test_a_set_is_refreshed_as_a_whole(make_lab):
             assert engine.catalog.volumes.get(disc.id).state is VolumeState.RETIRED
             paper = engine.catalog.refreshes.get(disc.id).certificate
             assert (engine.refresher.certificates / f"{paper}.json").exists()
+        old = set_views.all_sets(engine)[0]
+        assert (old["state"], old["missing"]) == ("retired", 0)
         await lab.until(lambda: not engine.catalog.queues.migrations(), 60, flush=True)
         for ino, data in zip(inos, DATA, strict=True):
             assert engine.files.attr(ino).state == FileState.MIGRATED
