@@ -91,7 +91,7 @@ def setup(
     aside: a thread writes, since a disk or a journal that is busy may make it wait; `flush` waits.
     """
     # What no line shows need not be found out for each (Python's logging documentation).
-    logging._srcfile = None  # type: ignore[assignment]
+    logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     stream = stream or sys.stderr
     handler = _Aside(stream) if aside else logging.StreamHandler(stream)

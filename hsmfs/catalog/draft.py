@@ -287,7 +287,7 @@ class Draft:
         """The statements on all lines; what can have nothing to do is passed over."""
 
         def run(statements: Iterable[str]) -> int:
-            before = self.db.total_changes()
+            before = int(self.db.total_changes())
             for statement in statements:
                 self.db.execute(statement, facts)
             return int(self.db.total_changes()) - before
