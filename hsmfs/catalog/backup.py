@@ -28,9 +28,10 @@ import zstandard
 from .. import crash, durable
 from ..errors import CatalogDamaged, ConfigError, Conflict, NotFound
 from . import migrate
-from .catalog import FILE, locked
+from .catalog import FILE
 from .connection import faults
 from .inodes import NUMBERS
+from .lock import locked
 
 PIECE = 1 << 20
 """Bytes of the database in one piece."""

@@ -16,11 +16,9 @@ How it is durable without an fsync on the event loop (docs/durability.md):
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -39,6 +37,7 @@ from .foreign import Foreign
 from .health import Health
 from .history import History
 from .inodes import Inodes
+from .lock import lock
 from .namespace import Namespace
 from .queues import Queues
 from .redo import RedoLog
@@ -55,6 +54,8 @@ FILE = "catalog.db"
 READERS = 3
 TOGETHER = 512
 """Transactions that one commit of SQLite's takes together; some milliseconds of work."""
+WAL_HEADER = 32
+"""Bytes of the WAL before its first frame."""
 CACHE_KIB = 64 * 1024
 """Pages that the loop's connection keeps: the folders in use and the ends of the indices."""
 
@@ -91,6 +92,7 @@ class Catalog:
         self._checkpoint_lock = trio.Lock()
         self.commits = self.durable = self._depth = self._pending = self._reading = 0
         self._undone = self._torn = False
+        self._acts: list[Callable[[], object]] = []
         self._write = Transaction(self)
         self._mark()
         self._pin()
@@ -122,7 +124,7 @@ class Catalog:
                 f"{state} holds a catalog already", next_step="choose an empty folder"
             )
         state.mkdir(parents=True, exist_ok=True)
-        catalog = cls(state, _lock(state))
+        catalog = cls(state, lock(state))
         if catalog.inodes.get_raw(ROOT) is None:
             catalog._enter()
             now = clock.now_ns()
@@ -159,7 +161,7 @@ class Catalog:
         """
         if not (state / FILE).exists():
             raise NotFound(f"no catalog in {state}", next_step="make one with 'hsmctl init'")
-        lock_fd = _lock(state)
+        lock_fd = lock(state)
         try:
             catalog = cls(state, lock_fd)
             with faults(catalog.path):
@@ -182,6 +184,13 @@ class Catalog:
         Entering may wait; leaving does not, and nothing that was done is lost to kill -9 then.
         """
         return self._write
+
+    def if_undone(self, act: Callable[[], object]) -> None:
+        """Inside `write()`: act puts memory back if the transaction fails; it must not raise.
+
+        The last one given runs first, before any other task.
+        """
+        self._acts.append(act)
 
     @property
     def committing(self) -> bool:
@@ -213,7 +222,7 @@ class Catalog:
 
     def _acknowledge(self) -> None:
         """The changes are in the redo log, or committed."""
-        changes, self.db.noted = self.db.noted, None
+        changes = self.db.noted
         if changes and self._redo.append(changes):
             self._pending += 1
             crash.point("catalog.noted")
@@ -221,11 +230,15 @@ class Catalog:
             self._commit_here()
         elif not self._pending:
             self.db.control("ROLLBACK")
+        self.db.noted = None
+        self._acts.clear()
         self.commits += 1
 
     def _undo(self) -> None:
         """Undo the transaction that failed, and keep those before it."""
         changes, self.db.noted = self.db.noted, None
+        while self._acts:
+            self._acts.pop()()
         if changes or not self._pending or not self.db.in_transaction:
             self._again()
 
@@ -323,12 +336,12 @@ class Catalog:
 
     async def read(self, f: Callable[[Reports], T]) -> T:
         """Run f in a thread on a read-only snapshot, and return what it returns."""
-        await self._gate.wait()
         async with self._free_readers:
-            await self.commit()
+            await self._gate.wait()
             self._reading += 1
             reader = self._readers.pop()
             try:
+                await self.commit()
                 return await clock.blocking(lambda: self._read(reader, f))
             finally:
                 self._readers.append(reader)
@@ -389,8 +402,7 @@ class Catalog:
                 await self.commit()
                 if not await self._readers_left(patience):
                     return False
-                await clock.blocking(self._start_anew)
-                return True
+                return await clock.blocking(self._start_anew)
             finally:
                 self._gate.set()
 
@@ -405,13 +417,19 @@ class Catalog:
         with faults(self.path):
             self._keeper.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
-    def _start_anew(self) -> None:
+    def _start_anew(self) -> bool:
+        before = self._wal_header()
         for pin in self._pins:
             if pin.in_transaction:
                 pin.execute("ROLLBACK")
         self._copy_frames()
         self._mark()
         self._pin()
+        return self._wal_header() != before
+
+    def _wal_header(self) -> bytes:
+        """Its salt changes when the WAL starts anew (sqlite.org/fileformat2.html section 4.1)."""
+        return os.pread(self._wal_fd, WAL_HEADER, 0)
 
     def _mark(self) -> None:
         """A write on the syncing connection: starts the WAL anew, header first, if it may."""
@@ -469,32 +487,12 @@ class Transaction:
         if catalog._depth:
             return
         if fault is None:
-            catalog._acknowledge()
+            try:
+                catalog._acknowledge()
+            except BaseException:
+                catalog._undo()
+                raise
         else:
             catalog._undo()
             if error := damaged(catalog.path, fault):
                 raise error from fault
-
-
-def _lock(state: Path) -> int:
-    """The lock that keeps a second daemon off; held as long as the descriptor is open."""
-    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(fd)
-        raise CatalogInUse(f"catalog in {state} is in use by process {holder}") from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
-
-
-@contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """Keep daemons and others off the folder. Raises CatalogInUse."""
-    fd = _lock(state)
-    try:
-        yield
-    finally:
-        os.close(fd)

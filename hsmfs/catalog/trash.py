@@ -55,12 +55,15 @@ class Trash:
         rows = self._db.execute(f"{_SELECT} WHERE t.ino > ? ORDER BY t.ino LIMIT ?", (after, limit))
         return [_trashed(row) for row in rows]
 
-    def due(self, now_ns: int, limit: int = 100) -> list[Trashed]:
-        """What may be purged now, oldest first."""
-        rows = self._db.execute(
-            f"{_SELECT} WHERE t.purge_ns <= ? ORDER BY t.purge_ns LIMIT ?", (now_ns, limit)
-        )
-        return [_trashed(row) for row in rows]
+    def due(
+        self, now_ns: int, limit: int = 100, after: tuple[int, int] = (0, 0)
+    ) -> list[tuple[int, InodeNo]]:
+        """What may be purged now, as (purge_ns, inode), oldest first and behind after."""
+        return self._db.execute(
+            "SELECT purge_ns, ino FROM trash WHERE purge_ns <= ? AND (purge_ns, ino) > (?, ?)"
+            " ORDER BY purge_ns, ino LIMIT ?",
+            (now_ns, *after, limit),
+        ).fetchall()  # type: ignore[no-any-return]
 
     def below(self, folder: InodeNo) -> list[Trashed]:
         """What is kept and had its last name in that folder, the newest first."""

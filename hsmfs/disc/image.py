@@ -14,8 +14,8 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hsmfs.disc.iso9660 import Entry, Iso
@@ -71,15 +71,16 @@ class Extent:
 class ImageResult:
     """A finished image: its bytes, each file's place, and the volume's root hash.
 
-    changed holds the keys of those files whose source vanished or changed size while it was read:
-    the image is sound, but does not hold what the manifest says of these. Do not burn it: drop
-    them and build it again.
+    changed holds the keys of those files whose source vanished, changed size while it was read, or
+    does not read: what is there of an image does not hold what the manifest says of these. Do not
+    burn it: drop them and build it again. unreadable says why of those that do not read.
     """
 
     size: int
     sectors: Mapping[Key, Extent]
     root_hash: bytes
     changed: tuple[Key, ...]
+    unreadable: Mapping[Key, str] = field(default_factory=dict)
 
 
 def build_image(
@@ -104,7 +105,10 @@ def build_image(
     staging.mkdir(parents=True)
     try:
         wipe(dest)
-        placed = place([_with_checksum(file) for file in files])
+        known, unreadable = _with_checksums(files)
+        if unreadable:
+            return ImageResult(0, {}, b"", tuple(unreadable), unreadable)
+        placed = place(known)
         extra = {CATALOG: snapshot, AUDIT: audit}
         given = {name: path for name, path in extra.items() if path is not None}
         root_hash = _describe(placed, label, staging, given)
@@ -120,7 +124,7 @@ def build_image(
                 progress(early + done, total)
 
         problems = run_xorriso(arguments(xorriso, label, dest, script), dest, progress, total)
-        moved = lay(dest, late, copied) if late else set()
+        moved = lay(dest, late, copied) if late else {}
         return _read_back(dest, placed, root_hash, problems, moved)
     except BaseException:
         dest.unlink(missing_ok=True)
@@ -137,6 +141,19 @@ def wipe(dest: Path) -> None:
     if dest.exists():
         with dest.open("r+b") as old:
             old.write(bytes(_HEADER))
+
+
+def _with_checksums(
+    files: Sequence[StagedFile],
+) -> tuple[list[StagedFile], dict[Key, str]]:
+    """The files with the checksums of what is stored, and those that do not read."""
+    known, unreadable = [], {}
+    for file in files:
+        try:
+            known.append(_with_checksum(file))
+        except OSError as fault:
+            unreadable[file.key] = str(fault)
+    return known, unreadable
 
 
 def _with_checksum(file: StagedFile) -> StagedFile:
@@ -362,9 +379,9 @@ def _read_back(
     placed: Sequence[Placed],
     root_hash: bytes,
     problems: list[str],
-    moved: Set[Key],
+    moved: Mapping[Key, str],
 ) -> ImageResult:
-    """Find each file in the finished image; moved ones are known to have changed."""
+    """Find each file in the finished image; moved ones are known not to be in it, and why."""
     with dest.open("r+b") as image:
         size = os.fstat(image.fileno()).st_size
         iso = Iso(lambda at, n: os.pread(image.fileno(), n * SECTOR, at * SECTOR), size // SECTOR)
@@ -387,7 +404,8 @@ def _read_back(
         raise MediaError(f"the image {dest} lacks {missing}: {'; '.join(problems)}")
     if problems and not changed:
         changed.extend(_blamed(placed, problems))
-    return ImageResult(size, sectors, root_hash, tuple(changed))
+    unreadable = {key: why for key, why in moved.items() if why}
+    return ImageResult(size, sectors, root_hash, tuple(changed), unreadable)
 
 
 def _blamed(placed: Sequence[Placed], problems: list[str]) -> Iterator[Key]:

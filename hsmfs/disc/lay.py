@@ -8,7 +8,6 @@ records point there. Bytes and places only: what is in the image is checked by w
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 from collections.abc import Callable, Collection, Iterator
@@ -39,38 +38,48 @@ def laid(file: StagedFile, names: Collection[bytes]) -> bool:
     return file.kind is Kind.FILE and len(names) == 1 and LEAST <= file.stored <= MOST
 
 
-def lay(dest: Path, items: Collection[Placed], progress: Callable[[int], None]) -> set[Key]:
+CHANGED = ""
+"""Why the bytes of a source that vanished or has another size are not in the image."""
+
+
+class _Unreadable(Exception):
+    """A source does not read; it says why."""
+
+
+def lay(dest: Path, items: Collection[Placed], progress: Callable[[int], None]) -> dict[Key, str]:
     """Add the bytes of the items to the image; blocking, does not sync.
 
-    progress is called with the bytes copied so far. Returns the keys of those whose source
-    vanished or has another size. Raises OSError of the image, ForeignDisc if it is damaged.
+    progress is called with the bytes copied so far. Returns which could not be had, and why:
+    CHANGED, or what the system says. Raises OSError of the image, ForeignDisc if it is damaged.
     """
     image = os.open(dest, os.O_RDWR | os.O_CLOEXEC)
     try:
         size = os.fstat(image).st_size
         iso = Iso(lambda at, n: os.pread(image, n * SECTOR, at * SECTOR), size // SECTOR)
         entries = {entry.path: entry for entry in iso.walk()}
-        changed: set[Key] = set()
+        without: dict[Key, str] = {}
         sector, done, told = iso.sectors, 0, 0
         for item in sorted(items, key=_in_tree):
             assert item.data is not None
             entry = entries.get(item.data)
-            if entry is None:
-                changed.add(item.file.key)
-                continue
-            for copied in _copy(image, sector * SECTOR, item.file):
-                if done + copied - told >= PIECE:
-                    told = done + copied
-                    progress(told)
-            if copied != item.file.stored:
-                changed.add(item.file.key)
+            copied, why = 0, CHANGED
+            if entry is not None:
+                try:
+                    for copied in _copy(image, sector * SECTOR, item.file):
+                        if done + copied - told >= PIECE:
+                            told = done + copied
+                            progress(told)
+                except _Unreadable as fault:
+                    copied, why = 0, str(fault)
+            if entry is None or copied != item.file.stored:
+                without[item.file.key] = why
                 continue
             _point(image, entry, sector, copied)
             sector += -(-copied // SECTOR)
             done += copied
         os.pwrite(image, _both(sector), _PVD + _SPACE)
         os.truncate(image, sector * SECTOR)
-        return changed
+        return without
     finally:
         os.close(image)
 
@@ -83,19 +92,20 @@ def _in_tree(item: Placed) -> list[bytes]:
 def _copy(image: int, at: int, file: StagedFile) -> Iterator[int]:
     """Copy a file's stored bytes to that place of the image, zeros up to the next sector.
 
-    Yields how many are copied; the last number is not `stored` if the source changed.
+    Yields how many are copied; the last number, if any, is not `stored` if the source changed.
+    Raises _Unreadable, and OSError of the image.
     """
     assert file.source is not None
     done = 0
     try:
         source = os.open(file.source, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        yield 0
         return
+    except OSError as fault:
+        raise _Unreadable(str(fault)) from fault
     try:
         cut = file.parts > 1 and not file.compressed
         if not cut and os.fstat(source).st_size != file.stored:
-            yield 0
             return
         os.lseek(image, at, os.SEEK_SET)
         while done < file.stored:
@@ -113,10 +123,16 @@ def _send(image: int, source: int, offset: int, size: int) -> int:
     """Copy to the image's position, inside the kernel where the source's filesystem lets it."""
     try:
         return os.sendfile(image, source, offset, size)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    return os.write(image, os.pread(source, size, offset))
+    except OSError:  # not between these filesystems, or one of the two failed: this tells which
+        data = _pread(source, size, offset)
+    return os.write(image, data)
+
+
+def _pread(source: int, size: int, offset: int) -> bytes:
+    try:
+        return os.pread(source, size, offset)
+    except OSError as fault:
+        raise _Unreadable(str(fault)) from fault
 
 
 def _write(image: int, view: memoryview, at: int) -> None:

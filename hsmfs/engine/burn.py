@@ -37,7 +37,7 @@ from .schedule import Purpose
 from .session import Session
 from .sets import VolumeSets
 from .spool import Spool
-from .stage import CHANGED, Staged
+from .stage import CHANGED, UNREADABLE, Staged
 from .trust.audit import Note, unheard
 from .verify import Checker, SourceMismatch
 
@@ -198,11 +198,13 @@ class Burner:
                     raise too_large(result.size, volume.barcode, most)
                 show.size = result.size
                 return label, result
-            staged.without(moved, CHANGED)
+            for key, why in result.unreadable.items():
+                staged.without({key[0]}, f"{UNREADABLE}: {why}")
+            staged.without(moved - staged.skipped.keys(), CHANGED)
             show.files = len(staged.files)
             if not staged.files:
                 break
-        raise HsmError("all files changed while the image was made", next_step="they stay queued")
+        raise HsmError("all files changed, or do not read", next_step="they stay queued")
 
     async def _moved(self, files: Sequence[StagedFile]) -> set[InodeNo]:
         """Files that are not on disk in the staged version any more; a deleted one stood still."""
@@ -444,12 +446,17 @@ class Burner:
             if burn.volume in self.progress:
                 continue  # of a worker that was not stopped
             image = self._spool.path / burn.image
-            if burn.state is BurnState.VERIFIED:
-                await self._finisher.finish(burn.volume)
-            elif burn.state is BurnState.VERIFYING and image.exists():
+            if burn.state is BurnState.VERIFYING and image.exists():
                 verify.append(burn.volume)
-            else:
-                await self.give_up(burn.volume, "the daemon was stopped during the burn")
+                continue
+            try:
+                if burn.state is BurnState.VERIFIED:
+                    await self._finisher.finish(burn.volume)
+                else:
+                    await self.give_up(burn.volume, "the daemon was stopped during the burn")
+            except Exception as fault:  # the next start tries again; the others go on
+                log.exception("a burn is not ended yet", fault, volume=burn.volume)
+                self._events.emit("burn_failed", volume=burn.volume, reason=reason(fault))
         keep = {self._spool.image(volume) for volume in (*verify, *self.progress)}
         keep |= self._sets.spooled()
         await self._spool.clear(keep)
@@ -483,7 +490,9 @@ class Burner:
             await self._finisher.finish(volume)
             if not self._sets.keep(volume, burn.size):
                 await self._spool.remove(burn.image)
-        except HsmError as fault:
+        except Exception as fault:
             await self.give_up(volume, reason(fault))
+            if not isinstance(fault, HsmError) or self._catalog.queues.burn(volume) is not None:
+                raise  # else all is told, and its files wait for another disc
         finally:
             self.progress.pop(volume, None)

@@ -105,16 +105,17 @@ class Demoter:
         crash.point("demote.copied")
         try:
             async with self._catalog.write():
-                # From here to the end of the transaction nothing else runs.
+                # From here until memory follows nothing else runs.
                 self._refuse_used(live, gen)
                 self._catalog.inodes.set_pool(live.ino, new.id)
                 self._catalog.inodes.set_blocks(live.ino, blocks)
-                live.attr = live.attr._replace(pool=new.id, blocks=blocks)
-                os.close(live.fd)
-                live.fd = -1
-        except Conflict:
-            await clock.blocking(lambda: new.remove(live.ino))
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await clock.blocking(lambda: new.remove(live.ino))
             raise
+        live.attr = live.attr._replace(pool=new.id, blocks=blocks)
+        os.close(live.fd)
+        live.fd = -1
         crash.point("demote.committed")
         await self._catalog.sync()
         crash.point("demote.durable")

@@ -18,7 +18,7 @@ from ..pool.pools import Pools
 from ..pressure import DISK, WritePressure
 from ..states import FileState, Lock
 from ..types import Attr, DataVersion, InodeNo, Range, Requester
-from .incoming import write_all
+from .incoming import append_all
 from .live import Live
 from .ranges import overlap, subtract
 from .residency import LARGE, Residency, writable
@@ -75,6 +75,7 @@ class Files(Residency):
         async with self.catalog.write():
             live = self._live.get(ino)
             if live is not None:
+                self.catalog.if_undone(live.as_now())
                 attr = attr._replace(size=live.attr.size, dirty=live.attr.dirty)
                 live.attr = attr = self.catalog.inodes.put(attr)
             else:
@@ -97,9 +98,10 @@ class Files(Residency):
             self.drop(live)
 
     def touch_links(self, attr: Attr) -> None:
-        """Names of the inode changed in the catalog: take over nlink and ctime."""
+        """Names of the inode changed in the catalog: take over nlink and ctime; as it changes."""
         live = self._live.get(attr.ino)
         if live is not None:
+            self.catalog.if_undone(live.as_now())
             live.attr = live.attr._replace(
                 nlink=attr.nlink, ctime_ns=attr.ctime_ns, change_seq=attr.change_seq
             )
@@ -260,10 +262,9 @@ class Files(Residency):
         for attempt in (1, 2):
             try:
                 if self._pressure.may_block(len(data)):
-                    done = await clock.blocking(lambda: write_all(fd, data, offset))
+                    await clock.blocking(lambda: append_all(fd, data, offset, live.attr.size))
                 else:
-                    done = write_all(fd, data, offset)
-                assert done == len(data)
+                    append_all(fd, data, offset, live.attr.size)
                 return
             except OSError as fault:
                 pool = self.pool_of(live)

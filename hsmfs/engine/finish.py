@@ -13,7 +13,7 @@ import trio
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.copies import Validated
-from ..catalog.queues import Burn
+from ..catalog.queues import Burn, Migration
 from ..catalog.reports import PathCache
 from ..catalog.volumes import Volume
 from ..errors import HsmError
@@ -52,8 +52,12 @@ class Finisher:
         while True:
             async with self._catalog.write():
                 rows = self._catalog.copies.validate(volume, BATCH)
-                release = [row.ino for row in rows if self._mark(row, found, burn, paths)]
+                asked = [self._catalog.queues.migration(row.ino) for row in rows]
+                pairs = list(zip(rows, asked, strict=True))
+                release = [row.ino for row, migration in pairs if self._mark(row, migration)]
             crash.point("finish.batch.marked")
+            for row, migration in pairs:
+                self._tell(row, migration, found, burn, paths)
             files += len(rows)
             size += sum(row.stored for row in rows)
             if not rows:
@@ -73,11 +77,10 @@ class Finisher:
             "volume_archived", volume=found.barcode, copy=burn.copy_no, files=files, bytes=size
         )
 
-    def _mark(self, row: Validated, volume: Volume, burn: Burn, paths: PathCache) -> bool:
-        """One file has one more copy; True if it is to be released now."""
-        queues = self._catalog.queues
-        attr = self._catalog.inodes.get_raw(row.ino)
-        migration = queues.migration(row.ino)
+    def _tell(
+        self, row: Validated, migration: Migration | None, volume: Volume, burn: Burn,
+        paths: PathCache,
+    ) -> None:  # fmt: skip
         log.info(
             "archived", ino=row.ino, path=b"/" + (paths.path(row.ino) or b""),
             volume=volume.barcode, copy=row.copy_no, sector=row.sector, bytes=row.stored,
@@ -87,6 +90,10 @@ class Finisher:
         self._events.emit(
             "archived", ino=row.ino, volume=volume.barcode, copy=row.copy_no, sector=row.sector
         )
+
+    def _mark(self, row: Validated, migration: Migration | None) -> bool:
+        """One file has one more copy; True if it is to be released now. In a transaction."""
+        attr = self._catalog.inodes.get_raw(row.ino)
         if attr is None:
             self._catalog.copies.mark_dead([row.ino])
             return False
@@ -137,6 +144,9 @@ class Finisher:
                 await self.release(ino, migration.policy if migration else "migration")
         except HsmError as fault:
             log.info("not released", ino=ino, reason=fault.message)
+        except OSError as fault:  # of its pool; the others go on, and the bytes stay
+            log.warning("not released", ino=ino, reason=str(fault))
+            self._events.emit("not_released", ino=ino, error=str(fault))
         async with self._catalog.write():
             self._catalog.queues.end_migration(ino)
         crash.point("finish.file.released")

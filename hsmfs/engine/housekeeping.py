@@ -40,6 +40,7 @@ class Housekeeper:
         self._keep_ns = int(config.trash.keep * 1e9)
         self._checkpointed = catalog.commits
         self._trash_at = 0.0
+        self._purged_to = (0, 0)
         self._usage_at = -math.inf
 
     async def begin(self) -> int:
@@ -91,24 +92,29 @@ class Housekeeper:
                 crash.point("housekeeping.checkpointed")
 
     async def _purge_due(self) -> int:
-        """Delete for good what was long enough in the trash; how many."""
+        """Delete for good what was long enough in the trash; how many were looked at."""
         await self._catalog.settled()
         if self._catalog.trash.frozen:
             return 0
         await self._forget_moves()
-        due = self._catalog.trash.due(clock.now_ns(), PURGES)
-        purged: list[InodeNo] = []
-        for trashed in due:
-            try:
-                await self._files.purge(trashed.attr.ino)
-                purged.append(trashed.attr.ino)
-            except Conflict:
-                continue  # still open: it goes when it is closed
-            crash.point("housekeeping.trash.purged")
-        if purged:
-            log.info("trash purged", count=len(purged))
-            self._events.emit("trash_purged", count=len(purged))
-        return len(purged)
+        trash, now, after = self._catalog.trash, clock.now_ns(), self._purged_to
+
+        def due() -> list[tuple[int, InodeNo]]:
+            return [] if trash.frozen else trash.due(now, PURGES, after)
+
+        if not (listed := due()):
+            self._purged_to = (0, 0)
+            return 0
+        # What is open, held or retained stays and must not keep what comes behind it.
+        self._purged_to = listed[-1] if len(listed) == PURGES else (0, 0)
+        kept = await self._files.purge_many(
+            [ino for _, ino in listed], lambda: {ino for _, ino in due()}
+        )
+        crash.point("housekeeping.trash.purged")
+        if purged := len(listed) - len(kept):
+            log.info("trash purged", count=purged)
+            self._events.emit("trash_purged", count=purged)
+        return len(listed)
 
     async def _forget_moves(self) -> None:
         """A tree cannot be taken back further than the trash reaches."""

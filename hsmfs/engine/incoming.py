@@ -111,9 +111,21 @@ def _synced(pool: Pool) -> bool:
     return True
 
 
-def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:
+def append_all(fd: int, data: bytes, offset: int, size: int) -> None:
+    """As `write_all` to a file of size bytes; one that fails half-way leaves none beyond them.
+
+    What is there would be shown by a later write behind it, where zeros must be.
+    """
+    try:
+        write_all(fd, data, offset)
+    except OSError:
+        if offset + len(data) > size:
+            os.ftruncate(fd, size)
+        raise
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
     """pwrite until all is written."""
     done = os.pwrite(fd, data, offset)
     while done < len(data):
         done += os.pwrite(fd, data[done:], offset + done)
-    return done

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from ..types import Attr, InodeNo, Range
@@ -63,6 +65,17 @@ class Live:
         Whoever holds the lock may rely on the mark: a truncate waits before it cuts.
         """
         return self.unflushed and not self.writers and not self.lock.locked()
+
+    def as_now(self) -> Callable[[], None]:
+        """What makes it again what it is now: for a transaction that may fail (`if_undone`)."""
+        attr, absent, sealed = self.attr, self.absent, self.sealed
+        unflushed, unsaved = self.unflushed, self.unsaved_ranges
+
+        def back() -> None:
+            self.attr, self.absent, self.sealed = attr, absent, sealed
+            self.unflushed, self.unsaved_ranges = unflushed, unsaved
+
+        return back
 
     def wake(self) -> None:
         """Tell all who wait that ranges came in or a recall ended."""

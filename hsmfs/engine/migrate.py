@@ -39,7 +39,7 @@ from .policy.rules import Grouping
 from .residency import Residency
 from .sets import VolumeSets
 from .spool import Spool
-from .stage import ABSENT, GONE, LOST_BYTES, MISMATCH, NO_ROOM, Staged, Stager, trim
+from .stage import ABSENT, GONE, LOST_BYTES, MISMATCH, NO_ROOM, UNREADABLE, Staged, Stager, trim
 from .verify import SourceMismatch
 
 log = logs.get(__name__)
@@ -289,10 +289,11 @@ class Migrator:
                     continue  # deleted since the plan was made
 
     def _put_off(self, ino: InodeNo, why: str) -> None:
-        pauses = {LOST_BYTES: ROTTEN, MISMATCH: DISPUTED, ABSENT: BACK_OFF}
-        seconds = pauses.get(why, AGAIN)
+        bad = why.startswith((LOST_BYTES, UNREADABLE))
+        pauses = {MISMATCH: DISPUTED, ABSENT: BACK_OFF}
+        seconds = ROTTEN if bad else pauses.get(why, AGAIN)
         self._later[ino] = trio.current_time() + seconds
-        tell = log.error if why == LOST_BYTES else log.info
+        tell = log.error if bad else log.info
         tell("not archived now", ino=ino, reason=why)
         self._events.emit("migration_put_off", ino=ino, reason=why)
 
@@ -309,12 +310,7 @@ class Migrator:
         try:
             await self._archive(batch)
         except Exception as fault:
-            for cause in _causes(fault):
-                if not isinstance(cause, HsmError):
-                    log.exception("migration failed", cause, files=len(inos))
-                else:
-                    log.warning("migration failed", error=cause.message, files=len(inos))
-                self._events.emit("migration_failed", error=str(cause), files=len(inos))
+            self._tell(fault, len(inos))
             until = trio.current_time() + BACK_OFF
             queued = await at_leisure(self._catalog, inos, self._catalog.queues.migration)
             self._later.update((row.ino, until) for row in queued if row is not None)
@@ -324,9 +320,19 @@ class Migrator:
             self._active -= 1
             self._wake.set()
 
+    def _tell(self, fault: Exception, files: int) -> None:
+        for cause in _causes(fault):
+            if not isinstance(cause, HsmError):
+                log.exception("migration failed", cause, files=files)
+            else:
+                log.warning("migration failed", error=cause.message, files=files)
+            self._events.emit("migration_failed", error=str(cause), files=files)
+
     async def _resume(self, volume: VolumeId, inos: set[InodeNo]) -> None:
         try:
             await self.burner.resume(volume)
+        except Exception as fault:
+            self._tell(fault, len(inos))
         finally:
             self._ended.append(inos)
             self._active -= 1
@@ -401,6 +407,9 @@ class Migrator:
             except Exception as fault:
                 # The other copies go on.
                 faults.append(fault)
+            for ino, why in mine.skipped.items():
+                if why.startswith(UNREADABLE):
+                    self._put_off(ino, why)
 
         pairs = list(zip(batch.targets, volumes, strict=True))
         if together:

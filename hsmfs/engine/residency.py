@@ -150,12 +150,14 @@ class Residency:
         return len(ready)
 
     def _flush(self, live: Live) -> None:
+        self.catalog.if_undone(live.as_now())
         if live.fd >= 0:
             live.attr = live.attr._replace(blocks=os.fstat(live.fd).st_blocks)
         live.attr = self.catalog.inodes.put(live.attr._replace(dirty=False))
         live.unflushed = False
 
     def _set_state(self, live: Live, state: FileState) -> None:
+        self.catalog.if_undone(live.as_now())
         self.catalog.inodes.set_state(live.ino, state)
         live.attr = live.attr._replace(state=state)
 
@@ -164,6 +166,7 @@ class Residency:
         self.catalog.inodes.set_locked(ino, locked)
         live = self._live.get(ino)
         if live is not None:
+            self.catalog.if_undone(live.as_now())
             live.attr = live.attr._replace(locked=int(locked))
 
     # Sealing
@@ -182,6 +185,7 @@ class Residency:
             return True
         if self.begin_hash(live) != gen or digest.size != live.attr.size:
             return False
+        self.catalog.if_undone(live.as_now())
         self.catalog.copies.set_digest(live.ino, live.attr.version, digest)
         if live.unflushed and not live.writers:
             self._flush(live)
@@ -380,15 +384,20 @@ class Residency:
                 next_step="it goes when it is free",
             )
 
-    async def purge_many(self, inos: Sequence[InodeNo]) -> list[InodeNo]:
+    async def purge_many(
+        self, inos: Sequence[InodeNo], due: Callable[[], set[InodeNo]] | None = None
+    ) -> list[InodeNo]:
         """As `purge`, in one transaction; returns those that were left.
 
         They are in use, locked, or have a name: out of the trash again since they were listed.
+        due: asked in the transaction which of them are to go still.
         """
         kept, going = list[InodeNo](), list[InodeNo]()
         opened = dict[InodeNo, PoolId | None]()
         async with self.catalog.write():
-            stay = self._still_locked(inos) | self.catalog.inodes.named_of(inos)
+            wanted = list(inos) if due is None else list(due() & set(inos))
+            stay = set(inos).difference(wanted)
+            stay |= self._still_locked(wanted) | self.catalog.inodes.named_of(wanted)
             for ino in inos:
                 live = self._live.get(ino)
                 if ino in stay or (live is not None and (live.opens or live.holds)):
@@ -396,14 +405,16 @@ class Residency:
                     continue
                 if live is not None:
                     opened[ino] = live.attr.pool  # of which the row does not know yet, perhaps
-                    live.unflushed = live.unsaved_ranges = False
-                    live.wake()
-                    self._forget_if_idle(live)
                 going.append(ino)
             self.catalog.copies.mark_dead(going)
             deleted = self.catalog.inodes.delete(going)
             if deleted:
                 self.purged([ino for ino, _ in deleted])
+        for ino in going:
+            if (live := self._live.get(ino)) is not None:
+                live.unflushed = live.unsaved_ranges = False
+                live.wake()
+                self._forget_if_idle(live)
         crash.point("purge.committed")
         places = [(ino, opened.get(ino, pool)) for ino, pool in deleted]
         files = [(self.pools[pool], ino) for ino, pool in places if pool is not None]

@@ -291,4 +291,5 @@ class Engine:
         self.catalog.inodes.set_pinned(ino, pinned)
         live = self.files.live(ino)
         if live is not None:
+            self.catalog.if_undone(live.as_now())
             live.attr = live.attr._replace(pinned=pinned)

@@ -51,6 +51,7 @@ NO_ROOM = "there is no room left on this disc"
 GONE = "it was deleted"
 LOST_BYTES = "its bytes on disk are not those of its checksums"
 MISMATCH = "it is not what its client's checksum says"
+UNREADABLE = "its bytes do not read from disk"
 
 
 @dataclass(slots=True)
@@ -286,7 +287,7 @@ def _read(
     except FileNotFoundError:
         work.problem = LOST_BYTES
     except OSError as fault:
-        work.problem = f"it does not read: {fault}"
+        work.problem = f"{UNREADABLE}: {fault}"
 
 
 def _may_shrink(work: _Work, quick: zstandard.ZstdCompressor) -> bool:

@@ -297,6 +297,23 @@ async def test_a_long_reader_only_delays_the_checkpoint(catalog):
     assert catalog.names.lookup(ROOT, b"g") is not None
 
 
+async def test_a_reader_that_slips_in_is_no_new_beginning_of_the_wal(catalog, monkeypatch):
+    await make(catalog, b"f")
+    reader, copy = connect(catalog.path, readonly=True), catalog._copy_frames
+
+    def slips_in():
+        if not reader.in_transaction:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM meta").fetchall()
+        copy()
+
+    monkeypatch.setattr(catalog, "_copy_frames", slips_in)
+    assert not await catalog.checkpoint()
+    monkeypatch.undo()
+    reader.close()
+    assert await catalog.checkpoint()
+
+
 async def test_sync_moves_the_durable_mark(catalog):
     await make(catalog, b"f")
     assert catalog.durable < catalog.commits

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from hsmfs.disc.estimate import estimate_sectors
-from hsmfs.disc.lay import LEAST, laid, lay
+from hsmfs.disc.lay import CHANGED, LEAST, laid, lay
 from hsmfs.disc.layout import StagedFile, place
 from hsmfs.types import CHUNK, SECTOR
 
@@ -79,6 +79,42 @@ def test_hard_links_stay_with_xorriso(maker, opened) -> None:
     assert {opened(dest).iso.find(b"files/" + name).nlink for name in (b"one", b"two")} == {2}
 
 
+def test_a_source_cut_to_nothing_while_it_is_copied_is_told(maker, monkeypatch) -> None:
+    good = maker.file(b"a", data=b"g" * LEAST)
+    bad = maker.file(b"b", data=b"b" * LEAST)
+    dest, _ = maker.build(good, bad)
+    send = os.sendfile
+
+    def cut(image: int, source: int, *args: int) -> int:
+        if os.path.sameopenfile(source, held):
+            os.truncate(bad.source, 0)
+        return send(image, source, *args)
+
+    held = os.open(bad.source, os.O_RDONLY)
+    monkeypatch.setattr(os, "sendfile", cut)
+    assert lay(dest, place([good, bad]), lambda done: None) == {bad.key: CHANGED}
+    os.close(held)
+
+
+def test_a_source_that_does_not_read_is_set_aside(maker, monkeypatch) -> None:
+    good = maker.file(b"a", data=b"g" * LEAST)
+    bad = maker.file(b"b", data=b"b" * LEAST)
+
+    def refuse(*args: object) -> int:
+        raise OSError(errno.EIO, "bad sector")
+
+    def pread(fd: int, size: int, offset: int) -> bytes:
+        return refuse() if os.path.sameopenfile(fd, held) else read(fd, size, offset)
+
+    held, read = os.open(bad.source, os.O_RDONLY), os.pread
+    monkeypatch.setattr(os, "sendfile", refuse)
+    monkeypatch.setattr(os, "pread", pread)
+    _, result = maker.build(good, bad)
+    assert result.changed == (bad.key,)
+    assert "bad sector" in result.unreadable[bad.key]
+    os.close(held)
+
+
 @pytest.mark.parametrize("how", ["gone", "shorter", "longer"])
 def test_a_source_that_changes_after_xorriso_is_told(maker, how: str) -> None:
     good = maker.file(b"good", data=b"g" * LEAST)
@@ -88,7 +124,7 @@ def test_a_source_that_changes_after_xorriso_is_told(maker, how: str) -> None:
         bad.source.unlink()
     else:
         bad.source.write_bytes(bytes(LEAST + (1 if how == "longer" else -1)))
-    assert lay(dest, place([good, bad]), lambda done: None) == {bad.key}
+    assert lay(dest, place([good, bad]), lambda done: None) == {bad.key: CHANGED}
 
 
 def test_a_part_is_cut_out_of_its_file(maker, opened) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import stat
+from types import SimpleNamespace
 
 import pytest
 
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine import housekeeping
 from hsmfs.engine.events import Events
 from hsmfs.engine.files import Files
 from hsmfs.engine.fsck import fsck
@@ -162,4 +164,41 @@ async def test_what_is_restored_while_the_trash_is_emptied_stays(world, monkeypa
     assert world.catalog.names.resolve(b"back").ino == world.f
     live = world.files.open(world.f, write=False)
     assert await world.files.read(live, 0, 9, Requester()) == b"bytes"
+    world.files.close(live, write=False)
+
+
+@pytest.fixture
+def keeper(world):
+    config = SimpleNamespace(
+        fs=SimpleNamespace(sync_interval=1), trash=SimpleNamespace(keep=100)
+    )
+    return housekeeping.Housekeeper(world.catalog, world.pools, world.files, Events(), config)
+
+
+@pytest.mark.parametrize("what", ["frozen", "deleted anew"])
+async def test_what_changed_since_it_was_found_due_stays(world, keeper, monkeypatch, what):
+    await world.delete_all()
+    real = world.files.purge_many
+
+    async def later(*args):
+        async with world.catalog.write():
+            if what == "frozen":
+                world.catalog.trash.set_frozen(True)
+            else:
+                world.catalog.trash.put(world.f, world.e, b"f", 60, 1 << 62)
+        return await real(*args)
+
+    monkeypatch.setattr(world.files, "purge_many", later)
+    await keeper._purge_due()
+    kept = {entry.attr.ino for entry in await world.trash.entries()}
+    assert kept == ({world.d, world.e, world.f, world.link} if what == "frozen" else {world.f})
+
+
+async def test_what_must_stay_does_not_keep_the_rest(world, keeper, monkeypatch):
+    monkeypatch.setattr(housekeeping, "PURGES", 1)
+    await world.delete_all()
+    live = world.files.open(min(world.f, world.e, world.d), write=False)
+    for _ in range(6):
+        await keeper._purge_due()
+    assert [entry.attr.ino for entry in await world.trash.entries()] == [live.ino]
     world.files.close(live, write=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -12,7 +13,9 @@ import trio.testing
 
 from hsmfs import durable
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine.events import Events
 from hsmfs.engine.files import Files
+from hsmfs.engine.finish import Finisher
 from hsmfs.errors import Conflict, PoolFull, RecallFailed
 from hsmfs.pool.pools import Pools
 from hsmfs.pool.store import Pool
@@ -309,6 +312,24 @@ async def test_purge_finds_what_came_in_for_a_file_without_a_pool(world):
     assert list(world.pool.inodes()) == []
 
 
+@pytest.mark.parametrize("size", [4001, 2 << 20])
+async def test_bytes_of_a_write_that_failed_half_way_are_never_shown(world, monkeypatch, size):
+    live = await world.create(data=b"a")
+    real = os.pwrite
+
+    def pwrite(fd, data, offset):
+        if len(data) < size:
+            raise OSError(errno.ENOSPC, "full")
+        return real(fd, data[: size - 1], offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with pytest.raises(PoolFull):
+        await world.files.write(live, 1, b"b" * size)
+    monkeypatch.undo()
+    await world.files.write(live, 5000, b"c")
+    assert await world.files.read(live, 0, 5001, WHO) == b"a" + bytes(4999) + b"c"
+
+
 async def test_purge(world):
     live = await world.create(data=b"x")
     async with world.catalog.write():
@@ -319,6 +340,47 @@ async def test_purge(world):
     await world.files.purge(live.ino)
     assert world.files.attr(live.ino) is None
     assert not os.path.exists(world.pool.path_of(live.ino))
+
+
+ACTS = {
+    "flush": lambda files, live: files._flush(live),
+    "seal": lambda files, live: files.seal(live, live.gen, Digest(b"", (), 1)),
+    "state": lambda files, live: files.premigrated(live.ino, live.attr.version),
+    "lock": lambda files, live: files.lock(live.ino, 1),
+    "names": lambda files, live: files.touch_links(live.attr._replace(nlink=0)),
+    "ranges": lambda files, live: files._note_ranges(live),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_memory_goes_back_with_its_transaction(world, act):
+    live = await world.create(data=b"x")
+    world.files.close(live, write=True)
+    before = live.attr, live.sealed, live.unflushed
+    with contextlib.suppress(ZeroDivisionError):
+        async with world.catalog.write():
+            ACTS[act](world.files, live)
+            assert before != (live.attr, live.sealed, live.unflushed)
+            raise ZeroDivisionError
+    assert before == (live.attr, live.sealed, live.unflushed)
+
+
+async def test_a_purge_that_fails_forgets_nothing(world, monkeypatch):
+    live = await world.create(data=b"x" * 100)
+    world.files.close(live, write=True)
+    async with world.catalog.write():
+        world.catalog.names.unlink(ROOT, b"f", 1)
+
+    def full(changes):
+        raise OSError(errno.EIO, "no more")
+
+    monkeypatch.setattr(world.catalog._redo, "append", full)
+    with pytest.raises(OSError, match="no more"):
+        await world.files.purge(live.ino)
+    monkeypatch.undo()
+    assert world.files.attr(live.ino).size == 100
+    await world.files.flush_closed()
+    assert world.catalog.inodes.get_raw(live.ino).size == 100
 
 
 async def test_seal_sees_a_race(world):
@@ -390,3 +452,18 @@ async def test_bytes_that_a_failed_sync_may_have_lost_are_recalled_again(world, 
             await world.files.save_ranges(live)
     await world.files.save_ranges(live)
     assert live.absent == world.catalog.inodes.absent(ino) == [Range(4096, SIZE)]
+
+
+@pytest.mark.expect_log("not released")
+async def test_a_release_that_a_pool_refuses_stops_no_other(world):
+    events, tried = Events(), []
+
+    async def release(ino, who):
+        tried.append(ino)
+        raise OSError(errno.EIO, "bad sector")
+
+    finisher = Finisher(world.catalog, world.files, events)
+    finisher.release = release
+    await finisher.release_all([1, 2])
+    assert tried == [1, 2]
+    assert [event.fields["error"] for event in events.since(0)] == ["[Errno 5] bad sector"] * 2

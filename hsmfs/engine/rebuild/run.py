@@ -16,10 +16,11 @@ from pathlib import Path
 
 from ... import clock, crash, durable, logs
 from ...catalog import check
-from ...catalog.catalog import FILE, Catalog, locked
+from ...catalog.catalog import FILE, Catalog
 from ...catalog.check import Severity
 from ...catalog.draft import Draft
 from ...catalog.draft_end import Ending, flatten
+from ...catalog.lock import locked
 from ...config import Config
 from ...disc.lines import lines
 from ...disc.parity_image import read_facts

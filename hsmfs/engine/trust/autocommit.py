@@ -90,9 +90,9 @@ class Autocommit:
         if not self._retention.arrivals and not (always and self._needed):
             return
         async with self._catalog.write():
-            rows, self._retention.arrivals = self._retention.arrivals, []
             complete = 0 if self._retention.unwatched else self._catalog.inodes.change_seq
-            self._retention.tables.expect_all(rows, complete)
+            self._retention.tables.expect_all(self._retention.arrivals, complete)
+        self._retention.arrivals = []
         crash.point("autocommit.flushed")
 
     async def look(self) -> int:

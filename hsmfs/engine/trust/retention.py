@@ -116,13 +116,13 @@ class Retention:
                 self._refuse_with_records(folder.ino, "cannot leave compliance mode")
             self.tables.set_folder(folder)
             if folder.autocommit_ns is not None:
-                self.unwatched += 1
                 self.tables.expect_all([], 0)  # until all that is in it is watched
             self._audit.note(
                 "retention.folder", who, path_of(self._catalog, folder.ino), ino=folder.ino,
                 mode=folder.mode.name.lower(), min_ns=folder.min_ns, default_ns=folder.default_ns,
                 max_ns=folder.max_ns, autocommit_ns=folder.autocommit_ns,
             )  # fmt: skip
+        self.unwatched += folder.autocommit_ns is not None
         self._load()
         await self._catalog.sync()
 
@@ -202,6 +202,7 @@ class Retention:
                 act="rename", ino=attr.ino,
             )  # fmt: skip
         self._known.clear()
+        self._catalog.if_undone(self._known.clear)
 
     def may_remove_folder(self, ino: InodeNo) -> None:
         """Raise Forbidden for a retention folder."""
