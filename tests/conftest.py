@@ -7,13 +7,17 @@ import logging
 import os
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import HealthCheck, settings
 
+from hsmfs import durable
 from hsmfs.watchdog import LoopWatch
 
 settings.register_profile(
@@ -68,6 +72,36 @@ spool = "{0}/spool"
 spool_limit = "1 GiB"
 min_residence = "0 s"
 """
+
+
+@pytest.fixture
+def patient_clock(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> trio.testing.MockClock:
+    """As autojump_clock, but slow to take a thread or a sync that works for idle.
+
+    Time goes on in the end, as a thread may itself wait for the loop.
+    """
+    working = 0
+
+    def counted(work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            nonlocal working
+            working += 1
+            autojump_clock.autojump_threshold = 0.25
+            try:
+                return await work(*args, **kwargs)
+            finally:
+                working -= 1
+                if not working:
+                    autojump_clock.autojump_threshold = 0.01
+
+        return run
+
+    autojump_clock.autojump_threshold = 0.01
+    monkeypatch.setattr(trio.to_thread, "run_sync", counted(trio.to_thread.run_sync))
+    monkeypatch.setattr(durable, "flushed", counted(durable.flushed))
+    return autojump_clock
 
 
 @pytest.fixture

@@ -31,6 +31,9 @@ from .schedule import Purpose
 from .session import Session
 
 log = logs.get(__name__)
+EJECTS = 3
+EJECT_WAIT = 5.0
+"""Times that a drive is asked for its disc, and seconds between: one that is busy still refuses."""
 
 
 class Bays:
@@ -184,11 +187,13 @@ class Bays:
         await self._catalog.settled()
         volume = self._catalog.volumes.get(claim.volume)
         assert volume is not None
+        fetch = self._robot.in_drive(drive) != claim.barcode
+        if fetch:
+            bay.checked = None
+            began = bay.begin("fetch")
+            await self._eject(bay)
         try:
-            if self._robot.in_drive(drive) != claim.barcode:
-                bay.checked = None
-                began = bay.begin("fetch")
-                await self._call(bay, self.load_limit, "to eject", drive.eject)
+            if fetch:
                 await self.robot_care.move(lambda: self._robot.fetch(claim.barcode, drive))
                 self.pace.moved(trio.current_time() - began, bay.moves)
                 self._moved(bay)
@@ -237,16 +242,31 @@ class Bays:
             self._hold_fast(bay, error)
             raise
 
+    async def _eject(self, bay: Bay) -> None:
+        """Have the drive give up what is in it; one that refuses time and again is taken down."""
+        for left in reversed(range(EJECTS)):
+            try:
+                await self._call(bay, self.load_limit, "to eject", bay.drive.eject)
+                return
+            except DriveStuck:
+                raise
+            except DriveError as error:
+                if not left:
+                    await self.drive_down(bay.drive.serial, error.message)
+                    self._hold_fast(bay, error)
+                    raise
+                log.warning("does not eject", drive=bay.drive.name, error=error.message, left=left)
+                await trio.sleep(EJECT_WAIT)
+
     async def _empty(self, bay: Bay) -> None:
         """Take the disc out of a drive that may not use it."""
         try:
             bay.checked = None
             bay.begin("empty")
-            await self._call(bay, self.load_limit, "to eject", bay.drive.eject)
+            await self._eject(bay)
             await self.robot_care.move(lambda: self._robot.put_away(bay.drive))
-        except DriveError as error:
-            await self.drive_down(bay.drive.serial, error.message)
-            self._hold_fast(bay, error)
+        except DriveError:
+            pass  # it was taken down, and whoever wants its disc was told
         except HsmError as error:
             self.robot_care.failed(error)
         finally:

@@ -40,7 +40,9 @@ from .syndromes import Run, Syndromes
 
 log = logs.get(__name__)
 AGAIN = 600.0
-"""Seconds after which a rebuild that failed is tried again."""
+"""Seconds after which a rebuild that failed is tried again; twice as many after each more, as every
+try may read the whole set."""
+AGAIN_AT_MOST = 86_400.0
 LOOK = 1.0
 """Seconds between looks at a burn that a former run began."""
 WINDOW = 64 * 1024 * 1024
@@ -82,6 +84,7 @@ class Renewer:
         self._spool, self._blanks, self._reader, self._burner = spool, blanks, reader, burner
         self.progress: dict[VolumeId, Renewal] = {}
         self._later: dict[VolumeId, float] = {}
+        self._failed = Counter[VolumeId]()
         self._wake = trio.Event()
         burner.committed = self._committed
 
@@ -103,6 +106,7 @@ class Renewer:
         await self._catalog.sync()
         crash.point("renew.asked")
         self._later.pop(volume.id, None)
+        self._failed.pop(volume.id, None)
         self._wake.set()
 
     async def cancel(self, volume: Volume) -> None:
@@ -145,7 +149,9 @@ class Renewer:
             text = fault.message if isinstance(fault, HsmError) else str(fault)
             log.warning("rebuild put off", volume=volume.barcode, error=text)
             self._events.emit("rebuild_put_off", volume=volume.barcode, error=text)
-            self._later[volume.id] = trio.current_time() + AGAIN
+            self._failed[volume.id] += 1
+            wait = min(AGAIN * 2 ** min(self._failed[volume.id] - 1, 10), AGAIN_AT_MOST)
+            self._later[volume.id] = trio.current_time() + wait
             async with self._catalog.write():
                 now = self._catalog.sets.rebuild(volume.id)
                 if now is not None:
@@ -363,11 +369,14 @@ def _whole_sectors(path: Path) -> int:
 
 
 def _in_file(folder: Path) -> Callable[[int], mmap.mmap]:
-    """Buffers of zeros in a file without a name: it goes when they do."""
+    """Buffers of zeros in a file without a name: it goes when they do.
+
+    Their blocks are there: a store into a hole would end the process when the disk is full.
+    """
 
     def make(size: int) -> mmap.mmap:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.truncate(size)
+            os.posix_fallocate(file.fileno(), 0, size)
             return mmap.mmap(file.fileno(), size)
 
     return make

@@ -280,8 +280,7 @@ async def test_forecast_says_what_it_assumed(lab):
     assert any("no disc failed" in text for text in year["assumed"])
 
 
-async def test_ten_years_of_tests_in_seconds(make_lab, autojump_clock, monkeypatch):
-    autojump_clock.autojump_threshold = 0.25  # a thread that works must not be taken for idle
+async def test_ten_years_of_tests_in_seconds(make_lab, patient_clock, monkeypatch):
     monkeypatch.setattr("hsmfs.engine.scrub.LOOK", 500 * 86_400)
     lab = make_lab()
     async with lab.running():

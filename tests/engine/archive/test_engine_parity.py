@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ import trio
 
 from hsmfs import crash
 from hsmfs.catalog.queues import RecallClass
+from hsmfs.catalog.sets import Rebuild
 from hsmfs.engine import renew as renew_module
 from hsmfs.engine.recall import Recaller
 from hsmfs.engine.renew import Renewer
@@ -184,6 +187,31 @@ async def test_not_everything_can_be_made_anew(working) -> None:
     (alone, *_) = [v for v in working.site.catalog.volumes.all() if v.set_id is None]
     with pytest.raises(Conflict, match="no closed set"):
         await working.renewer.ask(alone)
+
+
+@pytest.mark.expect_log("rebuild put off")
+async def test_what_cannot_be_made_anew_is_tried_less_and_less(working, monkeypatch) -> None:
+    async def fails(*_: object) -> None:
+        raise RecallFailed("too much is missing")
+
+    renewer, disc = working.renewer, working.discs[1].id
+    monkeypatch.setattr(renewer, "_renew", fails)
+    waits = []
+    for _ in range(3):
+        await renewer._work(Rebuild(disc, None, "", 1, ""))
+        waits.append(round(renewer._later[disc] - trio.current_time(), -1))
+    assert waits == [600, 1200, 2400]
+
+
+def test_buffers_in_a_file_find_out_that_the_disk_is_full(tmp_path, monkeypatch) -> None:
+    """Else the first store into them would end the daemon."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="full"):
+        renew_module._in_file(tmp_path)(1 << 20)
 
 
 @pytest.mark.expect_log(EXPECTED)

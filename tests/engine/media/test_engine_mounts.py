@@ -255,6 +255,24 @@ async def test_a_stuck_robot_holds_up_only_moves(rig, chunky, nursery, expect_lo
     assert got.is_set() and rig.mounts.status()["robot"] == "ready"
 
 
+@pytest.mark.expect_log("does not eject|drive down")
+@pytest.mark.parametrize(("times", "up"), [(2, 2), (3, 1)])
+async def test_a_drive_that_does_not_eject_is_asked_again(rig, nursery, monkeypatch, times, up):
+    monkeypatch.setattr("hsmfs.engine.bays.EJECT_WAIT", 0)
+    await nursery.start(rig.mounts.run)
+    refusals = iter(range(times))
+    for drive in rig.library.drives:
+
+        async def eject(real=drive.eject):
+            if next(refusals, None) is not None:
+                raise DriveError("the tray is locked")
+            await real()
+
+        monkeypatch.setattr(drive, "eject", eject)
+    async with use(rig, ONE, Purpose.BURN):
+        assert rig.mounts.drives_up == up
+
+
 @pytest.mark.expect_log("drive down")
 async def test_an_operator_moves_a_disc(rig, nursery):
     await nursery.start(rig.mounts.run)
