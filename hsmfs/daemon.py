@@ -123,14 +123,14 @@ async def _renew_shares(settings: Config, mount: Mount) -> None:
     mountpoint, state = settings.daemon.mountpoint, settings.daemon.state
     try:
         threads = await clock.blocking(lambda: nfsd.renew(mountpoint, state))
-    except HsmError as fault:
+    except Exception as fault:  # the mount serves all others all the same
         log.warning("the NFS server could not be told of the mount", error=fault)
     else:
         if threads:
             log.info("the NFS server was started anew", threads=threads)
     try:
         await clock.blocking(lambda: smb.reconnect(mountpoint))
-    except HsmError as fault:
+    except Exception as fault:
         log.warning("Samba could not be told of the mount", error=fault)
     await mount.bury()
 

@@ -199,7 +199,12 @@ class Files(Residency):
     # Writing
 
     async def write(self, live: Live, offset: int, data: bytes) -> int:
-        """Write data; durable after `fsync`. Raises PoolFull, PoolReadOnly, PosixError EIO."""
+        """Write data; durable after `fsync`.
+
+        Raises PoolFull, PoolReadOnly, PosixError EIO; EPERM if it became a record, or was held,
+        while this waited.
+        """
+        locked = live.attr.locked
         if live.plain:
             # Whatever may pause comes first: meanwhile the file may be sealed.
             if live.fd < 0:
@@ -207,9 +212,11 @@ class Files(Residency):
             if not live.attr.dirty:
                 await self._mark_dirty(live)
         if live.plain:
+            _refuse_locked(live, locked)
             await self._pwrite(live, offset, data)
         else:
             async with live.lock:
+                _refuse_locked(live, locked)
                 await self._write_careful(live, offset, data)
         return len(data)
 
@@ -313,8 +320,13 @@ class Files(Residency):
         )
 
     async def truncate(self, live: Live, size: int) -> None:
-        """Make the file size bytes long; recalls nothing. Raises PosixError."""
+        """Make the file size bytes long; recalls nothing.
+
+        Raises PosixError; EPERM if it became a record, or was held, while this waited.
+        """
+        locked = live.attr.locked
         async with live.lock:
+            _refuse_locked(live, locked)
             if live.sealed and size == live.attr.size:
                 async with self.catalog.write():
                     self._note_version(live.attr)
@@ -329,6 +341,7 @@ class Files(Residency):
                 # Only a dirty inode's size is taken from the pool file, so that must last first.
                 await self.catalog.sync()
             fd = await self.opened(live)
+            _refuse_locked(live, locked)
             live.gen += 1
             live.writing += 1
             crash.point("files.truncate.before")
@@ -386,6 +399,12 @@ class Files(Residency):
                 self.drop(live)
         await self.catalog.sync()
         crash.point("files.fsync.catalog")
+
+
+def _refuse_locked(live: Live, before: int) -> None:
+    """Raise PosixError EPERM if the file was locked since its lock was looked at."""
+    if live.attr.locked & ~before & (Lock.RECORD | Lock.HELD):
+        raise PosixError(errno.EPERM)
 
 
 async def _nobody_recalls(ino: InodeNo, wanted: Range, who: Requester) -> None:

@@ -165,30 +165,32 @@ class Rollback:
     # Undoing it
 
     async def _undo_move(self, move: Move, tree: InodeNo, found: Report, dry_run: bool) -> None:
-        await self._catalog.settled()
+        try:
+            async with self._catalog.write():
+                here = self._moved(move, tree)
+                if here is None:
+                    return  # it was made since too, or that deletion could not be undone
+                if not dry_run:
+                    self._folder(move.parent)
+                    self._free(move.parent, move.name, move.ino)
+                    self._files.touch_links(self._back(move, here))
+            found.moved_back += 1
+            if not dry_run:
+                self._told(move.new_parent, move.new_name)
+                self._told(move.parent, move.name)
+        except (HsmError, OSError) as fault:
+            found.fail(path_of(self._catalog, move.ino), _why(fault))
+        crash.point("rollback.moved")
+
+    def _moved(self, move: Move, tree: InodeNo) -> Attr | None:
+        """What the move made of its name, if it concerns the tree and is there still."""
         if not (self._inside(move.parent, tree) or self._inside(move.new_parent, tree)):
-            return
-        names = self._catalog.names
+            return None
         if move.new_parent == NOWHERE:
             here = self._catalog.inodes.get_raw(move.ino)
         else:
-            here = names.lookup(move.new_parent, move.new_name)
-        if here is None or here.ino != move.ino or here.nlink == 0:
-            return  # gone since: it was made since too, or that deletion could not be undone
-        found.moved_back += 1
-        if dry_run:
-            return
-        try:
-            async with self._catalog.write():
-                self._folder(move.parent)
-                self._free(move.parent, move.name, move.ino)
-                self._files.touch_links(self._back(move, here))
-            self._told(move.new_parent, move.new_name)
-            self._told(move.parent, move.name)
-        except (HsmError, OSError) as fault:
-            found.moved_back -= 1
-            found.fail(path_of(self._catalog, move.ino), _why(fault))
-        crash.point("rollback.moved")
+            here = self._catalog.names.lookup(move.new_parent, move.new_name)
+        return None if here is None or here.ino != move.ino or here.nlink == 0 else here
 
     def _back(self, move: Move, attr: Attr) -> Attr:
         """Give the name back; in a transaction."""
@@ -202,22 +204,21 @@ class Rollback:
     async def _undo_deletion(
         self, gone: Trashed, tree: InodeNo, found: Report, dry_run: bool
     ) -> None:
-        await self._catalog.settled()
-        if not self._inside(gone.parent, tree):
-            return
-        if self._catalog.trash.get(gone.attr.ino) is None:
-            return  # came back as a folder above another
-        found.restored += 1
-        if dry_run:
-            return
         try:
             async with self._catalog.write():
-                self._folder(gone.parent)
-                self._free(gone.parent, gone.name, gone.attr.ino)
-                self._revive(gone)
-            self._told(gone.parent, gone.name)
+                kept = self._catalog.trash.get(gone.attr.ino)
+                if kept is None or kept.deleted_ns != gone.deleted_ns:
+                    return  # came back, as a folder above another or by somebody's hand
+                if not self._inside(gone.parent, tree):
+                    return
+                if not dry_run:
+                    self._folder(gone.parent)
+                    self._free(gone.parent, gone.name, gone.attr.ino)
+                    self._revive(gone)
+            found.restored += 1
+            if not dry_run:
+                self._told(gone.parent, gone.name)
         except (HsmError, OSError) as fault:
-            found.restored -= 1
             found.fail(path_of(self._catalog, gone.parent) + b"/" + gone.name, _why(fault))
         crash.point("rollback.restored")
 
@@ -266,24 +267,21 @@ class Rollback:
         self, attr: Attr, tree: InodeNo, found: Report, dry_run: bool
     ) -> None:
         """What was not there at that time goes to the trash."""
-        await self._catalog.settled()
-        links = [
-            (parent, name) for parent, name in self._catalog.names.links(attr.ino)
-            if self._inside(parent, tree)
-        ]  # fmt: skip
-        if not links or (attr.is_dir and not dry_run and next(self._entries(attr.ino), None)):
-            return  # a folder that bears what stays, stays too
-        found.set_aside += 1
-        if dry_run:
-            return
         try:
             async with self._catalog.write():
-                for parent, name in links:
+                links = [
+                    (parent, name) for parent, name in self._catalog.names.links(attr.ino)
+                    if self._inside(parent, tree)
+                ]  # fmt: skip
+                full = attr.is_dir and not dry_run and next(self._entries(attr.ino), None)
+                if not links or full:
+                    return  # a folder that bears what stays, stays too
+                for parent, name in () if dry_run else links:
                     self._take(parent, name, self._catalog.inodes.get_raw(attr.ino) or attr)
-            for parent, name in links:
+            found.set_aside += 1
+            for parent, name in () if dry_run else links:
                 self._told(parent, name)
         except (HsmError, OSError) as fault:
-            found.set_aside -= 1
             found.fail(path_of(self._catalog, attr.ino), _why(fault))
         crash.point("rollback.set_aside")
 
@@ -291,14 +289,16 @@ class Rollback:
 
     async def _revert(self, attr: Attr, to_ns: int, found: Report, dry_run: bool) -> None:
         """Put a stub of the version of that time in the file's place."""
-        await self._catalog.settled()
+        names: list[tuple[InodeNo, bytes]] = []
         try:
-            version = self._wanted(attr, to_ns)
-            found.reverted += 1
-            if dry_run:
-                return
             async with self._catalog.write():
-                names = self._stand_in(attr.ino, *version)
+                now = self._files.attr(attr.ino)
+                if now is None or now.nlink == 0:
+                    return  # deleted meanwhile
+                version = self._wanted(now, to_ns)
+                if not dry_run:
+                    names = self._stand_in(attr.ino, *version)
+            found.reverted += 1
             for parent, name in names:
                 self._told(parent, name)
         except HsmError as fault:

@@ -8,6 +8,7 @@ import pytest
 
 from hsmfs import clock
 from hsmfs.engine.fsck import fsck
+from hsmfs.engine.rollback import Report
 from hsmfs.types import ROOT, Requester
 
 KEEP = 10**15
@@ -222,6 +223,31 @@ async def test_undelete_by_path_and_time(world, tree):
     assert await tree.read("/t/sub/a") == b"1"
     found = (await world.post("/undelete", {"paths": [{"path": "/t/b"}]})).json()
     assert found["restored"] == [] and "exists" in found["failed"][0]["error"]
+
+
+async def test_what_its_user_does_meanwhile_is_not_taken_for_the_past(world, tree, monkeypatch):
+    catalog, then = world.engine.catalog, clock.now_ns()
+    old = await tree.file("/t/a", b"old")
+    await tree.move("/t/a", "/t/b")
+    (move,) = await catalog.read(lambda r: r.history.moves_since(then, 2**62, 9))
+    real = catalog.write
+
+    class AfterTheUser:
+        async def __aenter__(self):
+            monkeypatch.undo()
+            await tree.move("/t/b", "/t/c")
+            await tree.file("/t/b", b"new")
+            await real().__aenter__()
+
+        async def __aexit__(self, *fault):
+            await real().__aexit__(*fault)
+
+    monkeypatch.setattr(catalog, "write", AfterTheUser)
+    found = Report()
+    await world.engine.rollback._undo_move(move, tree.at("/t").ino, found, False)
+    assert found == Report()
+    assert tree.at("/t/c").ino == old and tree.at("/t/a") is None
+    assert await tree.read("/t/b") == b"new"
 
 
 @pytest.mark.expect_log("very much was deleted")

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,3 +105,19 @@ def test_a_bug_is_not_dressed_up(hsmfsd, made, monkeypatch):
 
     monkeypatch.setattr(daemon, "open_pools", broken)
     assert hsmfsd()[0] == 1
+
+
+@pytest.mark.expect_log("could not be told of the mount")
+async def test_servers_that_cannot_be_told_of_the_mount_do_not_end_it(monkeypatch, tmp_path):
+    def fails(*_):
+        raise ValueError("no JSON")
+
+    async def bury():
+        buried.append(True)
+
+    buried = []
+    monkeypatch.setattr(daemon.nfsd, "renew", fails)
+    monkeypatch.setattr(daemon.smb, "reconnect", fails)
+    settings = SimpleNamespace(daemon=SimpleNamespace(mountpoint=tmp_path, state=tmp_path))
+    await daemon._renew_shares(settings, SimpleNamespace(bury=bury))
+    assert buried

@@ -16,10 +16,10 @@ from hsmfs.catalog.catalog import Catalog
 from hsmfs.engine.events import Events
 from hsmfs.engine.files import Files
 from hsmfs.engine.finish import Finisher
-from hsmfs.errors import Conflict, PoolFull, RecallFailed
+from hsmfs.errors import Conflict, PoolFull, PosixError, RecallFailed
 from hsmfs.pool.pools import Pools
 from hsmfs.pool.store import Pool
-from hsmfs.states import FileState
+from hsmfs.states import FileState, Lock
 from hsmfs.types import ROOT, Digest, Range, Requester
 
 WHO = Requester()
@@ -244,6 +244,31 @@ async def test_write_to_a_sealed_file_is_a_new_version(world):
     attr = world.catalog.inodes.get_raw(ino)
     assert (attr.version, attr.state, live.sealed) == (2, FileState.RESIDENT, False)
     assert world.catalog.durable == world.catalog.commits
+
+
+@pytest.mark.parametrize("change", ["write", "cut"])
+async def test_what_waits_while_its_file_is_held_changes_nothing(world, change):
+    ino = await world.archived(b"x" * 100)
+    live = world.files.open(ino, write=True)
+    refused = []
+
+    async def late():
+        try:
+            if change == "write":
+                await world.files.write(live, 0, b"y")
+            else:
+                await world.files.truncate(live, 0)
+        except PosixError as fault:
+            refused.append(fault.number)
+
+    async with trio.open_nursery() as nursery, live.lock:
+        nursery.start_soon(late)
+        await trio.testing.wait_all_tasks_blocked()
+        async with world.catalog.write():
+            world.files.lock(ino, Lock.HELD)
+    assert refused == [errno.EPERM]
+    assert await world.files.read(live, 0, 999, WHO) == b"x" * 100
+    assert live.sealed
 
 
 async def test_full_pool_makes_room_once(world, monkeypatch):
