@@ -384,11 +384,15 @@ class Files(Residency):
         live.wake()
 
     async def fsync(self, live: Live) -> None:
-        """Return when the bytes, the size and the name are durable. Raises PosixError EIO."""
-        if live.fd >= 0:
-            fd = live.fd
+        """Return when the bytes, the size and the name are durable. Raises PosixError EIO.
+
+        Also what was written by a handle that was closed since (fsync(2)): sync(1), and a COMMIT
+        of NFS after nfsd closed the file, come with one that wrote nothing.
+        """
+        if live.fd >= 0 or (live.attr.size and live.attr.pool is not None):
             live.holds += 1
             try:
+                fd = await self.opened(live)
                 crash.point("files.fsync.before")
                 await durable.flushed(fd)
                 crash.point("files.fsync.data")

@@ -1,6 +1,7 @@
 """What has to be done again and again: sizes into the catalog, syncs, checkpoints, the trash.
 
-A power cut loses at most the last `fs.sync_interval` of what nobody fsynced.
+A power cut loses at most the last `fs.sync_interval` of names and attributes that nobody fsynced;
+of bytes, what the kernel has not written by itself (vm.dirty_expire_centisecs, 30 s).
 """
 
 from __future__ import annotations

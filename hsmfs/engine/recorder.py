@@ -170,7 +170,7 @@ class Recorder:
                     # What came meanwhile tells its time from the old beginning.
                     self._left_out += len(self._lines)
                     self._lines = []
-            except OSError as fault:
+            except (OSError, TraceError) as fault:
                 log.warning("trace ended: it cannot be written", file=file, error=fault)
                 self._file = None
 

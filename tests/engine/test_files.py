@@ -107,6 +107,23 @@ async def test_what_was_written_survives_a_crash(world):
     assert await world.files.read(again, 0, 9999, WHO) == want
 
 
+async def test_fsync_by_another_handle_syncs_what_a_closed_one_wrote(world, monkeypatch):
+    live = await world.create(data=b"x")
+    world.files.close(live, write=True)
+    await world.files.flush_closed()
+    synced, flushed = [], durable.flushed
+
+    async def noted(fd, **kwargs):
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        await flushed(fd, **kwargs)
+
+    monkeypatch.setattr(durable, "flushed", noted)
+    again = world.files.open(live.ino, write=False)
+    assert again.fd < 0
+    await world.files.fsync(again)
+    assert str(world.pool.path_of(live.ino)) in synced
+
+
 async def test_mtime_set_while_dirty_survives_a_crash(world):
     live = await world.create(data=b"a")
     await world.files.stamp(live.ino, 123_000_000_007)
