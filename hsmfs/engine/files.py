@@ -55,7 +55,7 @@ class Files(Residency):
         if live is None:
             return self.catalog.inodes.get_raw(ino)
         if live.fd >= 0:
-            return live.attr._replace(blocks=os.fstat(live.fd).st_blocks)
+            return live.attr._replace(blocks=live.blocks)
         return live.attr
 
     def overlay(self, attr: Attr) -> Attr:

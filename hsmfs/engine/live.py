@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import trio
@@ -53,6 +54,17 @@ class Live:
     def plain(self) -> bool:
         """True if a write needs nothing but the pool file."""
         return not self.sealed and not self.absent
+
+    @property
+    def blocks(self) -> int:
+        """The 512-byte units of the open pool file; those last known if its disk does not tell.
+
+        Whoever needs its bytes gets the error; stat, and what is written down of others, do not.
+        """
+        try:
+            return os.fstat(self.fd).st_blocks
+        except OSError:
+            return self.attr.blocks
 
     @property
     def idle(self) -> bool:

@@ -152,7 +152,7 @@ class Residency:
     def _flush(self, live: Live) -> None:
         self.catalog.if_undone(live.as_now())
         if live.fd >= 0:
-            live.attr = live.attr._replace(blocks=os.fstat(live.fd).st_blocks)
+            live.attr = live.attr._replace(blocks=live.blocks)
         live.attr = self.catalog.inodes.put(live.attr._replace(dirty=False))
         live.unflushed = False
 
@@ -315,8 +315,8 @@ class Residency:
         state = FileState.PARTIAL
         if not live.absent:
             state = FileState.PREMIGRATED if live.sealed else FileState.RESIDENT
-        blocks = os.fstat(live.fd).st_blocks
-        live.attr = live.attr._replace(state=state, blocks=blocks)
+        self.catalog.if_undone(live.as_now())
+        live.attr = live.attr._replace(state=state, blocks=live.blocks)
         self.catalog.inodes.came_in(live.attr, live.absent)
 
     async def release(

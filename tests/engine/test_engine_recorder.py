@@ -28,7 +28,7 @@ async def test_recalls_and_burns_are_recorded_and_can_be_replayed(lab, tmp_path)
     assert len(found.discs) == 1 and found.requests[1].places != found.requests[2].places
 
 
-async def test_a_full_file_is_turned_over_and_the_oldest_goes(lab, tmp_path):
+async def test_a_full_file_is_turned_over_and_the_oldest_goes(lab, tmp_path, expect_log):
     file = tmp_path / "t.jsonl"
     settings = lab.engine.config.trace.model_copy(update={"size": 100, "keep": 2})
     recorder = Recorder(lab.engine.catalog, lab.engine.robot, settings)
@@ -46,6 +46,12 @@ async def test_a_full_file_is_turned_over_and_the_oldest_goes(lab, tmp_path):
     assert (tmp_path / "other").read_text() == "precious"
     with pytest.raises(TraceError):
         await Recorder(lab.engine.catalog, lab.engine.robot, settings).start(tmp_path / "no/t")
+    file.write_text("it is another's now " * 9)
+    expect_log("trace ended")
+    for _ in range(9):
+        recorder.burn("S0001D01", 1)
+    await recorder._write()
+    assert recorder.now is None
 
 
 async def test_without_a_recording_nothing_is_kept(lab):

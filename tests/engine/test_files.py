@@ -124,6 +124,23 @@ async def test_fsync_by_another_handle_syncs_what_a_closed_one_wrote(world, monk
     assert str(world.pool.path_of(live.ino)) in synced
 
 
+async def test_a_file_whose_pool_is_gone_keeps_no_other_from_being_noted(world, monkeypatch):
+    lives = [await world.create(name, b"x") for name in (b"one", b"two")]
+    stale, fstat = lives[0].fd, os.fstat
+
+    def gone(fd):
+        if fd == stale:
+            raise OSError(errno.ESTALE, "stale")
+        return fstat(fd)
+
+    monkeypatch.setattr(os, "fstat", gone)
+    assert world.files.attr(lives[0].ino).size == 1
+    for live in lives:
+        world.files.close(live, write=True)
+    assert await world.files.flush_closed() == 2
+    assert all(world.catalog.inodes.get_raw(live.ino).size == 1 for live in lives)
+
+
 async def test_mtime_set_while_dirty_survives_a_crash(world):
     live = await world.create(data=b"a")
     await world.files.stamp(live.ino, 123_000_000_007)
