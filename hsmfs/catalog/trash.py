@@ -59,11 +59,12 @@ class Trash:
         self, now_ns: int, limit: int = 100, after: tuple[int, int] = (0, 0)
     ) -> list[tuple[int, InodeNo]]:
         """What may be purged now, as (purge_ns, inode), oldest first and behind after."""
-        return self._db.execute(
+        rows = self._db.execute(
             "SELECT purge_ns, ino FROM trash WHERE purge_ns <= ? AND (purge_ns, ino) > (?, ?)"
             " ORDER BY purge_ns, ino LIMIT ?",
             (now_ns, *after, limit),
-        ).fetchall()  # type: ignore[no-any-return]
+        )
+        return [(purge_ns, InodeNo(ino)) for purge_ns, ino in rows]
 
     def below(self, folder: InodeNo) -> list[Trashed]:
         """What is kept and had its last name in that folder, the newest first."""
