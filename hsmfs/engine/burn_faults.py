@@ -28,3 +28,10 @@ def untouched(fault: BaseException) -> bool:
 def reason(fault: BaseException) -> str:
     """What ails a burn, in words."""
     return fault.message if isinstance(fault, HsmError) else repr(fault)
+
+
+def causes(fault: Exception) -> list[Exception]:
+    """What went wrong, one by one, of several things at once."""
+    if isinstance(fault, ExceptionGroup):
+        return [cause for inner in fault.exceptions for cause in causes(inner)]
+    return [fault]

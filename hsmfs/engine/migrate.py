@@ -28,7 +28,7 @@ from .backups import Extra, Snapshots
 from .batches import at_leisure, in_batches
 from .blanks import Blanks, by_ends
 from .burn import Burner
-from .burn_faults import AnotherDisc
+from .burn_faults import AnotherDisc, causes
 from .events import Events
 from .finish import Finisher
 from .integrity.ingest import Ingest
@@ -321,7 +321,7 @@ class Migrator:
             self._wake.set()
 
     def _tell(self, fault: Exception, files: int) -> None:
-        for cause in _causes(fault):
+        for cause in causes(fault):
             if not isinstance(cause, HsmError):
                 log.exception("migration failed", cause, files=files)
             else:
@@ -449,7 +449,7 @@ class Migrator:
                     raise
                 log.warning("another disc is taken", copy=target.copy_no, error=fault.message)
             (volume,) = await self._blanks((target,), without=volume)
-            built = _nothing
+            built = lambda: None
 
     # Blank discs
 
@@ -495,13 +495,3 @@ class _Either:
 def _usable(disc: int) -> int:
     """Bytes of a disc that files may be planned for; the rest is for its own description."""
     return disc - disc // 100 - min(512 * 1024, disc // 16)
-
-
-def _nothing() -> None:
-    pass
-
-
-def _causes(fault: Exception) -> list[Exception]:
-    if isinstance(fault, ExceptionGroup):
-        return [cause for inner in fault.exceptions for cause in _causes(inner)]
-    return [fault]
