@@ -449,7 +449,7 @@ class Migrator:
                     raise
                 log.warning("another disc is taken", copy=target.copy_no, error=fault.message)
             (volume,) = await self._blanks((target,), without=volume)
-            built = lambda: None
+            built = lambda: None  # noqa: E731 - the first image stands
 
     # Blank discs
 

@@ -387,10 +387,9 @@ class Residency:
     async def purge_many(
         self, inos: Sequence[InodeNo], due: Callable[[], set[InodeNo]] | None = None
     ) -> list[InodeNo]:
-        """As `purge`, in one transaction; returns those that were left.
-
-        They are in use, locked, or have a name: out of the trash again since they were listed.
-        due: asked in the transaction which of them are to go still.
+        """As `purge`, in one transaction; returns those that were left: in use, locked, or named,
+        so out of the trash again since they were listed. due: asked in the transaction which of
+        them are to go still.
         """
         kept, going = list[InodeNo](), list[InodeNo]()
         opened = dict[InodeNo, PoolId | None]()
