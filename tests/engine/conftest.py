@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,11 +12,14 @@ import trio
 
 from hsmfs import config as configs
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine.files import Files
 from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import init, open_pools
 from hsmfs.library import configured
-from hsmfs.states import CopyState
-from hsmfs.types import ROOT, Requester
+from hsmfs.pool.pools import Pools
+from hsmfs.pool.store import Pool
+from hsmfs.states import CopyState, FileState
+from hsmfs.types import ROOT, Digest, Requester
 
 TEXT = """
 [daemon]
@@ -138,3 +142,61 @@ async def lab(make_lab):
     lab = make_lab()
     async with lab.running():
         yield lab
+
+
+class World:
+    """A catalog and a pool without an engine, reopened as after a crash by `crash()`."""
+
+    def __init__(self, path):
+        self.path = path
+        self.uuid = Pool.create(path / "pool")
+        self.pool = Pool("p", path / "pool")
+        self.catalog = Catalog.create(path / "state")
+
+    async def start(self):
+        async with self.catalog.write():
+            self.pool.id = self.catalog.volumes.register_pool("p", "disk", self.uuid)
+        self.files = Files(self.catalog, Pools([self.pool]))
+
+    async def crash(self):
+        self.catalog.close()
+        self.catalog = Catalog.open(self.path / "state")
+        await self.start()
+        await self.files.recover()
+
+    async def create(self, name=b"f", data=b""):
+        async with self.catalog.write():
+            attr = self.catalog.names.create(
+                ROOT, name, stat.S_IFREG | 0o644, 0, 0, 1, pool=self.pool.id
+            )
+        self.files.born(attr)
+        live = self.files.open(attr.ino, write=True)
+        if data:
+            await self.files.write(live, 0, data)
+        return live
+
+    async def archived(self, data, name=b"f"):
+        """A closed, sealed and premigrated file; its copy is only claimed."""
+        live = await self.create(name, data)
+        self.files.close(live, write=True)
+        await self.files.flush_closed()
+        async with self.catalog.write():
+            digest = Digest(b"\0" * 32, (b"\0" * 32,), len(data))
+            self.catalog.copies.set_digest(live.ino, live.attr.version, digest)
+            self.catalog.inodes.set_state(live.ino, FileState.PREMIGRATED)
+        return live.ino
+
+    async def stub(self, data, head=4096):
+        ino = await self.archived(data)
+        live = self.files.hold(ino)
+        assert await self.files.release(live, head) > 0
+        self.files.drop(live)
+        return ino
+
+
+@pytest.fixture
+async def world(tmp_path):
+    world = World(tmp_path)
+    await world.start()
+    yield world
+    world.catalog.close()
