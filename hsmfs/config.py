@@ -93,10 +93,14 @@ class FsConfig(_Table):
 
 
 class RecallConfig(_Table):
-    """Recalls of what is not in the library."""
+    """Recalls: of what is not in the library, and how much of it may be ordered at once."""
 
     shelf_wait: Annotated[Duration, Field(ge=0)] = 60.0
     """So long a reader waits for a disc that an operator must bring; then it gets an error."""
+    budget_exchanges: Annotated[int, Field(ge=0)] = 50
+    """Discs that one `hsmctl recall` may have fetched without --over-budget; 0: any number."""
+    budget_bytes: Size = 10**12
+    """Bytes that it may bring in; 0: any number."""
 
 
 class GuardConfig(_Table):

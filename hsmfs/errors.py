@@ -282,3 +282,10 @@ class BadSeal(HsmError):
 
     errno, status, exit_code = E.EBADMSG, 422, 25
     default_next = "keep it as it is, and compare it with another copy"
+
+
+class OverBudget(HsmError):
+    """A recall needs more exchanges or bytes than may be ordered by the way."""
+
+    errno, status, exit_code = E.EDQUOT, 409, 27
+    default_next = "look with 'hsmctl recall --estimate', then order it with --over-budget"

@@ -72,6 +72,8 @@ class RecallOrder(PathsOrder):
 
     urgency: Literal["interactive", "standard", "bulk"] = "standard"
     wait: bool = False
+    over_budget: bool = False
+    """Also if it needs more than [recall] budget_exchanges or budget_bytes."""
 
 
 class ReleaseOrder(PathsOrder):

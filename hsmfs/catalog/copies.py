@@ -24,6 +24,8 @@ _COLUMNS = (
 )
 PROVEN = (int(VolumeState.FULL), int(VolumeState.EXPORTED))
 """States of volumes on which a valid copy is as good as when it was verified."""
+READABLE = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
+"""States of volumes of which a valid copy may be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +120,26 @@ class Copies:
 
     def readable(self, ino: InodeNo, version: DataVersion) -> list[Copy]:
         """Valid parts on volumes that were verified once and are not lost, damaged or retired."""
-        states = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
         rows = self._db.execute(
             f"SELECT {_COLUMNS} FROM copies c JOIN volumes v ON v.id = c.volume"
             " WHERE c.ino = ? AND c.version = ? AND c.state = ? AND v.state IN (?, ?, ?)"
             " ORDER BY v.state, c.copy_no, c.part",
-            (ino, version, int(CopyState.VALID), *map(int, states)),
+            (ino, version, int(CopyState.VALID), *map(int, READABLE)),
         )
         return [_copy(row) for row in rows]
+
+    def standing(self, inos: Sequence[InodeNo]) -> dict[InodeNo, list[Copy]]:
+        """Parts of the versions that hold what is absent of files, readable or not, by copy."""
+        found: dict[InodeNo, list[Copy]] = {}
+        for row in self._db.execute(
+            f"SELECT {_COLUMNS} FROM copies c JOIN inodes i"
+            " ON i.ino = c.ino AND i.base_version = c.version"
+            f" WHERE c.ino IN {LISTED} AND c.state IN (?, ?) ORDER BY c.ino, c.copy_no, c.part",
+            (json.dumps(inos), int(CopyState.VALID), int(CopyState.DAMAGED)),
+        ):
+            copy = _copy(row)
+            found.setdefault(copy.ino, []).append(copy)
+        return found
 
     def proven(self, ino: InodeNo, version: DataVersion) -> int:
         """How many whole copies on different volumes stand verified and unblemished."""

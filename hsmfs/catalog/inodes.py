@@ -130,6 +130,16 @@ class Inodes:
         )
         return [Range(start, end) for start, end in rows]
 
+    def absent_of(self, inos: Sequence[InodeNo]) -> dict[InodeNo, list[Range]]:
+        """As `absent`, of many."""
+        found: dict[InodeNo, list[Range]] = {}
+        for ino, start, end in self._db.execute(
+            f'SELECT ino, start, "end" FROM absent WHERE ino IN {LISTED} ORDER BY ino, start',
+            (json.dumps(inos),),
+        ):
+            found.setdefault(ino, []).append(Range(start, end))
+        return found
+
     # Writing
 
     def insert_root(self, uid: int, gid: int, now_ns: int) -> None:

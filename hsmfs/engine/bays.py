@@ -117,6 +117,12 @@ class Bays:
                 return bay.drive.name
         return None
 
+    def in_drives(self) -> set[VolumeId]:
+        """The discs that are in drives."""
+        barcodes = (self._robot.in_drive(bay.drive) for bay in self._bays.values())
+        found = (self._catalog.volumes.by_barcode(code) for code in barcodes if code)
+        return {volume.id for volume in found if volume is not None}
+
     @property
     def drives_up(self) -> int:
         """Drives that may be used."""

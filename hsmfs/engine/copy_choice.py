@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Sequence
 
 from ..catalog.catalog import Catalog
 from ..catalog.copies import Copy
+from ..catalog.volumes import Volume
 from ..states import VolumeState
 from ..types import Range, VolumeId
 from .live import Live
 from .mounts import Mounts
 from .recall_queue import Job
 from .schedule import Effort, fewest_exchanges
+
+
+def best(
+    found: Sequence[Copy],
+    volume_of: Callable[[VolumeId], Volume],
+    effort: Callable[[VolumeId], Effort],
+) -> Copy | None:
+    """Of parts that would all do: a healthy disc, then the fewest exchanges; None of none."""
+    if len(found) < 2:
+        return found[0] if found else None
+    healthiest = min(_health(volume_of(copy.where.volume)) for copy in found)
+    of_volume = {
+        copy.where.volume: copy
+        for copy in sorted(found, key=lambda copy: copy.copy_no)
+        if _health(volume_of(copy.where.volume)) == healthiest
+    }
+    (volume,) = fewest_exchanges([(volume,) for volume in of_volume], effort)
+    return of_volume[volume]
+
+
+def _health(volume: Volume) -> tuple[bool, bool, bool]:
+    """The smaller, the better: in the library before outside, sound before suspect."""
+    return (
+        volume.state is VolumeState.EXPORTED,
+        volume.state is not VolumeState.FULL,
+        volume.vault != "",  # it is about to leave
+    )
 
 
 class CopyChoice:
@@ -28,28 +56,15 @@ class CopyChoice:
             if copy.id not in job.bad
             and copy.where.offset <= wanted.start < copy.where.offset + copy.where.length
         ]
-        if len(found) < 2:
-            return found[0] if found else None
-        best = min(self._health(copy) for copy in found)
-        of_volume = {
-            copy.where.volume: copy
-            for copy in sorted(found, key=lambda copy: copy.copy_no)
-            if self._health(copy) == best
-        }
-        (volume,) = fewest_exchanges([(volume,) for volume in of_volume], self._effort)
-        return of_volume[volume]
+        return best(found, self._volume, self.effort)
 
-    def _health(self, copy: Copy) -> tuple[bool, bool, bool]:
-        """The smaller, the better: in the library before outside, sound before suspect."""
-        volume = self._catalog.volumes.get(copy.where.volume)
+    def _volume(self, number: VolumeId) -> Volume:
+        volume = self._catalog.volumes.get(number)
         assert volume is not None
-        return (
-            volume.state is VolumeState.EXPORTED,
-            volume.state is not VolumeState.FULL,
-            volume.vault != "",  # it is about to leave
-        )
+        return volume
 
-    def _effort(self, volume: VolumeId) -> Effort:
+    def effort(self, volume: VolumeId) -> Effort:
+        """What it takes to have the disc in a drive."""
         if self._mounts.drive_with(volume) is not None:
             return Effort.NONE
         return Effort.SHARED if volume in self._queued else Effort.EXCHANGE

@@ -1,14 +1,16 @@
 """How long until a disc is read: the drives and the robot played forward from now; pure.
 
 An honest guess and not a promise: it knows who waits now, and that nobody more urgent comes. One
-robot arm makes all moves; who is served next is what the rules of schedule/ come to in most cases:
-the more urgent class, then the one that has waited longest. Times are seconds from now.
+robot arm makes all moves; who is served next is what the scheduler's board says (`Board.line`).
+Times are seconds from now.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from ..catalog.queues import RecallClass
 from ..types import CHUNK, VolumeId
@@ -80,50 +82,107 @@ class DriveNow:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A disc that somebody waits for, and what is to be read of it; since: trio's time."""
+    """A disc that somebody waits for, and what is to be read of it.
+
+    Attributes:
+        wait: until it may be fetched. burns: seconds, if it is to be burned.
+    """
 
     volume: VolumeId
     urgency: RecallClass
-    since: float
     bytes: int
     count: int = 1
+    wait: float = 0.0
     burns: float = 0.0
-    """Seconds, if it is to be burned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What of the rules of schedule/ counts here: see `schedule.Rules`."""
+
+    run_cap: float
+    earn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Of one disc: until it can be read, until what is wanted of it was, and discs before it."""
+
+    ready: float
+    done: float
+    ahead: int = 0
 
 
 def forecast(
-    drives: Sequence[DriveNow], wanted: Iterable[Wanted], *, robot_in: float, run_cap: float
-) -> Mapping[VolumeId, float]:
-    """When each disc that is wanted or in a drive can be read; none without drives.
+    drives: Sequence[DriveNow], line: Iterable[Wanted], *, robot_in: float, terms: Terms
+) -> Mapping[VolumeId, Outlook]:
+    """What becomes of each disc that is wanted or in use; none without drives.
 
-    robot_in: until the robot has ended its present move.
+    line: as they are served; of one class what is in a drive goes first. robot_in: until the robot
+    has ended its present move.
     """
     units = list(drives)
-    ready = {d.serving.volume: d.serving.ready_in for d in units if d.serving is not None}
-    for claim in sorted(wanted, key=lambda c: (c.urgency, c.since)):
-        if claim.volume in ready or not units:
+    here = {unit.volume for unit in units}
+    claims = [
+        claim
+        for _, level in groupby(line, key=lambda c: c.urgency)
+        for claim in sorted(level, key=lambda c: c.volume not in here)
+    ]
+    found = {
+        d.serving.volume: Outlook(d.serving.ready_in, d.serving.ready_in + d.serving.left)
+        for d in units
+        if d.serving is not None
+    }
+    bulk = sum(c.bytes for c in claims if c.urgency is RecallClass.BULK and not c.burns)
+    waits: list[Wanted] = []
+    for claim in claims:
+        if claim.volume in found or not units:
             continue
-        offers = [_offer(unit, claim, robot_in, run_cap) for unit in units]
-        at = min(range(len(units)), key=offers.__getitem__)
-        unit, (finish, start, moves) = units[at], offers[at]
+        offers = {
+            at: _offer(units[at], claim, robot_in, terms)
+            for at in _open_to(claim, units, bulk, terms)
+        }
+        at = min(offers, key=offers.__getitem__)
+        unit, (ready, start, moves) = units[at], offers[at]
         if moves:
             robot_in = start + moves * unit.speeds.exchange
-        ready[claim.volume] = finish
         left = claim.burns or unit.speeds.reading(claim.bytes, claim.count)
+        found[claim.volume] = Outlook(ready, ready + left)
         units[at] = replace(
             unit, volume=claim.volume, holds=True, free_in=0.0,
-            serving=Serving(claim.volume, claim.urgency, finish, left, burns=claim.burns > 0),
+            serving=Serving(claim.volume, claim.urgency, ready, left, burns=claim.burns > 0),
         )  # fmt: skip
-    return ready
+        waits.append(claim)
+        bulk -= claim.bytes if claim.urgency is RecallClass.BULK and not claim.burns else 0
+    starts = sorted(found[claim.volume].ready for claim in waits)
+    for claim in waits:
+        outlook = found[claim.volume]
+        found[claim.volume] = replace(outlook, ahead=bisect_left(starts, outlook.ready))
+    return found
+
+
+def _open_to(
+    claim: Wanted, units: Sequence[DriveNow], bulk: int, terms: Terms
+) -> Sequence[int]:
+    """Drives that may take it: bulk has as many as the bytes earn that it still waits for."""
+    if claim.urgency is not RecallClass.BULK or claim.burns:
+        return range(len(units))
+    held = [
+        at
+        for at, unit in enumerate(units)
+        if unit.volume == claim.volume
+        or (unit.serving is not None and unit.serving.urgency is RecallClass.BULK)
+    ]
+    return held if held and bulk < terms.earn * (len(held) + 1) else range(len(units))
 
 
 def _offer(
-    unit: DriveNow, claim: Wanted, robot_in: float, run_cap: float
+    unit: DriveNow, claim: Wanted, robot_in: float, terms: Terms
 ) -> tuple[float, float, int]:
     """When the drive could read the disc, when the robot would begin, and in how many moves."""
-    free = unit.available(claim.urgency, run_cap)
+    free = unit.available(claim.urgency, terms.run_cap)
     if unit.volume == claim.volume:
         return free, free, 0
     moves = 1 + unit.holds
-    start = max(free, robot_in)
+    start = max(free, robot_in, claim.wait)
     return start + moves * unit.speeds.exchange + unit.speeds.load, start, moves

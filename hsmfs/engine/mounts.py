@@ -7,14 +7,15 @@ robot's troubles hold up only claims that need it. The work itself is in bays.py
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Container, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import trio
 
-from .. import logs
+from .. import clock, logs
 from ..catalog.catalog import Catalog
 from ..catalog.queues import RecallClass
 from ..catalog.volumes import Volume
@@ -33,13 +34,17 @@ from ..types import VolumeId
 from . import schedule
 from .bay import Bay, Claim
 from .bays import Bays
-from .eta import DriveNow, Serving, Speeds, Wanted, forecast
+from .eta import DriveNow, Outlook, Serving, Speeds, Terms, Wanted, forecast
 from .events import Events
 from .schedule import Purpose
 from .session import Session
 
 log = logs.get(__name__)
 
+PLAYED = 256
+"""Claims that are played forward on the loop: those behind them wait too long for a guess."""
+Left = Mapping[VolumeId, tuple[int, int]]
+"""Bytes and files still to be read of discs, where that is known better than by their claims."""
 _ADMITTED = {
     Purpose.READ: (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.BURNING),
     Purpose.BURN: (VolumeState.BLANK, VolumeState.BURNING),
@@ -129,15 +134,6 @@ class Mounts(Bays):
         mine = (c for c in self._claims.values() if c.volume == volume)
         return any(not claim.waiting for claim in mine)
 
-    def place(self, volume: VolumeId) -> tuple[int, bool]:
-        """How many claims go before the disc's own, and whether it is being worked on."""
-        mine = next((c for c in self._claims.values() if c.volume == volume), None)
-        if mine is None or not mine.waiting:
-            return 0, mine is not None
-        key = (mine.urgency, mine.since)
-        ahead = [c for c in self._claims.values() if (c.urgency, c.since) < key]
-        return len(ahead), False
-
     def speeds_of(self, volume: VolumeId) -> Speeds:
         """Of the drive that has the disc, else of any."""
         found = self._catalog.volumes.get(volume)
@@ -146,23 +142,60 @@ class Mounts(Bays):
                 return self.pace.of(bay.drive.serial)
         return self.pace.of("")
 
-    def forecast(
-        self, left: Mapping[VolumeId, tuple[int, int]], run_cap: float
-    ) -> Mapping[VolumeId, float]:
-        """Seconds until each disc that is wanted can be read (eta.py).
+    def forecast(self, left: Left) -> Mapping[VolumeId, Outlook]:
+        """What becomes of each disc that is wanted or in use (eta.py).
 
-        left: bytes and files that are still to be read of discs, where that is known.
+        Of claims behind the first PLAYED, and of all while no drive is up, only the place is told.
         """
         now = trio.current_time()
-        drives = [self._drive_now(bay, now, left) for bay in self._bays.values() if bay.up]
-        wanted = []
-        for claim in self._claims.values():
-            if claim.waiting:
-                size, count = left.get(claim.volume, (claim.bytes, claim.count))
-                burns = size / self._write_rate if claim.purpose is Purpose.BURN else 0.0
-                wanted.append(Wanted(claim.volume, claim.urgency, claim.since, size, count, burns))
-        robot = (self._step_left(bay, now) for bay in self._bays.values() if bay.moving)
-        return forecast(drives, wanted, robot_in=max(robot, default=0.0), run_cap=run_cap)
+        line = list(self._board.line(now))
+        found = dict(self._play(self._drives_now(now, left), line[:PLAYED], left, now))
+        for ahead, claim in enumerate(line):
+            found.setdefault(claim.volume, Outlook(math.inf, math.inf, ahead))
+        return found
+
+    async def outlook(
+        self, more: Mapping[VolumeId, tuple[int, int]], urgency: RecallClass, left: Left
+    ) -> Mapping[VolumeId, Outlook]:
+        """As `forecast`, of all, if so many bytes and files of discs were asked for now as well."""
+        now = trio.current_time()
+        after = {v: _sum(left.get(v, (0, 0)), more.get(v, (0, 0))) for v in {*left, *more}}
+        drives, claims = self._drives_now(now, after), list(self._board.line(now))
+
+        def play() -> Mapping[VolumeId, Outlook]:
+            """In a thread: discs may be thousands."""
+            board = schedule.Board(self._board.rules)
+            for claim in claims:
+                size, count = after.get(claim.volume, (claim.bytes, claim.count))
+                board.put(replace(claim, bytes=size, count=count), now)
+            waiting = {claim.volume for claim in claims}
+            for number, volume in enumerate(sorted(set(more) - waiting), start=1):
+                size, count = after[volume]
+                board.put(
+                    schedule.ClaimView(
+                        -number, volume, Purpose.READ, urgency, now, size, count, now
+                    ),
+                    now,
+                )
+            return self._play(drives, board.line(now), after, now)
+
+        return await clock.blocking(play, clock.HASH)
+
+    def _play(
+        self, drives: Sequence[DriveNow], line: Iterable[schedule.ClaimView], left: Left, now: float
+    ) -> Mapping[VolumeId, Outlook]:
+        rules, wanted = self._board.rules, []
+        for claim in line:
+            size, count = left.get(claim.volume, (claim.bytes, claim.count))
+            burns = size / self._write_rate if claim.purpose is Purpose.BURN else 0.0
+            wait = max(0.0, rules.ripe_at(claim) - now)
+            wanted.append(Wanted(claim.volume, claim.urgency, size, count, wait, burns))
+        robot = [self._step_left(bay, now) for bay in self._bays.values() if bay.moving]
+        terms = Terms(rules.run_cap, rules.earn)
+        return forecast(drives, wanted, robot_in=max(robot, default=0.0), terms=terms)
+
+    def _drives_now(self, now: float, left: Left) -> list[DriveNow]:
+        return [self._drive_now(bay, now, left) for bay in self._bays.values() if bay.up]
 
     def _step_left(self, bay: Bay, now: float) -> float:
         """Until the present step of a drive ends; one that is late ends soon."""
@@ -172,9 +205,7 @@ class Mounts(Bays):
         )
         return max(takes - (now - bay.step_at), 0.1 * takes)
 
-    def _drive_now(
-        self, bay: Bay, now: float, left: Mapping[VolumeId, tuple[int, int]]
-    ) -> DriveNow:
+    def _drive_now(self, bay: Bay, now: float, left: Left) -> DriveNow:
         speeds = self.pace.of(bay.drive.serial)
         view, claim = self._view(bay, now), bay.claim
         if claim is None:
@@ -355,3 +386,7 @@ class Mounts(Bays):
             carrier=found.id if found else None,
             holds=element is not None and element.full,
         )
+
+
+def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] + other[0], one[1] + other[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -100,7 +100,7 @@ class Recaller(Readers):
         self._rewritten = Rewritten(
             lambda ino: self.request(ino, RecallClass.BULK, "rewritten in part")
         )
-        self._why = Why(catalog, mounts, self._queues, self._shelf, self._slow, config)
+        self._why = Why(catalog, mounts, self._queues, self._shelf, self._slow)
         files.wait_for = self.wait
         files.rewritten = self._rewritten.note
         if guard is not None:
@@ -473,6 +473,10 @@ class Recaller(Readers):
     def fail_waiters(self, which: Callable[[Waiter], bool], number: int = errno.EIO) -> int:
         """End the waits that match with an errno; how many there were."""
         return self.waiting.fail(which, number)
+
+    def left(self) -> Mapping[VolumeId, tuple[int, int]]:
+        """Bytes and files that are still to be read, by disc."""
+        return self._why.left()
 
     def waiters(self) -> list[WaiterView]:
         """Readers that are blocked, the oldest first."""

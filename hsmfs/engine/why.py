@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import trio
 
 from ..catalog.catalog import Catalog
-from ..config import Config
 from ..types import CHUNK, VolumeId
+from .eta import Outlook
 from .mounts import Mounts
 from .recall_queue import Job, VolumeQueue
 from .shelf import Shelf
@@ -30,12 +31,10 @@ class Why:
         queues: Mapping[VolumeId, VolumeQueue],
         shelf: Shelf,
         slow: SlowLane,
-        config: Config,
     ) -> None:
         self._catalog, self._mounts, self._queues = catalog, mounts, queues
         self._shelf, self._slow = shelf, slow
-        self._known: tuple[float, Mapping[VolumeId, float]] | None = None
-        self._run_cap = config.engine.run_cap
+        self._known: tuple[float, Mapping[VolumeId, Outlook]] | None = None
 
     def waiter(self, waiter: Waiter, job: Job | None) -> WaiterView:
         """A reader, and how long it may have to wait for what."""
@@ -77,8 +76,10 @@ class Why:
         queue = self._queues.get(job.volume)
         if queue is not None and queue.session is not None:
             return "reading", 0
-        ahead, active = self._mounts.place(job.volume)
-        return ("mounting", 0) if active else ("queued", ahead)
+        if self._mounts.under_way(job.volume):
+            return "mounting", 0
+        outlook = self._forecast().get(job.volume)
+        return "queued", outlook.ahead if outlook is not None else 0
 
     def _drive(self, job: Job | None) -> str | None:
         if job is None or job.volume is None:
@@ -102,16 +103,19 @@ class Why:
             wait += self._slow.ahead(volume) * self._slow.pause
             return wait + 2 * speeds.exchange + speeds.load + speeds.reading(CHUNK)
         queue = self._queues.get(volume)
-        ready = self._forecast().get(volume)
-        if queue is None or ready is None:
+        outlook = self._forecast().get(volume)
+        if queue is None or outlook is None or outlook.ready == math.inf:
             return None
         size, reads = queue.before(job)
-        return ready + self._mounts.speeds_of(volume).reading(size, reads)
+        return outlook.ready + self._mounts.speeds_of(volume).reading(size, reads)
 
-    def _forecast(self) -> Mapping[VolumeId, float]:
-        """When discs will be readable; the same answer for a list of many waiters."""
+    def _forecast(self) -> Mapping[VolumeId, Outlook]:
+        """What becomes of discs; the same answer for a list of many waiters."""
         now = trio.current_time()
         if self._known is None or now - self._known[0] > _SAME_SECONDS:
-            left = {volume: (queue.bytes, len(queue)) for volume, queue in self._queues.items()}
-            self._known = now, self._mounts.forecast(left, self._run_cap)
+            self._known = now, self._mounts.forecast(self.left())
         return self._known[1]
+
+    def left(self) -> Mapping[VolumeId, tuple[int, int]]:
+        """Bytes and files that are still to be read, by disc."""
+        return {volume: (queue.bytes, len(queue)) for volume, queue in self._queues.items()}

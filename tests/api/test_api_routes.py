@@ -35,11 +35,24 @@ async def test_a_file_goes_to_disc_and_comes_back(world):
     assert info["entry"]["state"] == "migrated"
     assert info["proven_copies"] == 1
     assert (await world.get("/why", path="/one")).json()["answer"].startswith("nobody reads it")
-    steps = lines(await world.post("/recall", {"paths": [{"path": "/"}], "wait": True}))
+    order = {"paths": [{"path": "/"}], "wait": True}
+    cost = (await world.post("/recall/estimate", order)).json()
+    absent = len(data) - world.engine.config.fs.head
+    assert (cost["files"], cost["bytes"], cost["discs"], cost["over"]) == (1, absent, 1, "")
+    _budget(world, budget_bytes=absent - 1)
+    refused = await world.post("/recall", order)
+    assert refused.status_code == 409 and "budget_bytes" in refused.text
+    steps = lines(await world.post("/recall", order | {"over_budget": True}))
     assert steps[-1]["files_done"] == 1
     live = world.engine.files.open(ino, write=False)
     assert await world.engine.files.read(live, 0, len(data), Requester()) == data
     world.engine.files.close(live, write=False)
+
+
+def _budget(world, **keys):
+    config = world.engine.config
+    recall = config.recall.model_copy(update=keys)
+    world.engine.config = config.model_copy(update={"recall": recall})
 
 
 async def test_release_without_a_copy_is_refused_by_file(world):

@@ -2,23 +2,27 @@
 
 from hsmfs.catalog.queues import RecallClass
 from hsmfs.config import LibraryConfig
-from hsmfs.engine.eta import DriveNow, Serving, Speeds, Wanted, forecast
+from hsmfs.engine.eta import DriveNow, Outlook, Serving, Speeds, Terms, Wanted, forecast
 from hsmfs.engine.pace import ENOUGH, Pace
 
 SPEEDS = Speeds(exchange=60, load=20, seek=0.2, read_rate=50e6)
 NOW, BULK = RecallClass.INTERACTIVE, RecallClass.BULK
 
 
-def ready(drives, *wanted, robot_in=0.0, run_cap=600):
-    return dict(forecast(drives, wanted, robot_in=robot_in, run_cap=run_cap))
+def play(drives, *line, robot_in=0.0, run_cap=600, earn=0):
+    return forecast(drives, line, robot_in=robot_in, terms=Terms(run_cap, earn))
+
+
+def ready(*args, **terms):
+    return {volume: outlook.ready for volume, outlook in play(*args, **terms).items()}
 
 
 def drive(name, volume=None, **more):
     return DriveNow(name, SPEEDS, volume, volume is not None, **more)
 
 
-def want(volume, urgency=NOW, since=0.0, size=50_000_000):
-    return Wanted(volume, urgency, since, size)
+def want(volume, urgency=NOW, size=50_000_000, **more):
+    return Wanted(volume, urgency, size, **more)
 
 
 def test_reading_is_seek_and_transfer():
@@ -32,7 +36,7 @@ def test_in_a_drive_empty_drive_and_full_drive():
 
 
 def test_one_arm_serves_two_drives_one_after_the_other():
-    found = ready([drive("a"), drive("b")], want(1), want(2, since=1), robot_in=10)
+    found = ready([drive("a"), drive("b")], want(1), want(2), robot_in=10)
     assert found == {1: 90, 2: 150}
 
 
@@ -46,10 +50,18 @@ def test_a_more_urgent_reader_waits_for_one_chunk_and_others_for_the_run():
     assert ready(burn, want(1, NOW))[1] == 1005 + 140
 
 
-def test_the_urgent_and_the_old_go_first():
-    found = ready([drive("a")], want(1, BULK), want(2, since=5), want(3, since=4))
-    assert sorted(found, key=found.get) == [3, 2, 1]
-    assert found[2] == 80 + 1.2 + 140
+def test_in_the_order_of_the_line_what_lies_in_a_drive_first():
+    found = play([drive("a", 4)], want(3, size=0), want(2, size=0), want(4, size=0))
+    assert found[4] == Outlook(0, 0.2, 0)
+    assert [(round(found[v].ready, 3), found[v].ahead) for v in (3, 2)] == [(140.2, 1), (280.4, 2)]
+
+
+def test_bulk_has_no_more_drives_than_it_earns_and_waits_until_it_is_ripe():
+    two = [drive("a"), drive("b")]
+    line = [want(1, BULK), want(2, BULK)]
+    assert ready(two, *line) == {1: 80, 2: 140}
+    assert ready(two, *line, earn=10**9) == {1: 80, 2: 81.2 + 140}
+    assert ready(two, want(1, BULK, wait=30)) == {1: 110}
 
 
 def test_no_drive_no_guess():

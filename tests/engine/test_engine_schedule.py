@@ -318,6 +318,18 @@ def test_a_bulk_claim_under_a_storm_waits_no_longer_than_the_age_limit(storm):
     raise AssertionError("starved")
 
 
+def test_the_line_of_all_that_wait_is_about_that_of_the_levels():
+    board = Board(replace(RULES, quiet=5, quiet_limit=20))
+    waiting = [
+        claim(1, 1, IDLE), claim(2, 2, BULK, bytes=1), claim(3, 3, BULK, bytes=2),
+        claim(4, 4, BULK, BURN), claim(5, 5, STANDARD), claim(6, 6, NOW, since=1),
+        claim(7, 7, NOW), claim(8, 8, BULK, since=-4000), claim(9, 9, BULK, last=0),
+    ]  # fmt: skip
+    for one in waiting:
+        board.put(one, 0)
+    assert [c.id for c in board.line(0)] == [8, 7, 6, 5, 4, 3, 2, 1, 9]
+
+
 @given(st.data())
 def test_a_board_that_changed_decides_as_a_new_one(data):
     """Claims that come, change and go leave nothing behind but the memory of them."""

@@ -5,9 +5,11 @@
 A whole engine on a library with real times (a move 60 s, a load 20 s) lives `seconds` of its clock,
 which runs `rate` times as fast as ours. Readers come one by one and in bursts, some discs more than
 others, and orders for whole discs beside them. Each reader is asked for its expected time when it
-begins to wait and once more at a random moment; then it is timed. With --wrong the configuration
-says half and double of the true times, as on a library that nobody measured. Prints the share of
-answers within a factor of 2 (or a second); exits 0 only if it is nine of ten.
+begins to wait and once more at a random moment; then it is timed. So is each order, which is
+estimated before it is given (`hsmctl recall --estimate`). With --wrong the configuration says half
+and double of the true times, as on a library that nobody measured. Prints the share of answers
+within a factor of 2 (or a second); exits 0 only if it is nine of ten of the readers'. Estimates of
+orders rest on who waits just then, and readers who come later go before them: they are printed.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from hsmfs import config
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.queues import RecallClass
 from hsmfs.engine import acts
+from hsmfs.engine.preview import preview
 from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import init, open_pools
 from hsmfs.library import configured
@@ -75,7 +78,7 @@ mode = "off"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a reader was told, and how long it took from then."""
+    """What a reader, or who gave an order, was told, and how long it took from then."""
 
     told: float | None
     took: float
@@ -151,6 +154,7 @@ class Life:
         self.engine, self.discs = engine, discs
         self.random = random.Random(seed)
         self.answers: list[Answer] = []
+        self.estimates: list[Answer] = []
         self.waits: list[float] = []
         self.reading: set[InodeNo] = set()
 
@@ -167,11 +171,22 @@ class Life:
                     nursery.start_soon(self.read, ino)
                 await trio.sleep(self.random.uniform(0, 2))
 
-    async def orders(self) -> None:
+    async def orders(self, nursery: trio.Nursery) -> None:
         while True:
             await trio.sleep(self.random.expovariate(1 / BULK_S))
-            for ino in self.some_disc():
-                await self.engine.recaller.request(ino, RecallClass.BULK, "bench")
+            nursery.start_soon(self.order, self.some_disc())
+
+    async def order(self, inos: list[InodeNo]) -> None:
+        """Estimated, given, and timed."""
+        engine = self.engine
+        roots = [attr for attr in map(engine.files.attr, inos) if attr is not None]
+        told, began = await preview(engine, roots, RecallClass.BULK), trio.current_time()
+        async for _ in acts.recall(
+            engine, roots, urgency=RecallClass.BULK, wait=True, who="bench"
+        ):
+            pass
+        if told.files:
+            self.estimates.append(Answer(told.seconds, trio.current_time() - began))
 
     async def read(self, ino: InodeNo) -> None:
         """One reader, who asks twice how long it will take."""
@@ -211,7 +226,7 @@ async def live(folder: Path, given: argparse.Namespace) -> Life:
         with trio.move_on_after(given.seconds):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(life.readers, nursery)
-                nursery.start_soon(life.orders)
+                nursery.start_soon(life.orders, nursery)
         clock.rate = 1000 * given.rate  # what is under way ends
     return life
 
@@ -233,6 +248,10 @@ def main() -> None:
     for answer in sorted((a for a in answers if not a.good), key=lambda a: a.took)[:40]:
         told = "nothing" if answer.told is None else f"{answer.told:.1f} s"
         print(f"  off: told {told}, took {answer.took:.1f} s")
+    good = sum(e.good for e in life.estimates)
+    print(f"orders as estimated         {good} of {len(life.estimates)}")
+    for order in life.estimates:
+        print(f"  told {order.told or 0:.0f} s, took {order.took:.0f} s")
     print(f"within a factor of 2        {100 * share:.1f} %  (at least 90 %)")
     sys.exit(0 if share >= 0.9 else 1)
 

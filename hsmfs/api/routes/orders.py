@@ -11,6 +11,7 @@ from ...catalog.queues import RecallClass
 from ...engine import acts, overview
 from ...engine.access import Role
 from ...engine.paths import resolve
+from ...engine.preview import Preview, check_budget, preview
 from ...engine.service import Engine
 from ...engine.views import Outcome, Progress, Queue
 from ...types import Attr
@@ -58,9 +59,17 @@ async def recall(engine: EngineDep, order: RecallOrder, who: Who) -> StreamingRe
     """Bring files in from discs. JSON lines of Progress; the last one has kind `end`."""
     urgency = RecallClass[order.urgency.upper()]
     files = roots(engine, order)
+    if not order.over_budget:
+        await check_budget(engine, files, urgency)
     return lines(
         _as_lines(acts.recall(engine, files, urgency=urgency, wait=order.wait, who=who))
     )
+
+
+@routes.post("/recall/estimate", Role.VIEWER)
+async def estimate(engine: EngineDep, order: RecallOrder) -> Preview:
+    """What the same order to /recall would cost now: discs, exchanges, bytes and time."""
+    return await preview(engine, roots(engine, order), RecallClass[order.urgency.upper()])
 
 
 @routes.post("/release", Role.OPERATOR)

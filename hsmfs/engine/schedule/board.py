@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 
 from sortedcontainers import SortedList
 
@@ -182,6 +183,20 @@ class Board:
     def burns(self) -> Iterator[ClaimView]:
         """Those that want to burn, oldest first."""
         return (self._claims[number] for _, number in self._burns)
+
+    def line(self, now: float) -> Iterator[ClaimView]:
+        """All that wait, about as they are served if nothing more comes: to be played forward.
+
+        The levels of decide.py one after the other; of what is owed the first of each class stands
+        for its share, and what is not ripe yet comes last.
+        """
+        owed = (islice(self.overdue(u, now), 1) for u in (RecallClass.STANDARD, RecallClass.BULK))
+        urgent = map(self.in_order, (RecallClass.INTERACTIVE, RecallClass.STANDARD))
+        rest = (self.burns(), self.in_order(RecallClass.BULK), self.in_order(RecallClass.IDLE))
+        ripe = chain(self.aged(now), *owed, *urgent, *rest)
+        unripe = (claim for claim in self._claims.values() if claim.id not in self._keys)
+        later = sorted(unripe, key=lambda c: (c.urgency, self.rules.ripe_at(c), c.id))
+        return iter({claim.id: claim for claim in chain(ripe, later)}.values())
 
     def interactive_comes(self, now: float) -> bool:
         """Interactive requests came of late, so one may come at any moment."""
