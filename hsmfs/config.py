@@ -103,6 +103,19 @@ class RecallConfig(_Table):
     """Bytes that it may bring in; 0: any number."""
 
 
+class PrefetchConfig(_Table):
+    """Files brought in before they are read: see docs/prefetch.md."""
+
+    share: Annotated[int, Field(ge=0, le=100)] = 10
+    """Percent of a pool that they may fill; 0: nothing is brought in beforehand."""
+    siblings: Literal["off", "study", "folder"] = "study"
+    """What is brought in beside a file that a reader wants, from the same disc."""
+    siblings_size: Size = 2 * 10**9
+    """Bytes of it, beside one file."""
+    worklist: AbsolutePath | None = None
+    """Folder into which lists are put; None: none is watched."""
+
+
 class GuardConfig(_Table):
     """The storm guard; its rules are changed with `hsmctl guard`."""
 
@@ -307,6 +320,7 @@ class Config(_Table):
     trash: TrashConfig = TrashConfig()
     versions: VersionsConfig = VersionsConfig()
     recall: RecallConfig = RecallConfig()
+    prefetch: PrefetchConfig = PrefetchConfig()
     guard: GuardConfig = GuardConfig()
     library: LibraryConfig
     engine: EngineConfig = EngineConfig()

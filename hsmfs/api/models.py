@@ -76,6 +76,17 @@ class RecallOrder(PathsOrder):
     """Also if it needs more than [recall] budget_exchanges or budget_bytes."""
 
 
+class PrefetchOrder(Body):
+    """Bring files in before they are read."""
+
+    patients: list[str] = []
+    """PatientID (0010,0020)."""
+    studies: list[str] = []
+    """StudyInstanceUID (0020,000D)."""
+    paths: list[str] = []
+    """From the namespace's root; a folder stands for all files below it."""
+
+
 class ReleaseOrder(PathsOrder):
     """Give up bytes on disk."""
 

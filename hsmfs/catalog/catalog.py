@@ -8,10 +8,9 @@ How it is durable without an fsync on the event loop (docs/durability.md):
   committed now and then, by a thread while the disks are busy (`commit`).
 - `sync()` makes everything acknowledged before the call durable: a commit, and fdatasync of the WAL
   by the kernel's own worker (durable.py), shared by all who wait.
-- The loop's connection never syncs. SQLite would otherwise sync the WAL's header on the loop each
-  time a checkpointed WAL starts anew, and that sync is needed: an old header before new frames
-  would replay old pages. So a reader (`_pin`) keeps the WAL from starting anew, except inside
-  `checkpoint()`, which does it in a thread while the gate keeps writers waiting, not blocked.
+- The loop's connection never syncs. SQLite must sync the WAL's header when a checkpointed WAL
+  starts anew (an old header before new frames would replay old pages). So a reader (`_pin`) keeps
+  it from that, but in `checkpoint()`: in a thread, while the gate keeps writers waiting.
 """
 
 from __future__ import annotations
@@ -44,6 +43,7 @@ from .redo import RedoLog
 from .refreshes import Refreshes
 from .reports import Reports
 from .sets import Sets
+from .studies import Studies
 from .trash import Trash
 from .vault import Vault
 from .volumes import Volumes
@@ -64,9 +64,8 @@ class Catalog:
     """An open catalog. Made by `Catalog.create` or `Catalog.open`; closed by `close`.
 
     Attributes:
-        inodes, names, xattrs, copies, volumes, sets, health, refreshes, queues, trash, history,
-            adoptions:
-            the tables by job; their writing methods must be called inside `write()`.
+        inodes, names, xattrs, copies, volumes, sets, health, refreshes, queues, studies, trash,
+            history, adoptions: tables by job; what writes must be called inside `write()`.
         commits: transactions acknowledged since the catalog was opened.
         durable: those of them that a power cut cannot undo any more.
     """
@@ -107,6 +106,7 @@ class Catalog:
         self.health = Health(self.db)
         self.refreshes = Refreshes(self.db)
         self.queues = Queues(self.db)
+        self.studies = Studies(self.db)
         self.trash = Trash(self.db, self.inodes)
         self.history = History(self.db)
         self.adoptions = Adoptions(self.db)

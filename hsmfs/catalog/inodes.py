@@ -296,7 +296,8 @@ class Inodes:
         """
         many = (json.dumps(inos),)
         for table in ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash", "retained",
-                      "retention_wishes", "held", "versions", "mismatches"):  # fmt: skip
+                      "retention_wishes", "held", "versions", "mismatches", "study_files",
+                      "prefetched"):  # fmt: skip
             self._db.execute(f"DELETE FROM {table} WHERE ino IN {LISTED}", many)
         rows = self._db.execute(
             f"DELETE FROM inodes WHERE ino IN {LISTED} RETURNING ino, pool", many

@@ -22,6 +22,7 @@ from .queues import Queues
 from .refreshes import Refreshes
 from .retention import Retentions
 from .sets import Sets
+from .studies import Studies
 from .trash import Trash
 from .vault import Vault
 from .volumes import Volumes
@@ -78,6 +79,7 @@ class Reports:
         self.names = Namespace(db, self.inodes)
         self.copies = Copies(db)
         self.queues = Queues(db)
+        self.studies = Studies(db)
         self.volumes = Volumes(db)
         self.vault = Vault(db)
         self.sets = Sets(db)

@@ -29,6 +29,7 @@ COMMANDS = {
     "find": "find",
     "archive": "archive",
     "recall": "recall",
+    "prefetch": "prefetch",
     "release": "release",
     "pin": "pin",
     "cancel": "cancel",

@@ -17,6 +17,7 @@ from ..catalog.catalog import Catalog
 from ..catalog.queues import Migration
 from ..catalog.reports import Reports
 from ..catalog.sets import VolumeSet
+from ..catalog.studies import Study
 from ..config import Config
 from ..disc.parity_image import OVERHEAD
 from ..errors import Conflict, ForeignDisc, HsmError, PosixError
@@ -55,6 +56,8 @@ CAUTION = 1.05
 """Files are expected to shrink a little less than the last ones did."""
 DISPUTED = 3600.0
 """And one that is not what its client's checksum says; an order to archive it is not put off."""
+_Key = tuple[str, int, str, Study | None]
+"""Of a file: the key of its group, its copies, where one of them is kept, and its DICOM study."""
 ROTTEN = 86_400.0
 """Seconds after which a file is tried again whose bytes on disk are not those of its checksums."""
 
@@ -137,8 +140,10 @@ class Migrator:
         keys = await self._keys(attrs, copies, grouping, vault)
         now = clock.now_ns()
 
-        def put(pair: tuple[Attr, tuple[str, int, str]]) -> None:
-            attr, (key, wanted, place) = pair
+        def put(pair: tuple[Attr, _Key]) -> None:
+            attr, (key, wanted, place, study) = pair
+            if study is not None:
+                self._catalog.studies.put(attr.ino, study)
             self._catalog.queues.put_migration(
                 Migration(attr.ino, attr.version, wanted, who, key, now, release, place)
             )
@@ -159,11 +164,10 @@ class Migrator:
         copies: int | None,
         grouping: Grouping | None,
         vault: str | None,
-    ) -> list[tuple[str, int, str]]:
-        """For each file the key of its group, its copies, and where one of them is to be kept."""
+    ) -> list[_Key]:
         rules = self.rules
 
-        def find(reports: Reports) -> list[tuple[str, int, str]]:
+        def find(reports: Reports) -> list[_Key]:
             keys = []
             paths = reports.path_cache()
             for attr in attrs:
@@ -172,10 +176,10 @@ class Migrator:
                     source = Path(self._pools[attr.pool].path_of(attr.ino))
                 wishes = rules.wishes(attr, b"/" + (paths.path(attr.ino) or b""))
                 parent = reports.names.parent(attr.ino) or InodeNo(0)
-                key = group.key(grouping or wishes.group, parent, source)
+                key, study = group.key(grouping or wishes.group, parent, source)
                 wanted = wishes.copies if copies is None else copies
                 place = (wishes.vault if vault is None else vault) if wanted > 1 else ""
-                keys.append((key, wanted, place))
+                keys.append((key, wanted, place, study))
             return keys
 
         return await self._catalog.read(find)

@@ -145,7 +145,7 @@ class Readers:
 
     def _tidy(self, queue: VolumeQueue) -> None:
         """Less is wanted of a disc that is not being read."""
-        if not len(queue):
+        if all(work.job.beside for work in queue.works()):
             queue.scope.cancel()
         else:
             self._press(queue)

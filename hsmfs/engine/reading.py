@@ -72,10 +72,12 @@ class DiscReading:
         place: Callable[[Job], Awaitable[None]],
         end: Callable[[Job, HsmError | None], Awaitable[None]],
         finished: Callable[[Sequence[Job]], Awaitable[list[Job]]],
+        put_aside: Callable[[VolumeQueue], Awaitable[None]],
     ) -> None:
         self._catalog, self._files, self._mounts = catalog, files, mounts
         self._events, self._config = events, config
         self._place, self._end, self._finished = place, end, finished
+        self._put_aside = put_aside
         self._room = Room(files)
         self._unsaved = trio.Semaphore(UNSAVED)
         self._ended: list[Work] = []
@@ -95,6 +97,7 @@ class DiscReading:
                     fault = error
                 finally:
                     queue.session = None
+            await self._put_aside(queue)
             if fault is not None:
                 queue.retries += 1
                 again = isinstance(fault, _SessionBroken)

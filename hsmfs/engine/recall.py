@@ -23,6 +23,7 @@ from ..config import Config
 from ..errors import HsmError, PosixError, RecallCancelled
 from ..states import FileState, VolumeState
 from ..types import DataVersion, InodeNo, Range, VolumeId
+from .beside import Beside
 from .copy_choice import CopyChoice
 from .events import Events
 from .failures import Failures
@@ -60,6 +61,7 @@ class Recaller(Readers):
         parity_reader: reads through the parity of sets.
         came_in: called with an inode whose recall ended well; set by who wires the engine.
         asked: told of each recall that begins, with the version and range that are wanted.
+        beside: brings the rest of a study in while its disc is read.
     """
 
     def __init__(
@@ -88,8 +90,9 @@ class Recaller(Readers):
         self._nursery: trio.Nursery | None = None
         self._reading = DiscReading(
             catalog, files, mounts, events, config, place=self._place, end=self._end,
-            finished=self._finished
+            finished=self._finished, put_aside=lambda queue: self.beside.put_down(queue),
         )
+        self.beside = Beside(catalog, files, self._jobs, self._queues, self._press, self._end)
         self.parity_reader = ParityReader(catalog, mounts)
         self._parity = ParityRecall(
             catalog, files, self.parity_reader, events, place=self._place, end=self._end
@@ -117,6 +120,7 @@ class Recaller(Readers):
                 nursery.start_soon(self.waiting.watch)
                 nursery.start_soon(self._rewritten.run)
                 nursery.start_soon(self._slow.run)
+                nursery.start_soon(self.beside.run)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -313,6 +317,7 @@ class Recaller(Readers):
         if waiter is not None and waiter not in job.waiters:
             job.waiters.append(waiter)
         job.slow = job.slow and waiter is not None and waiter.slow
+        job.beside = False
         queue = self.queue(job)
         if queue is not None:
             queue.refresh(job)

@@ -33,6 +33,7 @@ class Job:
         beyond: those of them for which parity did not make up either.
         slow: only readers of a storm asked for it: the slow lane. admitted: the disc of which it
             let it in.
+        beside: wanted only while its disc is read for others (beside.py).
         for_readers: only readers asked for it, so it goes when the last of them does.
         ended: set with `error` (None: it is all there) when nothing more will come.
     """
@@ -45,6 +46,7 @@ class Job:
     end: int
     for_readers: bool = False
     slow: bool = False
+    beside: bool = False
     admitted: VolumeId | None = None
     waiters: list[Waiter] = field(default_factory=list)
     bad: set[CopyId] = field(default_factory=set)

@@ -51,12 +51,31 @@ def choose(reports: Reports, rules: Ruleset, wanted: Wanted) -> list[Candidate]:
     """The least valuable files that may go, worst first, as many as are needed; in a thread."""
     found: list[Candidate] = []
     freed = 0
-    for candidate in _in_order(reports, rules, wanted):
+    first = set[InodeNo]()
+    for candidate in _unread(reports, rules, wanted):
+        first.add(candidate.attr.ino)
         found.append(candidate)
         freed += candidate.frees
-        if freed >= wanted.need or len(found) == CANDIDATES:
+        if freed >= wanted.need:
+            return found
+    for candidate in _in_order(reports, rules, wanted):
+        if candidate.attr.ino in first:
+            continue
+        found.append(candidate)
+        freed += candidate.frees
+        if freed >= wanted.need or len(found) >= CANDIDATES:
             break
     return found
+
+
+def _unread(reports: Reports, rules: Ruleset, wanted: Wanted) -> Iterator[Candidate]:
+    """What was brought in beforehand and nobody has read: nobody misses it, however new it is."""
+    paths = reports.path_cache()
+    for ino in reports.studies.unread(wanted.pool, CANDIDATES):
+        if ino not in wanted.refused:
+            candidate = _candidate(reports, rules, paths, ino, wanted.now_ns)
+            if candidate is not None:
+                yield candidate
 
 
 def _in_order(reports: Reports, rules: Ruleset, wanted: Wanted) -> Iterator[Candidate]:

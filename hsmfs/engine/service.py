@@ -22,7 +22,7 @@ from ..errors import Conflict
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..pool.pools import Pools
-from ..types import Barcode, InodeNo
+from ..types import Barcode, DataVersion, InodeNo, Range
 from ..watchdog import LoopWatch
 from . import overview
 from .access import Access
@@ -44,6 +44,7 @@ from .migrate import Migrator
 from .mounts import Mounts
 from .policies import Policies
 from .policy.match import Ruleset
+from .prefetch import Prefetcher
 from .recall import Recaller
 from .recorder import Recorder
 from .refresh import REFRESH, Refresher
@@ -70,7 +71,7 @@ class Engine:
         config, catalog, pools, library: what it was given; the caller closes them after it.
         robot, files, events, mounts, guard, recaller, migrator, renewer, releaser, demoter,
             policies, housekeeper, adopter, scrubber, refresher, verifier, trash, rollback,
-            versions, burst, backups, jobs, recorder:
+            versions, burst, backups, jobs, recorder, prefetcher:
             the parts; each is the job of the module that it comes from.
         access: who may ask the API for what.
         control: what the mount may ask beside bytes.
@@ -115,6 +116,10 @@ class Engine:
         )
         rules = Ruleset((), copies=config.engine.copies, head=config.fs.head)
         self.releaser = Releaser(catalog, pools, files, rules, events, config)
+        self.prefetcher = Prefetcher(
+            catalog, pools, self.recaller, self.releaser, events, config.prefetch,
+            config.daemon.mountpoint,
+        )  # fmt: skip
         self.demoter = Demoter(catalog, pools, files, events)
         self.policies = Policies(
             catalog, pools, self.migrator, self.releaser, self.demoter, events, config
@@ -144,6 +149,7 @@ class Engine:
             Worker("scrubber", self.scrubber.run),
             Worker("refresher", self.refresher.run),
             Worker("releaser", self.releaser.run),
+            Worker("prefetcher", self.prefetcher.run),
             Worker("demoter", self.demoter.run),
             Worker("policies", self.policies.run),
             Worker("housekeeper", self.housekeeper.run),
@@ -184,11 +190,18 @@ class Engine:
                 except Conflict as fault:
                     log.warning("not replaced", volume=volume.barcode, error=fault.message)
 
+        def asked(
+            ino: InodeNo, version: DataVersion, urgency: RecallClass, wanted: Range
+        ) -> None:
+            self.recorder.recall(ino, version, urgency, wanted)
+            self.recaller.beside.asked(ino, urgency)
+
         config, note = self.config, self.trust.audit.note
         self.rollback.note = self.versions.note = self.burst.note = note
         self.verifier.note = note
         self.refresher.note = self.releaser.note = self.recaller.note = note
         self.migrator.burner.note = self.policies.note = self.migrator.ingest.note = note
+        self.recaller.beside.note = note
         self.refresher.may_retire = self.trust.holds.refuse_to_retire
         self.refresher.archive, self.refresher.complete = archive, complete
         self.scrubber.failed = replace
@@ -197,7 +210,8 @@ class Engine:
         self.migrator.finisher.release = self.releaser.release
         self.migrator.recall = bring_in
         self.recaller.came_in = self.migrator.came_in
-        self.recaller.asked = self.recorder.recall
+        self.recaller.asked = asked
+        self.recaller.beside.choose = self.prefetcher.beside
         self.migrator.burner.begun = self.recorder.burn
         self.mounts.pressure = lambda: self.releaser.pressure
         self.mounts.inventory.came_back = self.vault.came_back

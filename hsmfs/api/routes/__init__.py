@@ -17,6 +17,7 @@ from . import (
     names,
     orders,
     policy,
+    prefetch,
     retention,
     seals,
     sets,
@@ -27,7 +28,7 @@ from . import (
 )
 
 _GROUPS = (
-    status, access, names, orders, library, media, sets, vault, policy, retention, holds, audit,
-    seals, verify, care, guard, catalog, trace, events,
+    status, access, names, orders, prefetch, library, media, sets, vault, policy, retention, holds,
+    audit, seals, verify, care, guard, catalog, trace, events,
 )  # fmt: skip
 ROUTERS: tuple[APIRouter, ...] = tuple(group.routes.router for group in _GROUPS)

@@ -217,6 +217,29 @@ CREATE TABLE recalls (
     error      TEXT NOT NULL DEFAULT ''        -- the last fault
 ) STRICT;
 
+-- DICOM studies of files that were archived by study, as their headers said.
+CREATE TABLE studies (
+    id      INTEGER PRIMARY KEY,               -- number of the study here
+    uid     TEXT NOT NULL UNIQUE,              -- StudyInstanceUID (0020,000D)
+    patient TEXT NOT NULL,                     -- PatientID (0010,0020); '': none
+    date    TEXT NOT NULL                      -- StudyDate (0008,0020), YYYYMMDD; '': none
+) STRICT;
+CREATE INDEX studies_by_patient ON studies (patient, date);
+CREATE TABLE study_files (
+    ino   INTEGER PRIMARY KEY,                 -- the file
+    study INTEGER NOT NULL                     -- studies.id
+) STRICT;
+CREATE INDEX study_files_by_study ON study_files (study, ino);
+
+-- Files that were brought in before anybody asked for them, until they are read or let go.
+CREATE TABLE prefetched (
+    ino        INTEGER PRIMARY KEY,            -- the file
+    pool       INTEGER NOT NULL,               -- where its bytes come to
+    bytes      INTEGER NOT NULL,               -- that were not on disk
+    ordered_ns INTEGER NOT NULL                -- when it was ordered
+) STRICT;
+CREATE INDEX prefetched_by_pool ON prefetched (pool, ordered_ns);
+
 -- Files that a policy or an admin wants on discs.
 CREATE TABLE migrations (
     ino        INTEGER PRIMARY KEY,            -- the inode
