@@ -1,5 +1,7 @@
 """Reads what a disc should hold from the other discs of its set, one disc after the other.
 
+Of n discs any k will do: those are asked that cost the fewest exchanges, the ones in drives first.
+
 At most one drive is held at a time, so any number of drives will do and nobody waits in a circle;
 the memory is that of the places asked for, times the parity rows. Discs that cannot be had count as
 lost, sectors that do not read as holes, as long as parity makes up for them.
@@ -32,7 +34,7 @@ from ..errors import (
 from ..states import SetState, VolumeState
 from ..types import SECTOR, VolumeId
 from .mounts import Mounts
-from .schedule import Purpose
+from .schedule import Effort, Purpose, fewest_exchanges
 from .session import Session
 from .syndromes import Run, Sums, Syndromes
 
@@ -57,8 +59,10 @@ class Salvaged:
 class ParityReader:
     """Reads through parity for recalls and for discs that are made anew."""
 
-    def __init__(self, catalog: Catalog, mounts: Mounts) -> None:
-        self._catalog, self._mounts = catalog, mounts
+    def __init__(
+        self, catalog: Catalog, mounts: Mounts, effort: Callable[[VolumeId], Effort]
+    ) -> None:
+        self._catalog, self._mounts, self._effort = catalog, mounts, effort
         self._places: dict[str, int] = {}
 
     def covered(self, volume: VolumeId) -> VolumeSet | None:
@@ -155,13 +159,62 @@ class ParityReader:
         group = self._catalog.sets.of(volume.id)
         assert group is not None and volume.set_index is not None
         sums = Syndromes(volume.set_index, range(group.m), runs, make)
-        faults = await self._add_data(group, volume, sums, urgency, progress)
-        for row in range(group.m):
+        sums.spare(self._spared(group, volume))
+        faults: list[str] = []
+        rows = sorted(range(group.m), key=lambda row: self._row_effort(group, row))
+        for row in rows[: len(sums.lost)]:
+            if self._row_effort(group, row) is Effort.NONE:  # before a fetch puts it away
+                await self._add_row(group, volume, sums, row, urgency, faults)
+        faults += await self._add_data(group, volume, sums, urgency, progress)
+        for row in (row for row in rows if row not in sums.rows_read):
             if sums.short(len(sums.rows_read)):
-                await self.add_row(group, volume, sums, row, urgency, faults)
+                await self._add_row(group, volume, sums, row, urgency, faults)
+        if sums.spared and sums.short(len(sums.rows_read)):
+            faults += await self._add_spared(group, volume, sums, urgency, progress)
         if len(sums.rows_read) < len(sums.lost):
             raise self._hopeless(group, volume, faults)
         return sums
+
+    async def complete(
+        self, group: VolumeSet, volume: Volume, sums: Syndromes, urgency: RecallClass
+    ) -> None:
+        """Read what was not needed so far, too: then one disc that reads wrong can be found out."""
+        await self._add_spared(group, volume, sums, urgency, lambda count: None)
+        for row in set(range(group.m)) - sums.rows_read:
+            await self._add_row(group, volume, sums, row, urgency, [])
+
+    def _spared(self, group: VolumeSet, volume: Volume) -> set[int]:
+        """Data discs that are not asked, because parity discs cost fewer exchanges."""
+        others = [disc for disc in self._catalog.sets.discs(group.id) if disc.id != volume.id]
+        data = {disc.id: disc.set_index or 0 for disc in others if (disc.set_index or 0) < group.k}
+        usable = sorted(
+            (disc for disc in others if disc.state in _GOOD), key=lambda disc: disc.set_index or 0
+        )
+        need = len(data) + 1
+        if len(usable) < need:
+            return set()
+        chosen = fewest_exchanges([tuple(disc.id for disc in usable)], self._effort, need=need)
+        return {index for disc, index in data.items() if disc not in chosen}
+
+    def _row_effort(self, group: VolumeSet, row: int) -> Effort:
+        for disc in self._catalog.sets.discs(group.id):
+            if disc.set_index == group.k + row:
+                return self._effort(disc.id)
+        return Effort.EXCHANGE
+
+    async def _add_spared(
+        self,
+        group: VolumeSet,
+        volume: Volume,
+        sums: Syndromes,
+        urgency: RecallClass,
+        progress: Callable[[int], None],
+    ) -> list[str]:
+        """Ask the data discs that were spared after all."""
+        again = set(sums.spared)
+        for index in again:
+            sums.found(index)
+        return await self._add_data(group, volume, sums, urgency, progress, only=again)
 
     async def _add_data(
         self,
@@ -170,15 +223,21 @@ class ParityReader:
         sums: Syndromes,
         urgency: RecallClass,
         progress: Callable[[int], None],
+        *,
+        only: set[int] | None = None,
     ) -> list[str]:
-        """Read all data discs but the one that is wanted; what was wrong with those that fail."""
+        """Read the data discs but the one that is wanted; what was wrong with those that fail.
+
+        only: these; None: all that are not spared.
+        """
         data = [
             disc
             for disc in self._catalog.sets.discs(group.id)
             if disc.id != volume.id and (disc.set_index or 0) < group.k
+            and disc.set_index not in sums.spared and (only is None or disc.set_index in only)
         ]
         faults: list[str] = []
-        for disc in sorted(data, key=lambda disc: self._mounts.drive_with(disc.id) is None):
+        for disc in sorted(data, key=lambda disc: self._effort(disc.id)):
             index = disc.set_index or 0
 
             async def take(
@@ -197,22 +256,21 @@ class ParityReader:
                 self._refuse_if_hopeless(group, volume, sums, faults)
         return faults
 
-    async def add_row(
+    async def _add_row(
         self,
         group: VolumeSet,
         volume: Volume,
         sums: Syndromes,
         row: int,
         urgency: RecallClass,
-        faults: list[str] | None = None,
-    ) -> bool:
-        """Read one more parity row; False if its disc cannot be had."""
-        told = faults if faults is not None else []
+        faults: list[str],
+    ) -> None:
+        """Read one more parity row, or tell why its disc cannot be had."""
         discs = self._catalog.sets.discs(group.id)
         disc = next((d for d in discs if d.set_index == group.k + row), None)
         if disc is None:
-            told.append(f"parity disc {row + 1} of set {group.name} is gone")
-            return False
+            faults.append(f"parity disc {row + 1} of set {group.name} is gone")
+            return
 
         async def take(sector: int, got: bytes, bad: tuple[int, ...]) -> None:
             await clock.blocking(lambda: sums.add_row(row, sector, got, bad), clock.HASH)
@@ -222,15 +280,14 @@ class ParityReader:
             disc, sums.runs, longest // SECTOR, urgency, take, parity=True
         )
         if error is not None:
-            told.append(f"disc {disc.barcode}: {error.message}")
-            return False
+            faults.append(f"disc {disc.barcode}: {error.message}")
+            return
         sums.rows_read.add(row)
-        return True
 
     def _refuse_if_hopeless(
         self, group: VolumeSet, volume: Volume, sums: Syndromes, faults: list[str]
     ) -> None:
-        if len(sums.lost) > group.m:
+        if len(sums.lost - sums.spared) > group.m:
             raise self._hopeless(group, volume, faults)
 
     def _hopeless(self, group: VolumeSet, volume: Volume, faults: list[str]) -> RecallFailed:

@@ -203,8 +203,7 @@ class ParityRecall:
         if not wrong or group.m < 2:
             return wrong
         # Some disc reads without an error and wrong: with two rows it can be found out.
-        for row in set(range(group.m)) - sums.rows_read:
-            await self._reader.add_row(group, volume, sums, row, urgency)
+        await self._reader.complete(group, volume, sums, urgency)
         guesses: list[tuple[int | None, int | None]] = [(None, row) for row in range(group.m)]
         guesses += [(index, None) for index in range(group.k) if index not in sums.lost]
         return [piece for piece in wrong if not await self._try(piece, sums, guesses, keep_own)]

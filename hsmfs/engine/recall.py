@@ -93,11 +93,11 @@ class Recaller(Readers):
             finished=self._finished, put_aside=lambda queue: self.beside.put_down(queue),
         )
         self.beside = Beside(catalog, files, self._jobs, self._queues, self._press, self._end)
-        self.parity_reader = ParityReader(catalog, mounts)
+        self._copies = CopyChoice(catalog, mounts, self._queues)
+        self.parity_reader = ParityReader(catalog, mounts, self._copies.effort)
         self._parity = ParityRecall(
             catalog, files, self.parity_reader, events, place=self._place, end=self._end
         )
-        self._copies = CopyChoice(catalog, mounts, self._queues)
         self._shelf = Shelf(catalog, events, config)
         self._slow = SlowLane(mounts, self._queues, config, self._place)
         self._rewritten = Rewritten(

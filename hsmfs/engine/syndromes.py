@@ -25,6 +25,7 @@ class Syndromes:
         target: index of the disc that is wanted; None: a parity row itself is.
         lost: data discs of which nothing could be read, the target among them.
         rows_read: parity rows that were added.
+        spared: those of the lost that were not asked, because parity rows were cheaper to have.
 
     make gives a buffer of so many zeros: in a file, if they are many.
     """
@@ -39,6 +40,7 @@ class Syndromes:
         self.target, self.runs = target, list(runs)
         self.lost: set[int] = set() if target is None else {target}
         self.rows_read: set[int] = set()
+        self.spared: set[int] = set()
         self._starts = [sector for sector, _ in self.runs]
         self._offsets: list[int] = []
         total = 0
@@ -59,6 +61,16 @@ class Syndromes:
         parity_of([index], rows).add(0, data, outputs, len(data))
         for place in bad:
             self._holes.setdefault(place, set()).add(index)
+
+    def spare(self, indices: Iterable[int]) -> None:
+        """These data discs are not asked: they count as lost."""
+        self.spared |= set(indices)
+        self.lost |= self.spared
+
+    def found(self, index: int) -> None:
+        """A data disc that had been spared was read after all."""
+        self.spared.discard(index)
+        self.lost.discard(index)
 
     def add_row(self, row: int, sector: int, data: bytes, bad: Iterable[int]) -> None:
         """What the parity row holds from sector on."""

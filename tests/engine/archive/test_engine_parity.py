@@ -111,6 +111,21 @@ async def test_lost_discs(working, lost) -> None:
 
 
 @pytest.mark.expect_log(EXPECTED)
+async def test_of_the_others_those_in_drives_are_asked(working) -> None:
+    """Both parity discs lie in the drives: the one data disc that is left need not be fetched."""
+    site, (first, *_) = working.site, working.data
+    await working.lose(0)
+    for drive, disc in zip(site.mounts._library.drives, working.discs[3:], strict=True):
+        await site.mounts.take_out(site.robot.in_drive(drive))
+        await site.robot.fetch(disc.barcode, drive)
+    loads = [site.catalog.volumes.get(disc.id).loads for disc in working.discs]
+    await working.recall(first)
+    now = [site.catalog.volumes.get(disc.id).loads for disc in working.discs]
+    fetched = [after - before for before, after in zip(loads, now, strict=True)]
+    assert (fetched[0], sum(fetched[1:3]), fetched[3:]) == (0, 1, [1, 1])
+
+
+@pytest.mark.expect_log(EXPECTED)
 async def test_three_lost_discs_are_named(working) -> None:
     first, second, third = working.data
     await working.lose(0, 2, 3)
