@@ -22,6 +22,7 @@ from . import __version__, clock, config, logs, sdnotify
 from .api.server import serving
 from .catalog.catalog import Catalog
 from .config import Config
+from .engine import reload
 from .engine.service import Engine
 from .engine.setup import open_pools
 from .errors import HsmError
@@ -35,6 +36,7 @@ log = logs.get(__name__)
 STOP_EXTENSION_S = 60.0
 """Time asked of the service manager again and again while a burn is being finished."""
 SWITCH_INTERVAL_S = 0.0002
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         logs.setup(settings.daemon.log_level, settings.daemon.log_format, aside=True)
         _tune()
         watch = LoopWatch(on_stall=log_stall, sample=options.sample_stalls)
-        trio.run(run, settings, watch, restrict_keyboard_interrupt_to_checkpoints=True)
+        trio.run(
+            run, settings, watch, options.config, restrict_keyboard_interrupt_to_checkpoints=True
+        )
     except BaseException as fault:
         return _explain(fault)
     return 0
@@ -67,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         description="The daemon of hsmfs: mounts the namespace and serves hsmctl. It stays in the "
         "foreground; 'hsmctl mount' starts it in the background, systemd as hsmfs.service.",
         epilog="Signals: TERM and INT stop cleanly (a disc that is being burned is finished first; "
-        "a second one drops it safely), USR1 writes all tasks and threads to the log.",
+        "a second one drops it safely), HUP reads the configuration again, USR1 writes all tasks "
+        "and threads to the log.",
     )
     parser.add_argument(
         "--config", type=Path, default=config.DEFAULT_PATH, help="default: %(default)s"
@@ -83,10 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def run(settings: Config, watch: LoopWatch) -> None:
+async def run(settings: Config, watch: LoopWatch, file: Path) -> None:
     """Serve until a signal, an order by the API, or an unmount. Raises HsmError."""
     faulthandler.enable()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
+    with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sdnotify.keep_alive)
             async with AsyncExitStack() as stack:
@@ -97,6 +102,7 @@ async def run(settings: Config, watch: LoopWatch) -> None:
                 library = await clock.blocking(lambda: configured.open_library(settings.library))
                 stack.push_async_callback(library.close)
                 engine = Engine(settings, catalog, pools, library, watch)
+                engine.config_file = file
                 await stack.enter_async_context(engine.running())
                 mount = await stack.enter_async_context(
                     mounted(
@@ -152,8 +158,18 @@ async def _until_stopped(
             if number == signal.SIGUSR1:
                 dump_tasks(sys.stderr)
                 continue
+            if number == signal.SIGHUP:
+                await _reload(engine)
+                continue
             log.info("stopping", reason=signal.Signals(number).name)
             nursery.cancel_scope.cancel()
+
+
+async def _reload(engine: Engine) -> None:
+    try:
+        await reload.reload(engine, "hsmfsd")
+    except HsmError as fault:
+        log.error("the configuration stays as it was", error=fault)
 
 
 async def _while_stopping(signals: AsyncIterator[int]) -> None:
@@ -170,6 +186,7 @@ async def _while_stopping(signals: AsyncIterator[int]) -> None:
         async for number in signals:
             if number == signal.SIGUSR1:
                 dump_tasks(sys.stderr)
+            if number not in (signal.SIGTERM, signal.SIGINT):
                 continue
             log.warning("stopped at once; a disc being burned is lost, no file is")
             logs.flush()

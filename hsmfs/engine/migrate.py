@@ -88,11 +88,11 @@ class Migrator:
         self._pools = pools
         self.rules = Ruleset((), copies=engine.copies, head=config.fs.head)
         self._level = engine.compression
-        self._wait_ns = int(engine.burn_wait * 1e9)
         self._disc = config.library.disc - (OVERHEAD if config.parity_discs else 0)
         self._in_sets = config.sets is not None
-        burning = config.library.drives - config.recall_drives
-        self._slots = max(1, burning) + 1
+        self._wake = trio.Event()
+        self._settled = trio.Event()
+        self.configure(config)
         self.spool = Spool(engine.spool, engine.spool_limit)
         self.spool.full = self._spool_full
         self.finisher = Finisher(catalog, files, events)
@@ -115,8 +115,12 @@ class Migrator:
         self._ended: list[Collection[int]] = []
         self._later: dict[int, float] = {}
         self._staging = trio.Lock()
-        self._wake = trio.Event()
-        self._settled = trio.Event()
+
+    def configure(self, config: Config) -> None:
+        """Other numbers count from now on; what is under way goes on."""
+        self._wait_ns = int(config.engine.burn_wait * 1e9)
+        self._slots = max(1, config.library.drives - config.recall_drives) + 1
+        self._poke()
 
     # Requests
 
@@ -251,7 +255,8 @@ class Migrator:
         self._later = {ino: until for ino, until in self._later.items() if until > now}
         terms = Terms(
             _usable(self._disc), clock.now_ns(), self._catalog.queues.burn_before(),
-            self._wait_ns, _Either(self._busy, self._later), room, self._shrink, self._needs_parity,
+            self._wait_ns, plan.Either(self._busy, self._later), room, self._shrink,
+            self._needs_parity,
         )  # fmt: skip
         found = await self._catalog.read(lambda reports: plan.make(reports, terms))
         await self._tidy(found)
@@ -484,16 +489,6 @@ class Migrator:
     def _spool_full(self, reason: str) -> None:
         log.warning("spool full", reason=reason)
         self._events.emit("spool_full", reason=reason)
-
-
-class _Either:
-    """Inodes that a plan must leave alone."""
-
-    def __init__(self, *sets: Iterable[int]) -> None:
-        self._sets = sets
-
-    def __contains__(self, ino: object) -> bool:
-        return any(ino in some for some in self._sets)  # type: ignore[operator]
 
 
 def _usable(disc: int) -> int:

@@ -63,6 +63,14 @@ class Mounts(Bays):
         self._numbers = count(1)
         self._write_rate = config.library.write_rate
 
+    def configure(self, config: Config) -> None:
+        """Other numbers count from now on; who waits and who is served stays."""
+        engine = config.engine
+        self._retries, self._retry_wait = engine.recall_retries, engine.recall_retry_wait
+        self.robot_care.retry_wait = engine.recall_retry_wait
+        self._board.change(schedule.rules(config), trio.current_time())
+        self._poke()
+
     # For users of discs
 
     @asynccontextmanager

@@ -6,7 +6,7 @@ stay together where they can; a file larger than a disc is cut at multiples of C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -99,6 +99,16 @@ class Plan:
     """When the oldest of those has waited long enough."""
     complete: bool = True
     """False: the plan was cut off when it had enough volumes."""
+
+
+class Either:
+    """Inodes that a plan must leave alone."""
+
+    def __init__(self, *sets: Iterable[int]) -> None:
+        self._sets = sets
+
+    def __contains__(self, ino: object) -> bool:
+        return any(ino in some for some in self._sets)  # type: ignore[operator]
 
 
 @dataclass(frozen=True, slots=True)

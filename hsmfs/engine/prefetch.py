@@ -20,7 +20,7 @@ from ..catalog.catalog import Catalog
 from ..catalog.queues import RecallClass
 from ..catalog.reports import Reports
 from ..catalog.studies import Prefetched, Study
-from ..config import PrefetchConfig
+from ..config import Config
 from ..errors import HsmError
 from ..limits import BATCH_ROWS
 from ..pool.pools import Pools
@@ -69,16 +69,19 @@ class Prefetcher:
         recaller: Recaller,
         releaser: Releaser,
         events: Events,
-        config: PrefetchConfig,
-        mountpoint: Path,
+        config: Config,
     ) -> None:
         self._catalog, self._pools, self._events = catalog, pools, events
         self._recaller, self._releaser = recaller, releaser
-        self.config, self._mountpoint = config, mountpoint
+        self.config, self._mountpoint = config.prefetch, config.daemon.mountpoint
         self._one = trio.Lock()
         self._watched: Watched | None = None
         self._held: Counter[PoolId] = Counter(catalog.studies.held())
         """Bytes that are marked, by pool."""
+
+    def configure(self, config: Config) -> None:
+        """Other bounds count from now on; what was brought in stays."""
+        self.config = config.prefetch
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take up lists that are put into the folder, for ever."""
@@ -182,11 +185,13 @@ class Prefetcher:
     async def _make_room(self, pool: Pool, bound: _Bound, need: int) -> None:
         """What was brought in earlier and not read goes, oldest first, no more than helps."""
         need = min(need, bound.whole)
+        if need - bound.room > self._held[pool.id]:
+            return
         while not bound.fits(need):
             unread = await self._catalog.read(
                 lambda reports: reports.studies.unread(pool.id, BATCH_ROWS)
             )
-            gone = []
+            gone = False
             for ino in unread:
                 if bound.fits(need):
                     break
@@ -195,16 +200,14 @@ class Prefetcher:
                 except HsmError as fault:
                     log.debug("prefetched file stays", ino=ino, reason=fault.message)
                 else:
-                    gone.append(ino)
+                    gone = True
                     bound.room += freed
-            bound.share += await self._unmark(gone)
+                    bound.share += await self._unmark([ino])
             if not gone:
                 return
 
     async def _unmark(self, inos: Sequence[InodeNo]) -> int:
         """Bytes of the marks that went."""
-        if not inos:
-            return 0
         async with self._catalog.write():
             rows = self._catalog.studies.unmark(inos)
         for row in rows:
@@ -309,9 +312,9 @@ class _Bound:
         return True
 
     def why(self, need: int) -> str:
-        if need > self.share:
-            return f"[prefetch] share of pool {self.pool} is full"
-        return f"pool {self.pool} would come above its high watermark"
+        if need > self.room:
+            return f"pool {self.pool} would come above its high watermark"
+        return f"[prefetch] share of pool {self.pool} is full"
 
 
 def _absent(attr: Attr) -> int:

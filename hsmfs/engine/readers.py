@@ -21,6 +21,7 @@ from .files import Files
 from .guard import Guard, Rule
 from .mounts import Mounts
 from .ranges import overlap
+from .reading import DiscReading
 from .recall_queue import Job, VolumeQueue
 from .shelf import Shelf
 from .slow_lane import SlowLane
@@ -46,6 +47,7 @@ class Readers:
     _mounts: Mounts
     _nursery: trio.Nursery | None
     _queues: dict[VolumeId, VolumeQueue]
+    _reading: DiscReading
     _shelf: Shelf
     _slow: SlowLane
     _why: Why
@@ -63,6 +65,11 @@ class Readers:
 
     @abstractmethod
     async def _nobody_waits(self, ino: InodeNo) -> None: ...
+
+    def configure(self, config: Config) -> None:
+        """Other numbers count from now on."""
+        self._config = self._reading.config = config
+        self._slow.configure(config)
 
     async def wait(self, ino: InodeNo, wanted: Range, who: Requester) -> None:
         """Return when the range is on disk: how `Files` waits for it.

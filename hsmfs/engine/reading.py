@@ -58,6 +58,7 @@ class DiscReading:
     """Works the queues of discs; one `run` a queue.
 
     Attributes:
+        config: in force now.
         nursery: set while the recaller runs; files are finished in it, beside the reading.
     """
 
@@ -75,7 +76,7 @@ class DiscReading:
         put_aside: Callable[[VolumeQueue], Awaitable[None]],
     ) -> None:
         self._catalog, self._files, self._mounts = catalog, files, mounts
-        self._events, self._config = events, config
+        self._events, self.config = events, config
         self._place, self._end, self._finished = place, end, finished
         self._put_aside = put_aside
         self._room = Room(files)
@@ -92,7 +93,7 @@ class DiscReading:
                 try:
                     await self._one_session(queue)
                 except Conflict:
-                    await trio.sleep(self._config.engine.recall_retry_wait)
+                    await trio.sleep(self.config.engine.recall_retry_wait)
                 except HsmError as error:
                     fault = error
                 finally:
@@ -101,7 +102,7 @@ class DiscReading:
             if fault is not None:
                 queue.retries += 1
                 again = isinstance(fault, _SessionBroken)
-                if not again or queue.retries > self._config.engine.recall_retries:
+                if not again or queue.retries > self.config.engine.recall_retries:
                     await self._disc_failed(queue, fault)
 
     async def _one_session(self, queue: VolumeQueue) -> None:

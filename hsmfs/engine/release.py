@@ -55,13 +55,18 @@ class Releaser:
         self._catalog, self._pools, self._files = catalog, pools, files
         self.rules, self._events = rules, events
         self._needs_parity = config.sets is not None and config.sets.release_needs == "parity"
-        self._residence_ns = int(config.engine.min_residence * 1e9)
         self.note: Note = unheard
         self._one = trio.Lock()
         self._wake = trio.Event()
         self._useless_until = 0.0
         self._recalled: dict[InodeNo, int] = {}
         self.pressure = 0.0
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Other numbers count from now on."""
+        self._residence_ns = int(config.engine.min_residence * 1e9)
+        self.wake()
 
     async def release(self, ino: InodeNo, who: str, *, even_open: bool = False) -> int:
         """Release one file; the bytes freed. Raises Conflict with the reason, or NotFound's ENOENT.

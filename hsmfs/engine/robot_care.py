@@ -36,7 +36,7 @@ class RobotCare:
         poke: Callable[[], None],
     ) -> None:
         self._inventory, self._events = inventory, events
-        self._retry_wait = retry_wait
+        self.retry_wait = retry_wait
         self._poke = poke
         self._recovering = False
         self.move_limit = move_limit
@@ -84,7 +84,7 @@ class RobotCare:
     async def _recover(self) -> None:
         """Ask the robot until it answers, and empty its gripper."""
         while True:
-            await trio.sleep(self._retry_wait)
+            await trio.sleep(self.retry_wait)
             try:
                 await self._inventory.sync()
                 break

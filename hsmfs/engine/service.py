@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -76,6 +77,7 @@ class Engine:
         access: who may ask the API for what.
         control: what the mount may ask beside bytes.
         stopping: a clean stop has begun.
+        config_file: where the configuration came from; set by the daemon.
         stop_asked: set by the API's order to stop; the daemon waits for it.
     """
 
@@ -91,6 +93,7 @@ class Engine:
     ) -> None:
         self.config, self.catalog, self.pools, self.library = config, catalog, pools, library
         self.watch = watch
+        self.config_file: Path | None = None
         self.pid = os.getpid()
         self.started_ns = clock.now_ns()
         self.stopping = False
@@ -117,9 +120,8 @@ class Engine:
         rules = Ruleset((), copies=config.engine.copies, head=config.fs.head)
         self.releaser = Releaser(catalog, pools, files, rules, events, config)
         self.prefetcher = Prefetcher(
-            catalog, pools, self.recaller, self.releaser, events, config.prefetch,
-            config.daemon.mountpoint,
-        )  # fmt: skip
+            catalog, pools, self.recaller, self.releaser, events, config
+        )
         self.demoter = Demoter(catalog, pools, files, events)
         self.policies = Policies(
             catalog, pools, self.migrator, self.releaser, self.demoter, events, config

@@ -41,12 +41,16 @@ class SlowLane:
         place: Callable[[Job], Awaitable[None]],
     ) -> None:
         self._mounts, self._queues, self._place = mounts, queues, place
-        self.pause = 3600.0 / config.guard.slow_discs
-        self._patience = config.schedule.bulk_age_limit
+        self.configure(config)
         self._parked: dict[VolumeId, dict[InodeNo, Job]] = {}
         self._some = trio.Event()
         self.next_at = 0.0
         self.admitted = 0
+
+    def configure(self, config: Config) -> None:
+        """Other numbers count from now on."""
+        self.pause = 3600.0 / config.guard.slow_discs
+        self._patience = config.schedule.bulk_age_limit
 
     def __len__(self) -> int:
         return sum(map(len, self._parked.values()))

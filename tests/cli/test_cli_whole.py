@@ -57,7 +57,10 @@ def test_a_path_goes_to_a_disc_and_comes_back(fs: TempFs) -> None:
     read_back(fs, files)
     assert fs.ask("info", large)["entry"]["state"] == "premigrated"
     fs.control("release", large)
+    assert "covers it" in fs.control("recall", "--estimate", large)
+    assert "1 file ordered" in fs.control("prefetch", large)
     assert "1 file recalled" in fs.control("recall", "--wait", large)
+    assert "counts at once" in fs.control("config", "reload")
     assert not fs.ask("info", large)["absent"]
     assert fs.ask("fsck")["clean"] is True
     assert "unmounted" in fs.control("umount")

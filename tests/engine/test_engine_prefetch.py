@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 from pydicom.data import get_testdata_file
@@ -13,9 +14,9 @@ from hsmfs.engine.worklist import Watched, Wishes, load, parse
 from hsmfs.errors import ConfigError
 from hsmfs.states import FileState
 
-CT = get_testdata_file("CT_small.dcm")
+CT = Path(get_testdata_file("CT_small.dcm"))
 KNOWN = study(CT)
-DATA = open(CT, "rb").read() + bytes(200_000)  # noqa: SIM115
+DATA = CT.read_bytes() + bytes(200_000)
 SHARE = '[prefetch]\nshare = {}\nsiblings = "{}"\n'
 
 
@@ -78,8 +79,9 @@ async def test_the_share_is_kept_and_what_was_not_read_makes_room(study_lab):
         done = await engine.prefetcher.fetch(Wishes(paths=["/2.dcm"]), "test")
         assert done.files == 1 and away(engine, inos[0]) and not away(engine, inos[1])
         await came(lab, inos[2])
-        pool.used = pool.capacity * pool.high // 100
-        assert (await engine.prefetcher.fetch(Wishes(paths=["/0.dcm"]), "test")).refused == 1
+        pool.used = pool.capacity
+        done = await engine.prefetcher.fetch(Wishes(paths=["/0.dcm"]), "test")
+        assert done.refused == 1 and "watermark" in done.why and not away(engine, inos[1])
         wanted = Wanted(pool.id, 1, 10**18, time.time_ns(), {})
         rules = Ruleset((), copies=1, head=0)
         first = await engine.catalog.read(lambda reports: choose(reports, rules, wanted))

@@ -332,10 +332,14 @@ def test_the_line_of_all_that_wait_is_about_that_of_the_levels():
 
 @given(st.data())
 def test_a_board_that_changed_decides_as_a_new_one(data):
-    """Claims that come, change and go leave nothing behind but the memory of them."""
+    """Claims that come, change and go, and rules before, leave nothing behind but memory."""
     rules = replace(RULES, spare_for=0)
-    board, left = Board(rules), {}
+    others = replace(rules, quiet_limit=1e9, quiet=1e9, bulk=ClassRule(1, 1, 1), earn=10**9)
+    board, left = Board(others), {}
+    changed = data.draw(st.integers(0, 30))
     for step in range(30):
+        if step == changed:
+            board.change(rules, step)
         number = data.draw(st.integers(0, 5))
         if data.draw(st.booleans()):
             size, urgency = data.draw(st.integers(0, 9)), data.draw(st.sampled_from(RecallClass))
@@ -347,6 +351,7 @@ def test_a_board_that_changed_decides_as_a_new_one(data):
         else:
             left.pop(number, None)
             board.drop(number)
+    board.change(rules, 30)
     drives = [drive("a"), drive("b", 1)]
     assert len(board) == len(left)
     assert board.decide(40, drives, arms=2).actions == decide(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from ...engine import overview
+from dataclasses import asdict
+from typing import Any
+
+from ...engine import overview, reload
 from ...engine.access import Role
 from ...engine.views import Acted, LoopView, Space, Status
-from ..deps import EngineDep
+from ..deps import EngineDep, Who
 from ..router import Routes
 
 routes = Routes("daemon")
@@ -27,6 +30,12 @@ async def loop(engine: EngineDep) -> LoopView:
 async def df(engine: EngineDep) -> Space:
     """Bytes in pools, by state of files and by state of discs."""
     return await overview.space(engine)
+
+
+@routes.post("/config/reload", Role.ADMIN)
+async def reload_config(engine: EngineDep, who: Who) -> dict[str, Any]:
+    """Read the configuration again: keys that count at once, and those that need a restart."""
+    return asdict(await reload.reload(engine, who))
 
 
 @routes.post("/stop", Role.ADMIN)

@@ -1,4 +1,4 @@
-"""hsmctl config: checks the configuration, or shows an example with every key explained."""
+"""hsmctl config: checks the configuration, has it read again, or shows an example of it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from ..context import Ctl, json_option
 Examples:
   hsmctl config check
   hsmctl config check ./new.toml
+  hsmctl config reload
   hsmctl config example > /etc/hsmfs/hsmfs.toml
 """,
 )
 def command() -> None:
-    """Check the configuration, or print an example."""
+    """Check the configuration, have the daemon read it again, or print an example."""
 
 
 @command.command("check", epilog="\b\nExamples:\n  hsmctl config check ./new.toml")
@@ -43,3 +44,22 @@ def example() -> None:
     from ... import config
 
     click.echo(config.example(), nl=False)
+
+
+@command.command("reload", epilog="\b\nExamples:\n  hsmctl config check && hsmctl config reload")
+@json_option
+def reload(ctl: Ctl) -> None:
+    """Make the daemon read its configuration again; a wrong one changes nothing.
+
+    Keys of the scheduler, recalls, prefetches and watermarks count at once: nothing that waits or
+    is under way is lost or begun anew. What needs a restart is named.
+    """
+    found = ctl.client.post("/config/reload")
+    out = ctl.out
+    if out.as_json:
+        out.json(found)
+        return
+    taken = ", ".join(found["taken"]) or "nothing changed that counts at once"
+    out.line(f"{found['file']}: {taken}")
+    if found["later"]:
+        out.warn("after a restart: " + ", ".join(found["later"]))

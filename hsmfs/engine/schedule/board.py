@@ -55,6 +55,16 @@ class Board:
     def __len__(self) -> int:
         return len(self._claims)
 
+    def change(self, rules: Rules, now: float) -> None:
+        """Decide by other rules from now on; what waits, and what was asked for of late, stays."""
+        self.rules = rules
+        self.heat.fade(rules.half_life)
+        self.fetched.fade(rules.half_life)
+        self._unripe.clear()
+        for claim in self._claims.values():
+            self._leave(claim)
+            self._enter(claim, now)
+
     # What waits
 
     def put(self, claim: ClaimView, now: float) -> bool:

@@ -13,6 +13,10 @@ class Heat:
         self._half_life = half_life
         self._known: dict[int, tuple[float, float]] = {}
 
+    def fade(self, half_life: float) -> None:
+        """Fade so from now on."""
+        self._half_life = half_life
+
     def demand(self, carrier: int, now: float) -> None:
         """It was asked for."""
         heat = self.of(carrier, now) + 1.0

@@ -13,6 +13,8 @@ KINDS: dict[str, str] = {
     "access.token_revoked": "a token opens nothing any more",
     "admin.order": "an order to the API, before it is carried out: method, path and body",
     "admin.failed": "that order failed: its record, and why",
+    "config.reloaded": "the configuration was read again: keys that count now, and keys "
+    "that need a restart",
     "clock.started": "the compliance clock was set, once, from the wall clock",
     "clock.jumped": "the wall clock was set while the machine ran: by how many seconds",
     "clock.off": "the machine was off, or its clock was set before it started: by how many seconds",

@@ -115,8 +115,9 @@ async def test_of_the_others_those_in_drives_are_asked(working) -> None:
     """Both parity discs lie in the drives: the one data disc that is left need not be fetched."""
     site, (first, *_) = working.site, working.data
     await working.lose(0)
-    for drive, disc in zip(site.mounts._library.drives, working.discs[3:], strict=True):
+    for drive in site.library.drives:
         await site.mounts.take_out(site.robot.in_drive(drive))
+    for drive, disc in zip(site.library.drives, working.discs[3:], strict=True):
         await site.robot.fetch(disc.barcode, drive)
     loads = [site.catalog.volumes.get(disc.id).loads for disc in working.discs]
     await working.recall(first)

@@ -1,0 +1,73 @@
+"""The configuration read again while the engine works."""
+
+from collections import Counter
+
+import pytest
+
+from hsmfs.catalog.queues import RecallClass
+from hsmfs.engine.reload import reload
+from hsmfs.errors import ConfigError
+
+LIVE = """
+[schedule]
+quiet = "{quiet} ms"
+spare = {spare}
+keep = "0 s"
+bulk_age_limit = "{quiet} s"
+[engine]
+run_cap = "{quiet} ms"
+burn_wait = "{quiet} s"
+"""
+
+
+def rewrite(lab, text):
+    head, _, rest = lab.text.partition("[engine]")
+    engine = text.partition("[engine]")
+    (lab.root / "hsmfs.toml").write_text(head + engine[0] + "[engine]" + engine[2] + rest)
+    lab.engine.config_file = lab.root / "hsmfs.toml"
+
+
+async def test_what_counts_at_once_and_what_after_a_restart(lab):
+    engine = lab.engine
+    rewrite(lab, "[scrub]\nshare = 7\n" + LIVE.format(quiet=3, spare=1))
+    done = await reload(engine, "test")
+    assert done.later == ["scrub.share"] and engine.config.scrub.share == 100
+    assert {"schedule.quiet", "schedule.spare", "engine.run_cap"} <= set(done.taken)
+    assert engine.mounts._board.rules.run_cap == 0.003
+    (lab.root / "hsmfs.toml").write_text("[nothing]\n")
+    with pytest.raises(ConfigError, match="nothing"):
+        await reload(engine, "test")
+    assert engine.mounts._board.rules.run_cap == 0.003, "a wrong file changes nothing"
+
+
+async def test_it_loses_and_doubles_nothing(make_lab):
+    """Rules change at each event while files come in from four discs and go to more of them."""
+    lab = make_lab(drives=1, slots=12)
+    async with lab.running() as engine:
+        inos = []
+        for disc in range(4):
+            some = [await lab.file(b"%d-%d" % (disc, n), b"x" * 300_000) for n in range(4)]
+            await lab.archive(*some, release=True)
+            inos += some
+        new = [await lab.file(b"new-%d" % n, b"y" * 300_000) for n in range(4)]
+        before = engine.events.since(0)[-1].seq
+        for number, ino in enumerate(inos):
+            urgency = RecallClass(number % 3)
+            await engine.recaller.request(ino, urgency, "test")
+        await engine.migrator.archive(new)
+        await engine.migrator.flush()
+        seen = changes = 0
+        while engine.recaller.left() or engine.catalog.queues.migrations_waiting()[0]:
+            changes += 1
+            rewrite(lab, LIVE.format(quiet=1 + changes % 50, spare=changes % 2))
+            await reload(engine, "test")
+            seen = len(engine.events.since(before))
+            await lab.until(lambda seen=seen: len(engine.events.since(before)) > seen + 1
+                            or not engine.recaller.left())  # fmt: skip
+        await lab.until(lambda: not engine.catalog.queues.recalls())
+        kinds = Counter((e.kind, e.fields.get("ino")) for e in engine.events.since(before))
+        assert [kinds["recalled", ino] for ino in inos] == [1] * len(inos)
+        assert sum(n for (kind, _), n in kinds.items() if kind == "volume_archived") == 1
+        assert changes > 3
+        for ino in inos:
+            assert await lab.read(ino) == b"x" * 300_000
