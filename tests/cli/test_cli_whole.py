@@ -58,8 +58,8 @@ def test_a_path_goes_to_a_disc_and_comes_back(fs: TempFs) -> None:
     assert fs.ask("info", large)["entry"]["state"] == "premigrated"
     fs.control("release", large)
     assert "covers it" in fs.control("recall", "--estimate", large)
-    assert "1 file ordered" in fs.control("prefetch", large)
     assert "1 file recalled" in fs.control("recall", "--wait", large)
+    assert "1 on disk already" in fs.control("prefetch", large)
     assert "counts at once" in fs.control("config", "reload")
     assert not fs.ask("info", large)["absent"]
     assert fs.ask("fsck")["clean"] is True
@@ -122,6 +122,7 @@ def test_events_are_followed(fs: TempFs) -> None:
 def test_a_stop_answers_streams_and_dumps_on_usr1(fs: TempFs) -> None:
     assert fs.daemon is not None
     fs.daemon.send_signal(signal.SIGUSR1)
+    fs.daemon.send_signal(signal.SIGHUP)
     with subprocess.Popen(
         [*fs.control_command(), "events", "--follow"], env=fs.environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -131,6 +132,7 @@ def test_a_stop_answers_streams_and_dumps_on_usr1(fs: TempFs) -> None:
         fs.stop()  # which fails if the follower holds it up
         follower.communicate()
     assert "task hsmfs.daemon.run" in fs.log_tail(10_000)
+    assert "configuration reloaded" in fs.log_tail(10_000)
 
 
 def test_a_stop_finishes_the_disc_being_burned(tmp_path: Path) -> None:

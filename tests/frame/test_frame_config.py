@@ -28,6 +28,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "versions": config.VersionsConfig,
     "guard": config.GuardConfig,
     "recall": config.RecallConfig,
+    "prefetch": config.PrefetchConfig,
     "library": config.LibraryConfig,
     "engine": config.EngineConfig,
     "catalog": config.CatalogConfig,
