@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -156,8 +156,8 @@ class Mounts(Bays):
         Of claims behind the first PLAYED, and of all while no drive is up, only the place is told.
         """
         now = trio.current_time()
-        line = list(self._board.line(now))
-        found = dict(self._play(self._drives_now(now, left), line[:PLAYED], left, now))
+        line, picture = list(self._board.line(now)), self._picture(now, left)
+        found = dict(_play(picture, line[:PLAYED], left))
         for ahead, claim in enumerate(line):
             found.setdefault(claim.volume, Outlook(math.inf, math.inf, ahead))
         return found
@@ -168,11 +168,11 @@ class Mounts(Bays):
         """As `forecast`, of all, if so many bytes and files of discs were asked for now as well."""
         now = trio.current_time()
         after = {v: _sum(left.get(v, (0, 0)), more.get(v, (0, 0))) for v in {*left, *more}}
-        drives, claims = self._drives_now(now, after), list(self._board.line(now))
+        picture, claims = self._picture(now, after), list(self._board.line(now))
 
         def play() -> Mapping[VolumeId, Outlook]:
             """In a thread: discs may be thousands."""
-            board = schedule.Board(self._board.rules)
+            board = schedule.Board(picture.rules)
             for claim in claims:
                 size, count = after.get(claim.volume, (claim.bytes, claim.count))
                 board.put(replace(claim, bytes=size, count=count), now)
@@ -185,25 +185,15 @@ class Mounts(Bays):
                     ),
                     now,
                 )
-            return self._play(drives, board.line(now), after, now)
+            return _play(picture, board.line(now), after)
 
         return await clock.blocking(play, clock.HASH)
 
-    def _play(
-        self, drives: Sequence[DriveNow], line: Iterable[schedule.ClaimView], left: Left, now: float
-    ) -> Mapping[VolumeId, Outlook]:
-        rules, wanted = self._board.rules, []
-        for claim in line:
-            size, count = left.get(claim.volume, (claim.bytes, claim.count))
-            burns = size / self._write_rate if claim.purpose is Purpose.BURN else 0.0
-            wait = max(0.0, rules.ripe_at(claim) - now)
-            wanted.append(Wanted(claim.volume, claim.urgency, size, count, wait, burns))
+    def _picture(self, now: float, left: Left) -> _Picture:
+        drives = [self._drive_now(bay, now, left) for bay in self._bays.values() if bay.up]
         robot = [self._step_left(bay, now) for bay in self._bays.values() if bay.moving]
-        terms = Terms(rules.run_cap, rules.earn)
-        return forecast(drives, wanted, robot_in=max(robot, default=0.0), terms=terms)
-
-    def _drives_now(self, now: float, left: Left) -> list[DriveNow]:
-        return [self._drive_now(bay, now, left) for bay in self._bays.values() if bay.up]
+        robot_in = max(robot, default=0.0)
+        return _Picture(now, drives, robot_in, self._board.rules, self._write_rate)
 
     def _step_left(self, bay: Bay, now: float) -> float:
         """Until the present step of a drive ends; one that is late ends soon."""
@@ -394,6 +384,30 @@ class Mounts(Bays):
             carrier=found.id if found else None,
             holds=element is not None and element.full,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """What a forecast starts from."""
+
+    now: float
+    drives: Sequence[DriveNow]
+    robot_in: float
+    rules: schedule.Rules
+    write_rate: float
+
+
+def _play(
+    picture: _Picture, line: Iterable[schedule.ClaimView], left: Left
+) -> Mapping[VolumeId, Outlook]:
+    rules, wanted = picture.rules, []
+    for claim in line:
+        size, count = left.get(claim.volume, (claim.bytes, claim.count))
+        burns = size / picture.write_rate if claim.purpose is Purpose.BURN else 0.0
+        wait = max(0.0, rules.ripe_at(claim) - picture.now)
+        wanted.append(Wanted(claim.volume, claim.urgency, size, count, wait, burns))
+    terms = Terms(rules.run_cap, rules.earn)
+    return forecast(picture.drives, wanted, robot_in=picture.robot_in, terms=terms)
 
 
 def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
