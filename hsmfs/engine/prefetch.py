@@ -36,7 +36,7 @@ from .worklist import Watched, Wishes, load
 
 log = logs.get(__name__)
 LOOK = 10.0
-"""Seconds between looks at the folder of lists, and at what became of files."""
+"""Seconds between looks at the folder of lists."""
 SIBLINGS = 1000
 """Files brought in beside one, at most."""
 
@@ -76,24 +76,29 @@ class Prefetcher:
         self.config, self._mountpoint = config.prefetch, config.daemon.mountpoint
         self._one = trio.Lock()
         self._watched: Watched | None = None
+        self._changed = trio.Event()
         self._held: Counter[PoolId] = Counter(catalog.studies.held())
         """Bytes that are marked, by pool."""
 
     def configure(self, config: Config) -> None:
         """Other bounds count from now on; what was brought in stays."""
         self.config = config.prefetch
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take up lists that are put into the folder, for ever."""
         task_status.started()
         while True:
-            await self._tidy()
-            folder = self.config.worklist
-            if folder is not None and (self._watched is None or self._watched.folder != folder):
+            changed, folder = self._changed, self.config.worklist
+            if folder is None:
+                await changed.wait()
+                continue
+            if self._watched is None or self._watched.folder != folder:
                 self._watched = Watched(folder)
-            if folder is not None and self._watched is not None:
-                await self._look(self._watched)
-            await trio.sleep(LOOK)
+            await self._look(self._watched)
+            with trio.move_on_after(LOOK):
+                await changed.wait()
 
     async def _look(self, watched: Watched) -> None:
         try:
@@ -122,7 +127,6 @@ class Prefetcher:
     async def fetch(self, wishes: Wishes, who: str) -> Outcome:
         """Bring in what is wished for, patients' newest studies first, as far as there is room."""
         outcome = Outcome()
-        await self._tidy()
         inos, unknown = await self._catalog.read(partial(_of_studies, wishes=wishes))
         for start in range(0, len(inos), BATCH_ROWS):
             some = inos[start : start + BATCH_ROWS]
@@ -158,14 +162,17 @@ class Prefetcher:
             for pool in self._pools:
                 mine = [attr for attr in away if self._pool_of(attr) is pool
                         and self._recaller.job(attr.ino) is None]  # fmt: skip
-                bound = await self._bound(pool)
-                await self._make_room(pool, bound, sum(map(_absent, mine)))
+                bound, need = await self._bound(pool), sum(map(_absent, mine))
+                if not bound.fits(need):
+                    await self._tidy()
+                    bound = await self._bound(pool)
+                    await self._make_room(pool, bound, need)
                 for attr in mine:
-                    need = _absent(attr)
-                    if bound.take(need):
-                        rows.append(Prefetched(attr.ino, pool.id, need, now))
+                    size = _absent(attr)
+                    if bound.take(size):
+                        rows.append(Prefetched(attr.ino, pool.id, size, now))
                     else:
-                        outcome.refused, outcome.why = outcome.refused + 1, bound.why(need)
+                        outcome.refused, outcome.why = outcome.refused + 1, bound.why(size)
             async with self._catalog.write():
                 self._catalog.studies.mark(rows)
             for row in rows:

@@ -103,8 +103,12 @@ async def test_what_lies_beside_comes_with_the_disc_that_is_in_the_drive(study_l
         assert (await engine.prefetcher.status())["files"] == (0 if how == "off" else 2)
 
 
-async def test_an_index_of_what_was_archived_otherwise(study_lab):
-    lab, _ = study_lab()
+async def test_a_worklist_of_a_patient_who_was_indexed(make_lab, tmp_path):
+    (tmp_path / "wl").mkdir()
+    file = tmp_path / "wl/tomorrow.list"
+    file.write_text(f"patient {KNOWN.patient}\n")
+    os.utime(file, (time.time() - 60,) * 2)
+    lab = make_lab()
     async with lab.running() as engine:
         ino = await lab.file(b"a.dcm", DATA)
         other = await lab.file(b"b", b"x" * 300_000)
@@ -113,6 +117,13 @@ async def test_an_index_of_what_was_archived_otherwise(study_lab):
         root = engine.catalog.inodes.get_raw(1)
         assert await engine.prefetcher.index([root]) == (1, 2)
         assert engine.catalog.studies.of(ino) == KNOWN
+        prefetch = engine.config.prefetch.model_copy(update={"worklist": tmp_path / "wl"})
+        engine.prefetcher.configure(engine.config.model_copy(update={"prefetch": prefetch}))
+        await lab.until(lambda: "worklist_taken" in {e.kind for e in engine.events.since(0)})
+        await came(lab, ino)
+        assert away(engine, other)
+        told = [e.fields["files"] for e in engine.events.since(0) if e.kind == "worklist_taken"]
+        assert told == [1]
 
 
 def test_lists(tmp_path):
