@@ -8,7 +8,7 @@ knows who waits now, and not who comes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -129,7 +129,7 @@ class _Costs:
 
     def __init__(
         self,
-        volumes: Mapping[VolumeId, Volume],
+        volumes: dict[VolumeId, Volume],
         in_drives: Container[VolumeId],
         queued: Container[VolumeId],
     ) -> None:
@@ -155,6 +155,9 @@ class _Costs:
     def add(self, reports: Reports, inos: Sequence[InodeNo]) -> None:
         """Some more files that are not whole on disk."""
         absent, copies = reports.inodes.absent_of(inos), reports.copies.standing(inos)
+        for volume in {c.where.volume for some in copies.values() for c in some}:
+            if volume not in self._volumes and (new := reports.volumes.get(volume)) is not None:
+                self._volumes[volume] = new  # burned since the estimate began
         for ino in inos:
             missing = absent.get(ino, [])
             if not missing:

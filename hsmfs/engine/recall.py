@@ -339,6 +339,10 @@ class Recaller(Readers):
         except PosixError:
             await self._end(job, None)
             return
+        if job.beside:  # its own disc did not do, and no other one is fetched for it
+            self._files.drop(live)
+            await self._end(job, None)
+            return
         try:
             wanted = job.wanted(live)
             if wanted is None:

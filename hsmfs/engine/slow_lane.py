@@ -67,7 +67,8 @@ class SlowLane:
     def step_back(self, queue: VolumeQueue) -> None:
         """A disc that only storms want, and no drive has yet, waits here."""
         works = queue.works()
-        if self._mounts.under_way(queue.volume) or not all(work.job.slow for work in works):
+        lazy = all(work.job.slow or work.job.beside for work in works)
+        if self._mounts.under_way(queue.volume) or not lazy:
             return
         for work in works:
             queue.remove(work)

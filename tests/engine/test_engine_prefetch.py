@@ -152,3 +152,17 @@ def test_a_watched_folder_gives_each_list_once(tmp_path):
     assert watched.new() == [file], "it was written anew"
     age(100_000)
     assert Watched(tmp_path).new() == [], "that was long ago"
+
+
+@pytest.mark.expect_log("unreadable|suspect")
+async def test_no_other_disc_is_fetched_for_what_lies_beside(study_lab):
+    lab, fill = study_lab(siblings="study")
+    async with lab.running() as engine:
+        inos = await fill(lab)
+        disc, sector = lab.disc(inos[1])
+        lab.fail({"kind": "unreadable", "barcode": disc.barcode, "sector": sector, "count": 1})
+        await lab.read(inos[0])
+        await came(lab, inos[2])
+        await lab.until(lambda: not engine.recaller.left())
+        assert engine.recaller.job(inos[1]) is None and away(engine, inos[1])
+        assert engine.recaller.failure(inos[1]) is None, "nobody asked for it"
