@@ -66,7 +66,7 @@ class Beside:
         while True:
             ino = await self._receive.receive()
             job = self._jobs.get(ino)
-            if job is not None and job.volume in self._queues:
+            if job is not None and job.volume is not None and job.volume in self._queues:
                 await self._bring(ino, job.volume)
 
     async def _bring(self, ino: InodeNo, volume: VolumeId) -> None:
