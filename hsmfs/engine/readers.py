@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 
 import trio
 
@@ -25,7 +26,7 @@ from .reading import DiscReading
 from .recall_queue import Job, VolumeQueue
 from .shelf import Shelf
 from .slow_lane import SlowLane
-from .waiters import Waiter, Waiters, again
+from .waiters import Waiter, Waiters, WaiterView, again
 from .why import Why
 
 log = logs.get(__name__)
@@ -164,6 +165,14 @@ class Readers:
         job.ended, job.error = True, RecallCancelled(f"nobody waits for inode {job.ino} any more")
         if self._nursery is not None:
             self._nursery.start_soon(self._nobody_waits, job.ino)
+
+    def fail_waiters(self, which: Callable[[Waiter], bool], number: int = errno.EIO) -> int:
+        """End the waits that match with an errno; how many there were."""
+        return self.waiting.fail(which, number)
+
+    def waiters(self) -> list[WaiterView]:
+        """Readers that are blocked, the oldest first."""
+        return [self._why.waiter(waiter, self._jobs.get(waiter.ino)) for waiter in self.waiting]
 
     # The guard
 

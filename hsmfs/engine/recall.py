@@ -7,7 +7,6 @@ one is tried, until none is left. Relies on Mounts for discs and on Files for th
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -42,7 +41,7 @@ from .shelf import Shelf
 from .slow_lane import SlowLane
 from .trust.audit import Note, unheard
 from .trust.words import path_of
-from .waiters import Left, Waiter, Waiters, WaiterView
+from .waiters import Left, Waiter, Waiters
 from .why import Why
 
 log = logs.get(__name__)
@@ -479,17 +478,9 @@ class Recaller(Readers):
         """The queue that the job waits in."""
         return self._queues.get(job.volume) if job.volume is not None else None
 
-    def fail_waiters(self, which: Callable[[Waiter], bool], number: int = errno.EIO) -> int:
-        """End the waits that match with an errno; how many there were."""
-        return self.waiting.fail(which, number)
-
     def left(self) -> Mapping[VolumeId, tuple[int, int]]:
         """Bytes and files that are still to be read, by disc."""
         return self._why.left()
-
-    def waiters(self) -> list[WaiterView]:
-        """Readers that are blocked, the oldest first."""
-        return [self._why.waiter(waiter, self.job(waiter.ino)) for waiter in self.waiting]
 
     def failure(self, ino: InodeNo) -> HsmError | None:
         """Why the last recall of a file failed, until it is asked for again."""
