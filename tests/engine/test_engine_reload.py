@@ -65,6 +65,7 @@ async def test_it_loses_and_doubles_nothing(make_lab):
             await lab.until(lambda seen=seen: len(engine.events.since(before)) > seen + 1
                             or not engine.recaller.left())  # fmt: skip
         await lab.until(lambda: not engine.catalog.queues.recalls())
+        await lab.settle()
         kinds = Counter((e.kind, e.fields.get("ino")) for e in engine.events.since(before))
         assert [kinds["recalled", ino] for ino in inos] == [1] * len(inos)
         assert sum(n for (kind, _), n in kinds.items() if kind == "volume_archived") == 1
