@@ -15,11 +15,14 @@ import trio
 from .. import crash
 from ..disc.reader import Bytes
 from ..errors import HsmError
+from ..pool.fallocate import begin_writing
 from ..pool.store import Pool
 from ..types import DataVersion, InodeNo, Range
 from .live import Live
 from .ranges import overlap
 
+LARGE = 1 << 20
+"""Bytes with which the disk begins at once: the file's next sync holds up what comes after."""
 MANY = 4
 """Files of one pool for which one sync of the pool costs less than one of each."""
 
@@ -30,6 +33,7 @@ class Incoming:
 
     Attributes:
         make: gives them, verified; called in a thread.
+        data: what it gave.
         filled: they are in; fault: why they could not be had or written. Neither: they are stale.
     """
 
@@ -37,6 +41,7 @@ class Incoming:
     version: DataVersion
     offset: int
     make: Callable[[], Bytes]
+    data: memoryview | None = None
     length: int = 0
     filled: bool = False
     fault: OSError | HsmError | None = None
@@ -69,18 +74,36 @@ async def locks(lives: Sequence[Live]) -> AsyncIterator[None]:
             lock.release()
 
 
+def verify(piece: Incoming) -> memoryview:
+    """The bytes, made and checked once. In a thread. Raises what `make` raises."""
+    if piece.data is None:
+        piece.data = memoryview(piece.make())
+        piece.length = len(piece.data)
+        crash.point("recall.chunk.verified")
+    return piece.data
+
+
+def verify_all(pieces: Sequence[Incoming]) -> None:
+    """As `verify`; what ails pieces is noted in them. In a thread."""
+    for piece in pieces:
+        try:
+            verify(piece)
+        except (OSError, HsmError) as fault:
+            piece.fault = fault
+
+
 def bring_in(pieces: Sequence[Incoming]) -> None:
     """Verify pieces and write what is absent of them; their files are open. In a thread."""
     for piece in pieces:
         if piece.fault is not None:
             continue
         try:
-            view = memoryview(piece.make())
-            crash.point("recall.chunk.verified")
-            piece.length = len(view)
+            view = verify(piece)
             for x in overlap(piece.live.absent, piece.range):
                 part = view[x.start - piece.offset : x.end - piece.offset]
                 write_all(piece.live.fd, part, x.start)
+                if len(part) >= LARGE:
+                    begin_writing(piece.live.fd, x.start, len(part))
             crash.point("recall.fill.written")
             piece.filled = True
         except (OSError, HsmError) as fault:

@@ -23,7 +23,7 @@ from ..pool.store import BLOCK, Pool
 from ..pressure import DISK
 from ..states import FileState
 from ..types import Attr, DataVersion, Digest, InodeNo, PoolId, Range
-from .incoming import Incoming, bring_in, locks, sync_bytes
+from .incoming import Incoming, bring_in, locks, sync_bytes, verify_all
 from .live import Live
 from .ranges import overlap, subtract
 
@@ -230,6 +230,9 @@ class Residency:
         Only bytes that are still absent are written. The catalog learns it by `save_many`. What
         became of each piece is noted in it.
         """
+        if any(piece.live.lock.locked() for piece in pieces):
+            # Bytes of a file before these are being written: meanwhile these can be verified.
+            await clock.blocking(lambda: verify_all(pieces), clock.HASH)
         async with locks([piece.live for piece in pieces]):
             wanted = [
                 piece

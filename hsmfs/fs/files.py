@@ -83,6 +83,10 @@ class OpenFiles(Core):
             return cast(bytes, data)
         if live.absent:
             await self._wait_for(handle, Range(off, min(off + size, live.attr.size)))
+            # What just came in is in the page cache: no thread is needed for it.
+            data = self.files.read_now(live, off, size)
+            if data is not None:
+                return cast(bytes, data)
         return await self.files.read(live, off, size, handle.who)
 
     async def _wait_for(self, handle: Handle, wanted: Range) -> None:
