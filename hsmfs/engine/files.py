@@ -15,13 +15,14 @@ from .. import clock, crash, durable
 from ..catalog.catalog import Catalog
 from ..errors import PoolFull, PosixError, RecallFailed
 from ..pool.pools import Pools
+from ..pool.store import writable
 from ..pressure import DISK, WritePressure
 from ..states import FileState, Lock
 from ..types import Attr, DataVersion, InodeNo, Range, Requester
 from .incoming import append_all
 from .live import Live
 from .ranges import overlap, subtract
-from .residency import LARGE, Residency, writable
+from .residency import LARGE, Residency
 
 Wait = Callable[[InodeNo, Range, Requester], Awaitable[None]]
 """Returns when the range is on disk; raises HsmError if it cannot come, or not in time."""

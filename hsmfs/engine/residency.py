@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Sequence
 
@@ -491,11 +490,6 @@ def _open(pool: Pool, attr: Attr) -> int:
 def _close(fd: int) -> None:
     with contextlib.suppress(OSError):  # what was to be durable was synced
         os.close(fd)
-
-
-def writable(fd: int) -> bool:
-    """Whether a descriptor may be written to; of a read-only pool it may not."""
-    return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE)
 
 
 def _remove(files: Sequence[tuple[Pool, InodeNo]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -198,3 +199,8 @@ class Pool:
         if self.capacity is None:
             return Usage(disk.used + disk.free, disk.used)
         return Usage(min(self.capacity, self.used + disk.free), self.used)
+
+
+def writable(fd: int) -> bool:
+    """Whether a descriptor may be written to; of a read-only pool it may not."""
+    return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE)
