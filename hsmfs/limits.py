@@ -32,6 +32,8 @@ FUSE_BACKGROUND = 1024
 """The kernel's max_background, set after mounting: its default of 12 lets 12 readers stop all."""
 WAITERS = 2048
 """Readers that may wait for discs at once; the next gets EAGAIN."""
+RECALL_JOBS = 10_000
+"""Recalls in memory; each class above bulk may have as many more. Others wait as rows."""
 READ_AHEAD_BYTES = 4 * 1024 * 1024
 """read_ahead_kb of the mount, as bytes: the default of 128 KiB costs half of the speed."""
 READDIR_BATCH = 512

@@ -22,6 +22,8 @@ _COLUMNS = (
     "c.id, c.ino, c.version, c.copy_no, c.state, c.volume, c.part, c.parts, c.offset, c.length,"
     " c.sector, c.stored, c.compressed, c.frame_ends"
 )
+READABLE = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
+"""States of volumes that a valid copy may be read from."""
 PROVEN = (int(VolumeState.FULL), int(VolumeState.EXPORTED))
 """States of volumes on which a valid copy is as good as when it was verified."""
 READABLE = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ..states import BURN_TRANSITIONS, BurnState, FileState, check
+from ..states import BURN_TRANSITIONS, BurnState, CopyState, FileState, check
 from ..types import DataVersion, InodeNo, VolumeId
 from .connection import Database
+from .copies import READABLE
 from .inodes import LISTED
 
 
@@ -88,6 +89,16 @@ _QUEUED = ", ".join(f"m.{column}" for column in _MIGRATION.split(", "))
 _BURN = "volume, copy_no, state, image, created_ns, error, size, root_hash"
 
 
+# The disc that a request's file would be looked for on first; 0: no copy can be read.
+_FIRST_DISC = (
+    "coalesce((SELECT c.volume FROM inodes i JOIN copies c ON c.ino = i.ino"
+    " AND c.version = i.base_version JOIN volumes v ON v.id = c.volume WHERE i.ino = r.ino"
+    f" AND c.state = {int(CopyState.VALID)}"
+    f" AND v.state IN ({', '.join(f'{state:d}' for state in READABLE)})"
+    " ORDER BY v.state, c.copy_no, c.part LIMIT 1), 0)"
+)
+
+
 class Queues:
     """Rows of `recalls`, `migrations` and `burns`."""
 
@@ -108,6 +119,40 @@ class Queues:
             f"SELECT {_RECALL} FROM recalls WHERE ino > ? ORDER BY ino LIMIT ?", (after, limit)
         )
         return [Recall(row[0], RecallClass(row[1]), *row[2:]) for row in rows]
+
+    def recalls_by_disc(
+        self, after: int, limit: int
+    ) -> list[tuple[InodeNo, RecallClass, VolumeId]]:
+        """Requests as `recalls`: inode, class, and the disc to look on first (0: there is none)."""
+        rows = self._db.execute(
+            f"SELECT r.ino, r.class, {_FIRST_DISC} FROM recalls r WHERE r.ino > ?"
+            " ORDER BY r.ino LIMIT ?",
+            (after, limit),
+        )
+        found: list[tuple[InodeNo, RecallClass, VolumeId]] = rows.fetchall()
+        return found
+
+    def recalls_on(
+        self, volume: VolumeId, after: tuple[int, int], limit: int
+    ) -> list[tuple[int, int, InodeNo]]:
+        """Requests for files with bytes on a disc, by sector: sector, copy, inode.
+
+        Those greater than after alone. Of disc 0: those that no disc can be read for, by inode.
+        """
+        if volume:
+            sql = (
+                "SELECT c.sector, c.id, c.ino FROM copies c CROSS JOIN recalls r ON r.ino = c.ino"
+                " WHERE c.volume = ? AND (c.sector, c.id) > (?, ?) ORDER BY c.sector, c.id LIMIT ?"
+            )
+            rows = self._db.execute(sql, (volume, *after, limit))
+        else:
+            sql = (
+                f"SELECT r.ino, 0, r.ino FROM recalls r WHERE r.ino > ? AND {_FIRST_DISC} = 0"
+                " ORDER BY r.ino LIMIT ?"
+            )
+            rows = self._db.execute(sql, (after[0], limit))
+        found: list[tuple[int, int, InodeNo]] = rows.fetchall()
+        return found
 
     def coming(self, inos: Sequence[InodeNo]) -> set[InodeNo]:
         """Those of the files that are asked for, have a name, and are not all on disk yet."""

@@ -85,8 +85,8 @@ class Beside:
                 self.note("file.recalled", WHO, path_of(self._catalog, sibling), ino=sibling)
 
     def _work(self, ino: InodeNo, volume: VolumeId) -> Work | None:
-        if ino in self._jobs:
-            return None
+        if ino in self._jobs or self._catalog.queues.recall(ino) is not None:
+            return None  # it comes by itself
         try:
             live = self._files.hold(ino)
         except PosixError:

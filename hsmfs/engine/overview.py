@@ -295,6 +295,8 @@ def _answer(attr: Attr, recall: dict[str, Any] | None) -> str:
             )
         case "mounting":
             doing = f"disc {recall['volume']} is being brought to a drive"
+        case _ if recall["volume"] is None:
+            return "its recall waits until others that were asked for before have come"
         case _:
             doing = f"disc {recall['volume']} waits for a drive, {recall['discs_ahead']} before it"
     expected = recall["expected_s"]

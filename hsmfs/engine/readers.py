@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -17,6 +17,7 @@ from ..catalog.queues import RecallClass
 from ..config import Config
 from ..errors import PosixError, RecallCancelled, RecallTimeout
 from ..types import InodeNo, Range, Requester, VolumeId
+from .backlog import Backlog
 from .failures import Failures
 from .files import Files
 from .guard import Guard, Rule
@@ -41,6 +42,8 @@ class Readers:
 
     waiting: Waiters
     guard: Guard | None
+    _backlog: Backlog
+    _going: set[InodeNo]
     _config: Config
     _failures: Failures
     _files: Files
@@ -65,7 +68,7 @@ class Readers:
     def queue(self, job: Job) -> VolumeQueue | None: ...
 
     @abstractmethod
-    async def _nobody_waits(self, ino: InodeNo) -> None: ...
+    async def _forget_rows(self, inos: Sequence[InodeNo]) -> None: ...
 
     def configure(self, config: Config) -> None:
         """Other numbers count from now on."""
@@ -164,7 +167,9 @@ class Readers:
         self._jobs.pop(job.ino, None)
         job.ended, job.error = True, RecallCancelled(f"nobody waits for inode {job.ino} any more")
         if self._nursery is not None:
-            self._nursery.start_soon(self._nobody_waits, job.ino)
+            self._going.add(job.ino)
+            self._nursery.start_soon(self._forget_rows, [job.ino])
+        self._backlog.ended()
 
     def fail_waiters(self, which: Callable[[Waiter], bool], number: int = errno.EIO) -> int:
         """End the waits that match with an errno; how many there were."""
@@ -196,6 +201,6 @@ class Readers:
                 queue.refresh(job)
                 self._press(queue)
             if self._nursery is not None:
-                self._nursery.start_soon(self._nobody_waits, job.ino)
+                self._nursery.start_soon(self._forget_rows, [job.ino])
         for queue in list(self._queues.values()):
             self._slow.step_back(queue)

@@ -7,7 +7,6 @@ one is tried, until none is left. Relies on Mounts for discs and on Files for th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,12 +15,13 @@ import trio
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.copies import Copy
-from ..catalog.queues import RecallClass
+from ..catalog.queues import Recall, RecallClass
 from ..catalog.reports import Query
 from ..config import Config
 from ..errors import HsmError, PosixError, RecallCancelled
 from ..states import FileState, VolumeState
 from ..types import DataVersion, InodeNo, Range, VolumeId
+from .backlog import Backlog
 from .beside import Beside
 from .copy_choice import CopyChoice
 from .events import Events
@@ -82,8 +82,7 @@ class Recaller(Readers):
         self.came_in: Callable[[InodeNo], None] = lambda ino: None
         self.asked: Asked = lambda ino, version, urgency, wanted: None
         self._jobs: dict[InodeNo, Job] = {}
-        self._resumed = sys.maxsize
-        self._own: set[InodeNo] = set()
+        self._going: set[InodeNo] = set()
         self._queues: dict[VolumeId, VolumeQueue] = {}
         self._failures = Failures(catalog, events)
         self._nursery: trio.Nursery | None = None
@@ -99,6 +98,7 @@ class Recaller(Readers):
         )
         self._shelf = Shelf(catalog, events, config)
         self._slow = SlowLane(mounts, self._queues, config, self._place)
+        self._backlog = Backlog(catalog, self._jobs, self._queues, self._shelf, self._take)
         self._rewritten = Rewritten(
             lambda ino: self.request(ino, RecallClass.BULK, "rewritten in part")
         )
@@ -110,12 +110,12 @@ class Recaller(Readers):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve requests for ever; those of the last run are taken up meanwhile."""
-        self._resumed = 0
-        self._own.clear()
+        self._going.clear()
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = self._reading.nursery = self._parity.nursery = nursery
                 nursery.start_soon(self._resume, set(self._jobs.values()))
+                nursery.start_soon(self._backlog.run)
                 nursery.start_soon(self.waiting.watch)
                 nursery.start_soon(self._rewritten.run)
                 nursery.start_soon(self._slow.run)
@@ -132,36 +132,9 @@ class Recaller(Readers):
             self._queues.clear()
 
     async def _resume(self, unplaced: set[Job]) -> None:
-        """Take up the rows of the catalog; what is on disk already is dropped from them.
-
-        unplaced: jobs that were there before this run. Requests come meanwhile: a row that was not
-        taken up yet stays when the readers leave who want the same file.
-        """
-        began, count = trio.current_time(), 0
-        while rows := self._catalog.queues.recalls(self._resumed):
-            for ino in [row.ino for row in rows]:
-                row, self._resumed = self._catalog.queues.recall(ino), ino
-                if row is None or ino in self._own:
-                    continue  # it ended meanwhile, or is no older than this run
-                job = self._jobs.get(ino)
-                count += 1
-                if job is None:
-                    job = self._jobs[ino] = Job(
-                        ino, row.urgency, row.requester, row.created_ns, row.start, row.end
-                    )
-                    await self._place(job)
-                elif job in unplaced:
-                    unplaced.discard(job)
-                    await self._place(job)
-                else:
-                    await self._merge(job, row.urgency, Range(row.start, row.end), None)
-                await trio.lowlevel.checkpoint()
-        self._resumed = sys.maxsize
-        self._own.clear()
+        """Place what was there before this run; complete what was rewritten in part."""
         for job in unplaced:
             await self._place(job)
-        if count:
-            log.info("recalls taken up", count=count, seconds=trio.current_time() - began)
         partial = await self._catalog.read(
             lambda reports: [
                 attr.ino
@@ -172,19 +145,24 @@ class Recaller(Readers):
         for ino in partial:
             await self.request(ino, RecallClass.BULK, "rewritten in part")
 
+    async def _take(self, row: Recall) -> None:
+        """A request that was waiting as a row."""
+        job = Job(row.ino, row.urgency, row.requester, row.created_ns, row.start, row.end)
+        self._jobs[row.ino] = job
+        await self._place(job)
+
     # Requests
 
-    async def _nobody_waits(self, ino: InodeNo) -> None:
-        """No reader wants the file any more; what was asked for before this run is still wanted."""
-        if ino <= self._resumed or ino in self._own:
-            await self._forget_rows([ino])
-
     async def _forget_rows(self, inos: Sequence[InodeNo]) -> None:
-        async with self._catalog.write():
-            jobs = {ino: self._jobs.get(ino) for ino in inos}
-            self._catalog.queues.end_recalls(
-                [ino for ino, job in jobs.items() if job is None or job.slow]
-            )
+        """The rows go, unless they are wanted again or by others than a storm's readers."""
+        try:
+            async with self._catalog.write():
+                jobs = {ino: self._jobs.get(ino) for ino in inos}
+                self._catalog.queues.end_recalls(
+                    [ino for ino, job in jobs.items() if job is None or job.slow]
+                )
+        finally:
+            self._going.difference_update(inos)
 
     async def request(
         self, ino: InodeNo, urgency: RecallClass, who: str, range: Range | None = None
@@ -224,12 +202,13 @@ class Recaller(Readers):
                             joined.append(ino)
                         elif live.absent:
                             job = Job(ino, urgency, who, clock.now_ns(), 0, live.attr.size)
-                            self._write_down(job)
+                            if (left := self._write_down(job)) is not None:
+                                job.take_over(left)
                             new.append(job)
                 crash.point("recall.request.committed")
-                for job in new:
-                    self._begin(job)
-                for job in new:
+                joined += [job.ino for job in new if job.ino in self._jobs]
+                begun = [job for job in new if job.ino not in self._jobs and self._begin(job)]
+                for job in begun:
                     await self._place(job)
                 for ino in joined:
                     await self.request(ino, urgency, who)
@@ -242,7 +221,7 @@ class Recaller(Readers):
     async def cancel(self, ino: InodeNo) -> bool:
         """End the recall of a file; its readers get RecallCancelled. False if there is none."""
         job = self._jobs.get(ino)
-        if job is None and ino > self._resumed and self._catalog.queues.recall(ino) is not None:
+        if job is None and self._catalog.queues.recall(ino) is not None:
             await self._forget_rows([ino])
             return True
         if job is None:
@@ -263,9 +242,10 @@ class Recaller(Readers):
         )
         new = Job(ino, urgency, who, clock.now_ns(), wanted.start, wanted.end)
         storm = job is None and waiter is not None and waiter.slow
+        left: Recall | None = None
         if not covered:
             async with self._catalog.write():
-                self._write_down(new, storm=storm)
+                left = self._write_down(new, storm=storm)
             crash.point("recall.request.committed")
             job = self._jobs.get(ino)
             if waiter is not None:
@@ -276,35 +256,51 @@ class Recaller(Readers):
         if waiter is not None:
             new.for_readers, new.slow = True, waiter.slow
             new.waiters.append(waiter)
-        self._begin(new)
-        if self._nursery is not None:
+        if left is not None:
+            new.take_over(left)
+        if self._begin(new) and self._nursery is not None:
             if new.slow and not storm:
-                self._nursery.start_soon(self._nobody_waits, ino)
+                self._nursery.start_soon(self._forget_rows, [ino])
             await self._place(new)
         return new
 
-    def _write_down(self, job: Job, *, storm: bool = False) -> None:
+    def _write_down(self, job: Job, *, storm: bool = False) -> Recall | None:
         """A request is put on record, as a row that outlives a crash; in a transaction.
 
-        storm: it belongs to readers alone, and no row outlives them.
+        storm: it belongs to readers alone, and no row outlives them. Returns the row that was there
+        before if nobody made a job of it yet.
         """
         ino, queues = job.ino, self._catalog.queues
-        if ino > self._resumed and queues.recall(ino) is None:
-            self._own.add(ino)
+        left = None if ino in self._jobs or ino in self._going else queues.recall(ino)
         if not storm:
-            queues.join_recall(
-                ino, job.urgency, job.requester, job.created_ns, job.start, job.end
-            )
+            queues.join_recall(ino, job.urgency, job.requester, job.created_ns, job.start, job.end)
         self.note("file.recalled", job.requester, path_of(self._catalog, ino), ino=ino)
+        return left
 
-    def _begin(self, job: Job) -> None:
-        """A new request is written down: it is to be worked on."""
-        self._jobs[job.ino] = job
+    def _begin(self, job: Job) -> bool:
+        """A new request is written down: it is to be worked on. False: it waits as a row."""
         self._failures.forget(job.ino)
         if (attr := self._files.attr(job.ino)) is not None:
-            self.asked(
-                job.ino, attr.base_version, job.urgency, Range(job.start, job.end)
-            )
+            self.asked(job.ino, attr.base_version, job.urgency, Range(job.start, job.end))
+        if not job.waiters and self._put_off(job):
+            return False
+        self._jobs[job.ino] = job
+        return True
+
+    def _put_off(self, job: Job) -> bool:
+        """Leave the request a row if there are many jobs already."""
+        if not self._backlog.full(job.urgency) or job.ino in self._going:
+            return False
+        live = self._files.hold(job.ino)
+        try:
+            wanted = job.wanted(live)
+            copy = self._copies.choose(job, live, wanted) if wanted is not None else None
+        finally:
+            self._files.drop(live)
+        if copy is None:
+            return False
+        self._backlog.put_off(copy.where.volume, job.urgency)
+        return True
 
     async def _merge(
         self, job: Job, urgency: RecallClass, wanted: Range, waiter: Waiter | None
@@ -395,6 +391,7 @@ class Recaller(Readers):
         """A disc is in the library again: whoever waits for it is served."""
         for job in await self._shelf.unpark(volume):
             await self._place(job)
+        self._backlog.look()
 
     async def refuse(self, volume: VolumeId, reason: str) -> int:
         """The operator will not bring the disc: its readers are told; how many recalls end."""
@@ -406,7 +403,7 @@ class Recaller(Readers):
 
     def wants(self, volume: VolumeId) -> bool:
         """Recalls are queued for the disc."""
-        return volume in self._queues
+        return volume in self._queues or volume in self._backlog
 
     def shelved(self, volume: VolumeId) -> list[Job]:
         """Recalls that wait until an operator brings the disc."""
@@ -437,6 +434,7 @@ class Recaller(Readers):
         for job in ending:
             job.ended, job.error = True, error
             self._jobs.pop(job.ino, None)
+            self._going.add(job.ino)
         for job in ending:
             await self._shelf.forget(job)
             self._slow.forget(job)
@@ -445,6 +443,7 @@ class Recaller(Readers):
             return
         crash.point("recall.end.before")
         await self._forget_rows([job.ino for job in ending])
+        self._backlog.ended()
         crash.point("recall.end.committed")
         for job in ending:
             if error is not None:
@@ -491,7 +490,9 @@ class Recaller(Readers):
         job = self._jobs.get(ino)
         if job is not None:
             return self._why.job(job) | self._shelf.why(job)
-        error = self._failures.get(ino)
+        error, row = self._failures.get(ino), self._catalog.queues.recall(ino)
+        if row is not None:
+            return self._why.row(row)
         if error is None:
             return {"state": "no recall"}
         return {"state": "failed", "error": error.message, "next_step": error.next_step}

@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 from ..catalog.copies import Copy
-from ..catalog.queues import RecallClass
+from ..catalog.queues import Recall, RecallClass
 from ..errors import HsmError
 from ..types import CHUNK, SECTOR, CopyId, DataVersion, Digest, InodeNo, Range, StoredPart, VolumeId
 from .live import Live
@@ -60,6 +60,13 @@ class Job:
     def hot(self) -> bool:
         """A person waits for it."""
         return bool(self.waiters) and not self.slow
+
+    def take_over(self, row: Recall) -> None:
+        """It goes on for whoever asked before, and not for readers alone."""
+        self.urgency = min(self.urgency, row.urgency)
+        self.start, self.end = min(self.start, row.start), max(self.end, row.end)
+        self.requester, self.created_ns = row.requester, row.created_ns
+        self.for_readers = self.slow = False
 
     def missing(self, live: Live) -> list[Range]:
         """What is asked for and not on disk."""

@@ -28,6 +28,13 @@ class Shelf:
         self._wait = config.recall.shelf_wait
         self._parked: dict[VolumeId, list[Job]] = {}
 
+    def __len__(self) -> int:
+        return sum(map(len, self._parked.values()))
+
+    def waits_for(self, volume: VolumeId) -> bool:
+        """Jobs wait for the disc."""
+        return volume in self._parked
+
     def holds(self, job: Job) -> bool:
         """The job waits for an operator."""
         return job.volume is not None and job in self._parked.get(job.volume, ())

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from ..catalog.catalog import Catalog
+from ..catalog.queues import Recall
 from ..types import CHUNK, VolumeId
 from .eta import Outlook
 from .mounts import Mounts
@@ -64,6 +65,15 @@ class Why:
             "faults": list(job.faults),
             "robot": self._mounts.robot_care.trouble or "ready",
         }
+
+    def row(self, row: Recall) -> dict[str, Any]:
+        """A request that waits as a row until those before it are done."""
+        return self.job(
+            Job(
+                row.ino, row.urgency, row.requester, row.created_ns, row.start, row.end,
+                for_readers=False,
+            )
+        )  # fmt: skip
 
     def _state(self, job: Job) -> tuple[str, int]:
         """What the recall does, and how many discs go before its own."""

@@ -22,9 +22,9 @@ def _one(seed: int, years: float, events: int, size: Size, mutant: str) -> Verdi
 def many(
     seeds: range, *, years: float, events: int, size: Size, mutant: str = "", jobs: int = 0
 ) -> Iterator[Verdict]:
-    """The seeds' verdicts as they come. xorriso sleeps now and then, so jobs are twice the
-    processors if not given."""
-    jobs = jobs or 2 * (os.cpu_count() or 1)
+    """The seeds' verdicts as they come. xorriso sleeps for 100 ms each time that it runs, half of
+    a life, so jobs are four times the processors if not given."""
+    jobs = jobs or 4 * (os.cpu_count() or 1)
     with ProcessPoolExecutor(min(jobs, len(seeds))) as pool:
         running = [pool.submit(_one, seed, years, events, size, mutant) for seed in seeds]
         for done in as_completed(running):

@@ -96,6 +96,7 @@ async def quick(life: Life) -> None:
     if life.catalog.queues.recalls(0, 1):
         raise Failure(f"a recall is stuck: {life.catalog.queues.recalls(0, 1)[0]}")
     truth.robot_is_right(life)
+    truth.tests_are_true(life)
     rng = random.Random(life.world.at_step)
     files = [f for f in life.world.files.values() if not f.gone and f.trashed_at is None and f.ino]
     for file in rng.sample(files, min(SAMPLE, len(files))):
@@ -201,6 +202,7 @@ async def clean(life: Life) -> None:
             life.world.counts["files beyond the promise"] += 1
             continue
         raise Failure(f"fsck: {finding.check}: {finding.object} {finding.message}")
+    await life.settle()  # while fsck ran, the next disc that is due may have been fetched
     truth.places_agree(life)
     truth.rot_was_found(life)
     truth.parity_is_right(life)

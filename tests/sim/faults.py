@@ -11,10 +11,12 @@ from hsmfs import clock
 from hsmfs.catalog.queues import RecallClass
 from hsmfs.errors import HsmError
 from hsmfs.library.ports import DiscStatus, ElementKind
-from hsmfs.types import SECTOR
+from hsmfs.states import FileState
+from hsmfs.types import SECTOR, InodeNo
 
 from .library import Disc, Shelves
 from .plan import Step
+from .truth import disc_of
 from .world import DAY, YEAR
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ SIGMA = 0.7
 """The lognormal distribution of the years until a disc's first sectors do not read."""
 STEPS = 20_000
 POINTS = 150
-"""A death comes after up to so many steps of tasks, or crash points."""
+PROMISES = 12
+"""A death comes after up to so many steps of tasks, crash points, or promises."""
 
 
 def _shelves(life: Life) -> Shelves:
@@ -80,11 +83,35 @@ async def bad_sectors(life: Life, step: Step) -> None:
 
 
 async def silent_rot(life: Life, step: Step) -> None:
-    """A sector reads without an error, but wrong."""
+    """A sector reads without an error, but wrong; mostly one of a file that is wanted just then."""
     rng = random.Random(step.seed)
-    disc = _burned(life, rng)
+    disc, at = _next_read(life, rng) if rng.random() < 0.7 else (None, 0)
+    if disc is None and (disc := _burned(life, rng)) is not None:
+        at = _spot(life, disc, rng)
     if disc is not None:
-        disc.wrong.add(_spot(life, disc, rng))
+        disc.wrong.add(at)
+        await _want(life, disc.name, at)
+
+
+def _next_read(life: Life, rng: random.Random) -> tuple[Disc | None, int]:
+    """A disc and a sector on it that a recall of some stub would read, behind the stub's head."""
+    attrs = map(life.engine.files.attr, (InodeNo(f.ino) for f in life.world.files.values()))
+    stubs = [attr for attr in attrs if attr is not None and attr.state == FileState.MIGRATED]
+    if not stubs:
+        return None, 0
+    attr = rng.choice(stubs)
+    loaded = {d.name for at in _shelves(life).drives if (d := _shelves(life).places.get(at))}
+    found = []
+    for copy in life.catalog.copies.readable(attr.ino, attr.base_version):
+        volume = life.catalog.volumes.get(copy.where.volume)
+        disc = disc_of(life, volume.barcode) if volume is not None else None
+        if disc is not None and disc.sound:
+            found.append((disc.name not in loaded, copy.copy_no, copy.where, disc))
+    if not found:
+        return None, 0
+    _, _, where, disc = min(found, key=lambda one: one[:2])
+    last = max(0, -(-where.stored // SECTOR) - 1)
+    return disc, where.sector + rng.randint(min(2, last), last)
 
 
 async def flaky_drive(life: Life, step: Step) -> None:
@@ -185,10 +212,15 @@ async def _look_and_read(life: Life, names: list[str]) -> None:
     except HsmError:
         return
     for name in names:
-        volume = life.catalog.volumes.by_barcode(name)
-        for copy in life.catalog.copies.laid(volume.id, 0, 5) if volume is not None else []:
-            if life.engine.files.attr(copy.ino) is not None:
-                await life.engine.recaller.request(copy.ino, RecallClass.BULK, "hsmctl")
+        await _want(life, name)
+
+
+async def _want(life: Life, name: str, sector: int = 0) -> None:
+    """Files are wanted that lie on a disc, from a sector on."""
+    volume = life.catalog.volumes.by_barcode(name)
+    for copy in life.catalog.copies.laid(volume.id, sector, 5) if volume is not None else []:
+        if life.engine.files.attr(copy.ino) is not None:
+            await life.engine.recaller.request(copy.ino, RecallClass.BULK, "hsmctl")
 
 
 async def unreadable_label(life: Life, step: Step) -> None:
@@ -238,9 +270,13 @@ async def loaded_disks(life: Life, step: Step) -> None:
 
 
 async def kill(life: Life, step: Step) -> None:
-    """The process dies at one of the next crash points, or between two steps of the loop."""
+    """The process dies after one of the next promises to a user, at one of the next crash points,
+    or between two steps of the loop."""
     rng = random.Random(step.seed)
-    if rng.random() < 0.6:
+    chance = rng.random()
+    if chance < 0.4:
+        life.doom.promises = rng.randrange(1, PROMISES)
+    elif chance < 0.75:
         life.doom.points = 1 + int(POINTS * rng.random() ** 3)
     else:
         life.doom.steps = 1 + int(STEPS * rng.random() ** 3)

@@ -39,11 +39,12 @@ Act = Callable[["Life"], Awaitable[None]]
 
 
 class Doom(trio.abc.Instrument):
-    """Ends the process at the n-th passage of a crash point, or before the n-th step of a task."""
+    """Ends the process at the n-th passage of a crash point, before the n-th step of a task, or
+    right after the n-th promise to a user."""
 
     def __init__(self, life: Life) -> None:
         self._life = life
-        self.steps = self.points = 0
+        self.steps = self.points = self.promises = 0
         """How many are left; 0: never."""
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -57,6 +58,13 @@ class Doom(trio.abc.Instrument):
             self.points -= 1
             if not self.points:
                 self._life.die(name)
+
+    def promise(self) -> None:
+        """A call that changed a file, or an fsync, came back to its user."""
+        if self.promises:
+            self.promises -= 1
+            if not self.promises:
+                self._life.die("after a promise")
 
 
 class Life(Site):
@@ -87,6 +95,7 @@ class Life(Site):
             self.busy
             or engine.mounts._claims
             or engine.recaller._jobs
+            or len(engine.recaller._backlog)
             or engine.migrator._active
             or engine.robot.moving
             or engine.mounts.robot_care.trouble
@@ -193,7 +202,7 @@ class Life(Site):
                     await self._live(acts)
                     self.operator.stop()
                     self.busy += 1
-                self.doom.steps = self.doom.points = 0
+                self.doom.steps = self.doom.points = self.doom.promises = 0
                 self.nursery.cancel_scope.cancel()
         finally:
             crash.point = before

@@ -21,7 +21,19 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from hsmfs.engine import demote, housekeeping, policies, refresh, release, renew, waiters
+from hsmfs import limits
+from hsmfs.engine import (
+    backlog,
+    burst,
+    demote,
+    housekeeping,
+    policies,
+    recorder,
+    refresh,
+    release,
+    renew,
+    waiters,
+)
 from hsmfs.engine.guard import guard
 from hsmfs.engine.trust import trust
 
@@ -43,8 +55,11 @@ CALM = {
     (waiters, "POLL_SECONDS"): 3600.0, (release, "LOOK"): 3600.0, (demote, "LOOK"): 6 * 3600.0,
     (policies, "LOOK"): 6 * 3600.0, (housekeeping, "TRASH_LOOK"): 3600.0,
     (housekeeping, "USAGE_LOOK"): 3600.0, (refresh, "LOOK"): 4 * 3600.0,
+    (burst, "LOOK"): 6 * 3600.0, (recorder, "WRITE_EVERY"): 6 * 3600.0,
 }  # fmt: skip
 """Looks that come every few seconds are rarer here: thirty years have 950 million seconds."""
+FEW = {(limits, "RECALL_JOBS"): 8, (backlog, "BLOCK"): 2}
+"""Bounds that a few files reach."""
 
 
 @dataclass
@@ -137,7 +152,7 @@ def _child(world: World) -> None:
 def _live(world: World) -> None:
     logging.getLogger().setLevel(logging.CRITICAL + 1)
     warnings.simplefilter("ignore")
-    for (module, name), value in CALM.items():
+    for (module, name), value in (CALM | FEW).items():
         setattr(module, name, value)
     digest = hashlib.sha256(f"{world.seed} {world.lives} {world.at_step}".encode()).digest()
     made = machine.install(int.from_bytes(digest[:8], "big"))

@@ -16,11 +16,11 @@ from hsmfs.catalog.copies import Copies
 from hsmfs.catalog.trash import Trash
 from hsmfs.disc import parity, reader
 from hsmfs.engine import bays, migrate, reading, verify
+from hsmfs.engine.backlog import Backlog
 from hsmfs.engine.files import Files
 from hsmfs.engine.inventory import Inventory
 from hsmfs.engine.journal import CatalogJournal
 from hsmfs.engine.live import Live
-from hsmfs.engine.recall import Recaller
 from hsmfs.engine.scrub import Scrubber
 from hsmfs.engine.trust.retention import Retention
 
@@ -101,7 +101,7 @@ async def _passed_anyway(self: Scrubber, row: Any, volume: Any, why: str) -> Non
         self._catalog.health.end_scrub(volume.id)
 
 
-async def _resume_nothing(self: Recaller) -> None:
+async def _take_up_nothing(self: Backlog) -> None:
     """What was queued before the restart is not taken up."""
 
 
@@ -135,7 +135,7 @@ MUTANTS: dict[str, Mutant] = {
         "a drive that failed is never given back", _put(bays.Bays, "_drive_failed", _keep_drive)),
     "queue-lost": Mutant(
         "recalls that were queued before a restart are forgotten",
-        _put(Recaller, "_resume", _resume_nothing)),
+        _put(Backlog, "run", _take_up_nothing)),
     "no-parity": Mutant(
         "parity discs hold zeros", _put(parity.Combination, "store", _zeros)),
     "wrong-disc": Mutant(

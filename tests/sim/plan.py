@@ -69,7 +69,7 @@ def make(seed: int, years: float, events: int) -> list[Step]:
     draw(WORK, events)
     share = max(events / 3 / years, FAULTS_A_YEAR) if years < 5 else FAULTS_A_YEAR
     draw(FAULTS, share * years)
-    draw(DEATHS, max(events / 15, DEATHS_A_YEAR * years))
+    draw(DEATHS, max(events / 8, DEATHS_A_YEAR * years))
     _cluster(rng, steps)
     steps.append(Step(end, "check", 0))
     return sorted(steps, key=lambda step: step.at)

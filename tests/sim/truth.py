@@ -115,6 +115,21 @@ def robot_is_right(life: Life) -> None:
             )
 
 
+def tests_are_true(life: Life) -> None:
+    """No disc passes a test that began when its sectors did not read any more.
+
+    Nothing is under way at a look, so a test that a disc passed since the last one began after it.
+    """
+    assert life.world.shelves is not None
+    passed: dict[str, int] = life.world.state.setdefault("passed", {})
+    for disc in life.world.shelves.all_discs():
+        volume = life.catalog.volumes.by_barcode(disc.name) if disc.bad else None
+        if volume is not None and volume.state in _COUNTED:
+            at = volume.verified_ns or 0
+            if at > passed.setdefault(disc.name, at):
+                raise Failure(f"disc {disc.name} passed a test, and has sectors that do not read")
+
+
 # At the end
 
 

@@ -83,9 +83,11 @@ async def create(life: Life, parent: int, rng: random.Random, *, sure: bool = Tr
     try:
         await _write(life, live, content)
         file.content, file.others, file.acked, file.gone = content, [EMPTY], True, False
+        life.doom.promise()
         if sure:
             await engine.files.fsync(live)
             file.others = []
+            life.doom.promise()
     except PoolFull:
         file.sure = False
         raise
@@ -188,9 +190,11 @@ async def _change_one(life: Life, rng: random.Random, file: UserFile) -> None:
             await engine.files.truncate(live, 0)
             await _write(life, live, new)
         file.others, file.content, file.acked = [file.content, *file.others], new, True
+        life.doom.promise()
         if rng.random() < 0.85:
             await engine.files.fsync(live)
             file.others = []
+            life.doom.promise()
         life.world.counts["files changed"] += 1
     finally:
         engine.files.close(live, write=True)

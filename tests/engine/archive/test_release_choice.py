@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hsmfs.catalog import reports
 from hsmfs.engine import release_choice
 from hsmfs.engine.policy.match import Ruleset
 from hsmfs.engine.policy.rules import loads
@@ -36,9 +37,11 @@ async def chosen(site, text="", need=1 << 40, recalled=None):
     return [candidate.attr.ino for candidate in found]
 
 
-async def test_least_worth_first_and_no_more_than_needed(site):
+async def test_least_worth_first_and_no_more_than_needed(site, monkeypatch):
     inos = await filled(site)
-    assert await chosen(site) == inos
+    for share in (0.0, 1.0):  # by a scan, and by the index
+        monkeypatch.setattr(reports, "SCAN_SHARE", share)
+        assert await chosen(site) == inos
     assert await chosen(site, need=2 << 20) == inos[:3], "each keeps its head"
 
 
