@@ -73,10 +73,13 @@ class Move:
     started_ns: int
 
 
+_STATES = {int(state): state for state in VolumeState}
+
+
 def _volume(row: tuple) -> Volume:  # type: ignore[type-arg]
     values = list(row)
-    values[5] = VolumeState(row[5])
-    values[-1] = None if row[-1] is None else VolumeState(row[-1])
+    values[5] = _STATES[row[5]]
+    values[-1] = None if row[-1] is None else _STATES[row[-1]]
     return Volume(*values)
 
 

@@ -6,7 +6,7 @@ reason and come back as what they were, discs moved by hand are noted. Runs at s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -30,6 +30,7 @@ _MAY_GET_LOST = {
     VolumeState.SUSPECT,
     VolumeState.DAMAGED,
 }
+Kinds = Mapping[ElementAddress, ElementKind]
 _SLOTS = (ElementKind.STORAGE, ElementKind.DRIVE, ElementKind.TRANSPORT)
 
 
@@ -69,12 +70,13 @@ class Inventory:
         expected = {v.barcode: v.element for v in volumes.values()}
         open_moves = self._journal.open_moves()
         differences = reconcile(elements, expected, open_moves)
+        kinds = {element.address: element.kind for element in elements}
         crash.point("library.inventory.seen")
         await self._see_drives()
         for start in range(0, len(differences), BATCH_ROWS):
             async with self._catalog.write():
                 for difference in differences[start : start + BATCH_ROWS]:
-                    self._take_over(difference, volumes, elements)
+                    self._take_over(difference, volumes, kinds)
         async with self._catalog.write():
             for move in open_moves:
                 self._catalog.volumes.finish_move(
@@ -82,7 +84,7 @@ class Inventory:
                 )
         await self._catalog.sync()
         crash.point("library.inventory.taken_over")
-        self._report(differences, elements)
+        self._report(differences, kinds)
         await self._clear_gripper()
         return differences
 
@@ -105,7 +107,7 @@ class Inventory:
         self,
         difference: Difference,
         volumes: dict[Barcode, Volume],
-        elements: Sequence[Element],
+        kinds: Kinds,
     ) -> None:
         """One difference into the catalog; inside a transaction."""
         table, barcode = self._catalog.volumes, difference.barcode
@@ -125,20 +127,20 @@ class Inventory:
                 table.go_away(volume.id, VolumeState.LOST, difference.meaning)
         elif volume.state is VolumeState.LOST or (
             volume.state is VolumeState.EXPORTED
-            and _kind(elements, difference.found) in _SLOTS
+            and kinds.get(difference.found) in _SLOTS
             and not self._catalog.vault.is_leaving(volume.id)
         ):
             # A disc in a mail slot was exported there, or waits to be imported.
             table.come_back(volume.id)
             self._back.append(volume.id)
 
-    def _report(self, differences: list[Difference], elements: Sequence[Element]) -> None:
+    def _report(self, differences: list[Difference], kinds: Kinds) -> None:
         new = [d for d in differences if d.kind is DifferenceKind.UNKNOWN]
         if new:
             log.info("new discs", count=len(new), first=new[0].barcode, last=new[-1].barcode)
             self._events.emit("discs_found", count=len(new), first=new[0].barcode)
         for d in differences:
-            held = d.found is not None and _kind(elements, d.found) is ElementKind.TRANSPORT
+            held = d.found is not None and kinds.get(d.found) is ElementKind.TRANSPORT
             if d.kind is DifferenceKind.UNKNOWN or held:
                 continue  # a disc left in the gripper is told when it is put back
             volume = self._catalog.volumes.by_barcode(d.barcode) if d.barcode else None
@@ -151,6 +153,3 @@ class Inventory:
                 "inventory_differs", what=d.kind.value, barcode=d.barcode, meaning=d.meaning
             )
 
-
-def _kind(elements: Sequence[Element], address: ElementAddress) -> ElementKind | None:
-    return next((e.kind for e in elements if e.address == address), None)

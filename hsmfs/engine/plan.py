@@ -136,7 +136,7 @@ def make(reports: Reports, terms: Terms) -> Plan:
     """Plan the next volumes."""
     plan = Plan()
     open_: dict[Targets, Batch] = {}
-    discs = {volume.id: volume for volume in reports.volumes.all()}
+    discs = _Known(reports)
     leaving = {row.volume for row in reports.refreshes.open()}
 
     def need(queued: Queued) -> list[tuple[Targets, Item]]:
@@ -239,10 +239,24 @@ def _needs(
     return found
 
 
+class _Known(dict[VolumeId, Volume]):
+    """Discs as they are asked for: a library may have thousands, most of them blank."""
+
+    def __init__(self, reports: Reports) -> None:
+        super().__init__()
+        self._volumes = reports.volumes
+
+    def __missing__(self, volume: VolumeId) -> Volume:
+        found = self._volumes.get(volume)
+        assert found is not None, "a copy lies on a disc that the catalog knows"
+        self[volume] = found
+        return found
+
+
 class _Discs(NamedTuple):
     """All discs, and those that are being replaced: what lies on these is to be had elsewhere."""
 
-    all: dict[VolumeId, Volume]
+    all: _Known
     leaving: set[VolumeId]
 
 

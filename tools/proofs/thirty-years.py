@@ -44,7 +44,7 @@ def hunt(mutant: str, seeds: int) -> tuple[str, int, str]:
 
 def bugs(p: Proof, seeds: int) -> None:
     found = 0
-    with ProcessPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+    with ProcessPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
         for mutant, seed, failure in pool.map(hunt, MUTANTS, [seeds] * len(MUTANTS)):
             found += bool(seed)
             by = f"found by seed {seed}: {failure[:110]}" if seed else "NOT FOUND"
