@@ -224,3 +224,22 @@ def test_every_check_is_explained_and_named_once():
     names = [one.__name__ for one in CHECKS]
     assert len(set(names)) == len(names)
     assert all(one.__doc__ for one in CHECKS)
+
+
+async def test_no_check_reads_inodes_in_the_order_of_their_states(catalog):
+    plans = []
+
+    class Spy:
+        def execute(self, sql, values=()):
+            if sql.lstrip().startswith(("SELECT", "WITH")):
+                rows = catalog.db.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+                plans.extend((row[3], sql) for row in rows)
+            return catalog.db.execute(sql, values)
+
+        def __getattr__(self, name):
+            return getattr(catalog.db, name)
+
+    for one in CHECKS:
+        list(one(Spy()))
+    assert any("inodes" in step for step, _ in plans)
+    assert not [sql for step, sql in plans if "inodes_by_state" in step]

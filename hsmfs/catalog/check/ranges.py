@@ -1,6 +1,6 @@
 """Invariants of absent ranges and of the file's state, which must agree with copies on discs.
 
-`+state` keeps SQLite off the index by state: in its order each file is somewhere else in the file.
+NOT INDEXED keeps SQLite off the index by state: in its order each inode is on another page.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def states_agree_with_ranges(db: Database) -> Iterator[Finding]:
     """Resident and premigrated files have nothing absent, partial and migrated ones have."""
     for ino, state, absent in each(
         db,
-        f"SELECT ino, state, {_ABSENT} AS gone FROM inodes"
-        f" WHERE +state IS NOT NULL AND (state IN ({_PART}, {_M})) != gone",
+        f"SELECT ino, state, {_ABSENT} AS gone FROM inodes NOT INDEXED"
+        f" WHERE state IS NOT NULL AND (state IN ({_PART}, {_M})) != gone",
     ):
         name = FileState(state).name.lower()
         yield inode_finding(
@@ -87,7 +87,9 @@ def states_agree_with_ranges(db: Database) -> Iterator[Finding]:
 
 def premigrated_are_on_discs(db: Database) -> Iterator[Finding]:
     """A premigrated file has checksums and a whole valid copy of its version on readable discs."""
-    for (ino,) in each(db, f"SELECT ino FROM inodes WHERE +state = {_P} AND NOT {_ARCHIVED}"):
+    for (ino,) in each(
+        db, f"SELECT ino FROM inodes NOT INDEXED WHERE state = {_P} AND NOT {_ARCHIVED}"
+    ):
         yield inode_finding(
             "premigrated_are_on_discs", Severity.ERROR, ino,
             "is premigrated, but no whole copy is readable", "make it resident, to be archived",
