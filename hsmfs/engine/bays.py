@@ -215,6 +215,8 @@ class Bays:
         if fresh:
             await self.ledger.loaded(drive, volume)
             crash.point("mounts.loaded")
+        if claim.purpose is Purpose.BURN:
+            await self._ask_label(bay, claim)
         session = Session(
             drive, volume, medium, claim.urgency, ledger=self.ledger,
             within=lambda f: self._call(bay, self.read_limit, "to read", f), wanted=self._wanted,
@@ -229,6 +231,17 @@ class Bays:
                 self.pace.loaded(drive.serial, trio.current_time() - began)
         bay.begin("read")
         return session
+
+    async def _ask_label(self, bay: Bay, claim: Claim) -> None:
+        """Ask the robot which disc lies in the drive: a blank one does not say so itself, and
+        people put discs back into each other's slots. Raises VolumeMissing if it is another one.
+        """
+        await self._robot.inventory()
+        found = self._robot.in_drive(bay.drive)
+        if found != claim.barcode:
+            raise VolumeMissing(
+                f"drive {bay.drive.name} got disc {found or 'without a label'}, not {claim.barcode}"
+            )
 
     def _moves_to(self, bay: Bay) -> int:
         """How often the robot moves to bring a disc into the drive."""

@@ -177,10 +177,14 @@ def _in_slots(life: Life) -> list[int]:
 
 def _some_discs(life: Life, rng: random.Random, count: int) -> list[int]:
     """Slots, those of burned discs first."""
-    places, slots = _shelves(life).places, _in_slots(life)
-    burned = [at for at in slots if places[at].status is DiscStatus.CLOSED]
+    slots = _in_slots(life)
+    burned = [at for at in slots if _is_burned(life, at)]
     pool = burned if len(burned) >= count else slots
     return rng.sample(pool, min(count, len(pool)))
+
+
+def _is_burned(life: Life, at: int) -> bool:
+    return _shelves(life).places[at].status is DiscStatus.CLOSED
 
 
 async def wrong_shelf(life: Life, step: Step) -> None:
@@ -196,8 +200,8 @@ async def wrong_shelf(life: Life, step: Step) -> None:
 async def swapped_labels(life: Life, step: Step) -> None:
     """Two discs bear each other's labels, until somebody sees it."""
     rng = random.Random(step.seed)
-    slots = _some_discs(life, rng, 2)
-    if len(slots) == 2:
+    slots = [at for at in _some_discs(life, rng, 2) if _is_burned(life, at)]
+    if len(slots) == 2:  # a blank disc is whatever its label says
         one, two = (_shelves(life).places[at] for at in slots)
         one.label, two.label = two.label, one.label
         true = {one.name: one.name, two.name: two.name}

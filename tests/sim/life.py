@@ -13,6 +13,7 @@ import errno
 import os
 import pickle
 import random
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,17 @@ class Life(Site):
         )
 
     async def pump(self) -> None:
-        """Move the clock whenever nothing can run."""
+        """Move the clock whenever nothing can run.
+
+        A failure ends the process here: without the pump, who waits shielded would do so for ever.
+        """
+        try:
+            await self._pump()
+        except Failure as fault:
+            fail(self.world, fault)
+            leave(self.world)
+
+    async def _pump(self) -> None:
         while True:
             await trio.testing.wait_all_tasks_blocked()
             wait = trio.lowlevel.current_statistics().seconds_to_next_deadline
@@ -238,6 +249,19 @@ def leave(world: World) -> None:
     with path.open("wb") as out:
         pickle.dump(world, out)
     os._exit(0)
+
+
+def fail(world: World, fault: BaseException) -> None:
+    """What went wrong, into the world."""
+    causes = _causes(fault)
+    world.failure = "; ".join(f"{type(c).__name__}: {c}" for c in causes)[:2000]
+    world.log += "".join(traceback.format_exception(causes[0])).splitlines()[-60:]
+
+
+def _causes(fault: BaseException) -> list[BaseException]:
+    if isinstance(fault, BaseExceptionGroup):
+        return [cause for inner in fault.exceptions for cause in _causes(inner)]
+    return [fault]
 
 
 async def tolerant(act: Awaitable[Any]) -> HsmError | None:

@@ -12,7 +12,6 @@ import pickle
 import shutil
 import sys
 import tempfile
-import traceback
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
@@ -40,7 +39,7 @@ from hsmfs.engine.trust import trust
 from . import machine, plan
 from .disks import Disks
 from .faults import FAULTS
-from .life import LIFE, Life, leave
+from .life import LIFE, Life, fail, leave
 from .mutants import MUTANTS
 from .plan import Size, Step
 from .users import WORK
@@ -139,9 +138,7 @@ def _child(world: World) -> None:
     try:
         _live(world)
     except BaseException as fault:
-        causes = _causes(fault)
-        world.failure = "; ".join(f"{type(c).__name__}: {c}" for c in causes)[:2000]
-        world.log += "".join(traceback.format_exception(causes[0])).splitlines()[-60:]
+        fail(world, fault)
     finally:
         try:
             leave(world)
@@ -169,8 +166,3 @@ def _live(world: World) -> None:
     trio.run(life.live, ACTS, clock=mock)
     world.state["over"] = world.at_step >= len(world.steps)
 
-
-def _causes(fault: BaseException) -> list[BaseException]:
-    if isinstance(fault, BaseExceptionGroup):
-        return [cause for inner in fault.exceptions for cause in _causes(inner)]
-    return [fault]

@@ -50,6 +50,14 @@ async def test_hands_in_the_library(rig, nursery):
     assert rig.volume(THREE).state is VolumeState.BLANK
 
 
+@pytest.mark.expect_log("inventory differs")
+async def test_a_blank_disc_in_another_ones_slot_is_not_burned_for_it(rig, nursery):
+    await nursery.start(rig.mounts.run)
+    hands.swap(rig.sim.path, ONE, TWO)
+    async with use(rig, ONE, Purpose.BURN) as session:
+        assert hands.place_of(rig.sim.path, ONE) == session.drive.address
+
+
 async def test_a_move_cut_off_by_a_crash(rig, nursery):
     await rig.mounts.inventory.sync()
     drive, home = rig.library.drives[0].address, rig.robot.where(ONE).address
