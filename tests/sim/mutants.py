@@ -15,7 +15,7 @@ from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.copies import Copies
 from hsmfs.catalog.trash import Trash
 from hsmfs.disc import parity, reader
-from hsmfs.engine import bays, migrate, reading, verify
+from hsmfs.engine import bays, plan, reading, verify
 from hsmfs.engine.backlog import Backlog
 from hsmfs.engine.files import Files
 from hsmfs.engine.inventory import Inventory
@@ -119,7 +119,7 @@ MUTANTS: dict[str, Mutant] = {
         "readers are not woken when their bytes came", _put(Live, "wake", lambda self: None)),
     "double-burn": Mutant(
         "files that are being burned are planned again",
-        _put(migrate._Either, "__contains__", lambda self, ino: False)),
+        _put(plan.Either, "__contains__", lambda self, ino: False)),
     "one-copy-fewer": Mutant(
         "a file is released with one copy fewer than wanted",
         _put(Copies, "proven", _more_copies(Copies.proven))),
