@@ -88,19 +88,24 @@ async def test_the_share_is_kept_and_what_was_not_read_makes_room(study_lab):
         assert [c.attr.ino for c in first] == [inos[1]], "it goes first, however new it is"
 
 
-@pytest.mark.parametrize("how", ["study", "folder", "off"])
-async def test_what_lies_beside_comes_with_the_disc_that_is_in_the_drive(study_lab, how):
-    lab, fill = study_lab(siblings=how)
+async def test_what_lies_beside_comes_with_the_disc_that_is_in_the_drive(study_lab):
+    lab, fill = study_lab(siblings="off")
     async with lab.running() as engine:
         inos = await fill(lab)
-        await lab.read(inos[0])
-        if how != "off":
-            await came(lab, *inos)
-        assert [away(engine, ino) for ino in inos[1:]] == [how == "off"] * 2
         disc, _ = lab.disc(inos[0])
+        for how in ("off", "folder", "study"):
+            prefetch = engine.config.prefetch.model_copy(update={"siblings": how})
+            engine.prefetcher.configure(engine.config.model_copy(update={"prefetch": prefetch}))
+            await lab.read(inos[0])
+            if how != "off":
+                await came(lab, *inos)
+            await lab.until(lambda: not engine.recaller.left())
+            assert [away(engine, ino) for ino in inos[1:]] == [how == "off"] * 2
+            assert (await engine.prefetcher.status())["unread"] == (0 if how == "off" else 2)
+            for ino in inos:
+                if not away(engine, ino):
+                    await engine.releaser.release(ino, "test")
         assert engine.catalog.volumes.get(disc.id).loads <= 1
-        await lab.until(lambda: not engine.recaller.left())
-        assert (await engine.prefetcher.status())["files"] == (0 if how == "off" else 2)
 
 
 async def test_a_worklist_of_a_patient_who_was_indexed(make_lab, tmp_path):

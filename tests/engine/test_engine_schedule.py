@@ -330,23 +330,23 @@ def test_the_line_of_all_that_wait_is_about_that_of_the_levels():
     assert [c.id for c in board.line(0)] == [8, 7, 6, 5, 4, 3, 2, 1, 9]
 
 
-@given(st.data())
-def test_a_board_that_changed_decides_as_a_new_one(data):
+changes = st.tuples(
+    st.integers(0, 5), st.booleans(), st.integers(0, 9), volumes, st.sampled_from(RecallClass),
+    st.sampled_from(Purpose),
+)  # fmt: skip
+
+
+@given(st.lists(changes, min_size=30, max_size=30), st.integers(0, 30))
+def test_a_board_that_changed_decides_as_a_new_one(steps, changed):
     """Claims that come, change and go, and rules before, leave nothing behind but memory."""
     rules = replace(RULES, spare_for=0)
     others = replace(rules, quiet_limit=1e9, quiet=1e9, bulk=ClassRule(1, 1, 1), earn=10**9)
     board, left = Board(others), {}
-    changed = data.draw(st.integers(0, 30))
-    for step in range(30):
+    for step, (number, comes, size, volume, urgency, purpose) in enumerate(steps):
         if step == changed:
             board.change(rules, step)
-        number = data.draw(st.integers(0, 5))
-        if data.draw(st.booleans()):
-            size, urgency = data.draw(st.integers(0, 9)), data.draw(st.sampled_from(RecallClass))
-            purpose = data.draw(st.sampled_from(Purpose))
-            left[number] = claim(
-                number, data.draw(volumes), urgency, purpose, float(step), bytes=size
-            )
+        if comes:
+            left[number] = claim(number, volume, urgency, purpose, float(step), bytes=size)
             board.put(left[number], step)
         else:
             left.pop(number, None)
