@@ -25,7 +25,7 @@ from pathlib import Path
 import apsw
 import zstandard
 
-from .. import crash, durable
+from .. import crash, durable, logs
 from ..errors import CatalogDamaged, ConfigError, Conflict, NotFound
 from . import migrate
 from .catalog import FILE
@@ -33,6 +33,7 @@ from .connection import faults
 from .inodes import NUMBERS
 from .lock import locked
 
+log = logs.get(__name__)
 PIECE = 1 << 20
 """Bytes of the database in one piece."""
 FORMAT = 1
@@ -115,19 +116,35 @@ def _store(plain: Path, dest: Path, now_ns: int, told: Told) -> tuple[Backup, in
     return Backup(name, now_ns, total, whole.hexdigest(), tuple(pieces)), new, stored
 
 
-def backups(dest: Path) -> list[Backup]:
-    """The backups in a folder, the newest first. Raises NotFound, CatalogDamaged."""
-    if not (dest / MARK).exists():
-        raise NotFound(f"no backups of a catalog are in {dest}")
-    return [_read(path) for path in sorted(dest.glob("*Z.json"), reverse=True)]
+def backups(dest: Path) -> tuple[list[Backup], list[CatalogDamaged]]:
+    """The backups in a folder, the newest first, and what ails those whose list is damaged.
+
+    Raises NotFound if it is no such folder.
+    """
+    found, damaged = list[Backup](), list[CatalogDamaged]()
+    for path in _lists(dest):
+        try:
+            found.append(_read(path))
+        except CatalogDamaged as fault:
+            damaged.append(fault)
+    return found, damaged
 
 
 def find(dest: Path, name: str | None) -> Backup:
-    """The backup of that name, or the newest. Raises NotFound, CatalogDamaged."""
-    for backup in backups(dest):
-        if name is None or backup.name == name:
-            return backup
+    """The backup of that name, or the newest; the others may be damaged.
+
+    Raises NotFound, CatalogDamaged.
+    """
+    for path in _lists(dest):
+        if name is None or path.name == f"{name}.json":
+            return _read(path)
     raise NotFound(f"no backup {name or ''} is in {dest}")
+
+
+def _lists(dest: Path) -> list[Path]:
+    if not (dest / MARK).exists():
+        raise NotFound(f"no backups of a catalog are in {dest}")
+    return sorted(dest.glob("*Z.json"), reverse=True)
 
 
 def verify(dest: Path, backup: Backup, told: Told = lambda done, total: None) -> list[str]:
@@ -164,8 +181,12 @@ def restore(
                 next_step="move it away first if it is not good any more; nothing was changed",
             )
         part = state / f"{FILE}.restore"
-        plain_copy(dest, backup, part, told)
-        _pass_numbers(part)
+        try:
+            plain_copy(dest, backup, part, told)
+            _pass_numbers(part)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
         part.rename(state / FILE)
         durable.sync(state)
         crash.point("backup.restored")
@@ -251,7 +272,10 @@ def _read(path: Path) -> Backup:
             raise CatalogDamaged(f"{path} was written by a newer hsmfs")
         return Backup(**{**found, "pieces": tuple(found["pieces"])})
     except (ValueError, TypeError, KeyError) as fault:
-        raise CatalogDamaged(f"{path} is no list of a backup: {fault!r}") from fault
+        raise CatalogDamaged(
+            f"{path} is no list of a backup: {fault!r}",
+            next_step="see 'hsmctl catalog list', and name another one with --backup",
+        ) from fault
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -266,8 +290,14 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _prune(dest: Path, keep: int) -> tuple[str, ...]:
-    """Remove older backups, then pieces that none names; a name is gone before its pieces."""
-    found = backups(dest)
+    """Remove older backups, then pieces that none names; a name is gone before its pieces.
+
+    Nothing is removed while nobody can tell which pieces a backup names.
+    """
+    found, damaged = backups(dest)
+    if damaged:
+        log.warning("no backup is removed", folder=dest, error=damaged[0].message)
+        return ()
     removed = found[max(1, keep) :]
     for backup in removed:
         (dest / f"{backup.name}.json").unlink()

@@ -61,11 +61,25 @@ async def test_only_what_changed_is_written_and_old_ones_go(catalog, tmp_path, m
     third = await make(catalog, tmp_path, 3, keep=2)
     assert third.removed == ("19700102T000000.000Z",)
     dest = tmp_path / "dest"
-    left = backup.backups(dest)
+    left, damaged = backup.backups(dest)
+    assert not damaged
     assert [b.created_ns // DAY for b in left] == [3, 2]
     used = {piece for b in left for piece in b.pieces}
     assert {p.name.removesuffix(".zst") for p in (dest / "pieces").glob("*/*")} == used
     assert [backup.verify(dest, b) for b in left] == [[], []]
+
+
+@pytest.mark.expect_log("no backup is removed")
+async def test_a_damaged_list_stands_in_nobody_elses_way(catalog, tmp_path):
+    dest = tmp_path / "dest"
+    first, second = await make(catalog, tmp_path, 1), await make(catalog, tmp_path, 2)
+    (dest / f"{first.name}.json").write_text("no list")
+    assert backup.find(dest, None).name == second.name
+    assert [len(some) for some in backup.backups(dest)] == [1, 1]
+    third = await make(catalog, tmp_path, 3, keep=1)
+    assert third.removed == ()  # pieces of the damaged one may be among the others'
+    with pytest.raises(CatalogDamaged, match="no list"):
+        backup.find(dest, first.name)
 
 
 async def test_a_damaged_piece_is_found_and_never_restored(catalog, tmp_path):
@@ -79,7 +93,7 @@ async def test_a_damaged_piece_is_found_and_never_restored(catalog, tmp_path):
     assert backup.verify(dest, backup.find(dest, None))
     with pytest.raises(CatalogDamaged):
         restored(tmp_path)
-    assert not (tmp_path / "new/catalog.db").exists()
+    assert list((tmp_path / "new").glob("*.db*")) == []
 
 
 async def test_refuses_what_is_not_ours(catalog, tmp_path):

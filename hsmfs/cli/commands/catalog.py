@@ -87,17 +87,21 @@ def _offline(ctl: Ctl, folder: Path, keep: int | None) -> dict[str, Any]:
 @command.command("list", epilog="\b\nExamples:\n  hsmctl catalog list /mnt/other-host/catalog")
 @_FOLDER
 @json_option
-def list_(ctl: Ctl, folder: Path | None) -> None:
+def list_(ctl: Ctl, folder: Path | None) -> int:
     """Show the backups in FOLDER, the newest first."""
     from ...catalog.backup import backups
+    from ...errors import CatalogDamaged
 
-    found = backups(_folder(ctl, folder))
+    found, damaged = backups(_folder(ctl, folder))
     if ctl.out.as_json:
         ctl.out.json([_plain(one) for one in found])
-        return
-    ctl.out.table(
-        ("BACKUP", "MADE", ">SIZE"), [(b.name, when(b.created_ns), size(b.size)) for b in found]
-    )
+    else:
+        ctl.out.table(
+            ("BACKUP", "MADE", ">SIZE"), [(b.name, when(b.created_ns), size(b.size)) for b in found]
+        )
+    for fault in damaged:
+        ctl.out.warn(fault.message)
+    return CatalogDamaged.exit_code if damaged else 0
 
 
 @command.command("verify", epilog="\b\nExamples:\n  hsmctl catalog verify /mnt/backups --backup X")
@@ -118,6 +122,9 @@ def verify(ctl: Ctl, folder: Path | None, name: str | None) -> int:
     else:
         for text in wrong:
             ctl.out.warn(text)
+        if wrong:
+            ctl.out.warn("a damaged piece that is moved away is written anew by the next backup,"
+                         " if the catalog still holds what was in it")  # fmt: skip
         state = "is damaged" if wrong else "is as it was made"
         ctl.out.line(f"backup {found.name} of {when(found.created_ns)} {state}")
     return CatalogDamaged.exit_code if wrong else 0
