@@ -131,8 +131,8 @@ class Backups:
     async def _first(self, dest: Path) -> float:
         """Seconds until the first is due, by the newest that is there."""
         try:
-            newest = (await clock.blocking(lambda: backup.backups(dest)))[0]
-        except (HsmError, OSError, IndexError):
+            newest = await clock.blocking(lambda: backup.find(dest, None))
+        except (HsmError, OSError):
             return 0.0
         age = (clock.now_ns() - newest.created_ns) / 1e9
         return max(0.0, self._settings.backup_interval - age)
