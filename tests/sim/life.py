@@ -150,15 +150,15 @@ class Life(Site):
 
     def fill_pool(self) -> None:
         """Writes find no room as long as `full_writes` says."""
-        real = files.write_all
+        real = files.append_all
 
-        def write_all(fd: int, data: bytes | memoryview, offset: int) -> int:
+        def append_all(fd: int, data: bytes, offset: int, size: int) -> None:
             if self.full_writes:
                 self.full_writes -= 1
                 raise OSError(errno.ENOSPC, "no space left on device")
-            return real(fd, data, offset)
+            real(fd, data, offset, size)
 
-        files.write_all = write_all
+        files.append_all = append_all
 
     def heard(self, event: Event) -> None:
         """A release is judged at once; a drive that was taken down is looked at by somebody."""
