@@ -190,6 +190,7 @@ class Catalog:
 
         The last one given runs first, before any other task.
         """
+        assert self._depth, "outside a transaction"
         self._acts.append(act)
 
     @property
