@@ -97,6 +97,9 @@ APPROVALS_WAITING = 100
 """Orders that may wait for a second person at once."""
 EVENTS_KEPT = 10_000
 """Events held for `hsmctl events` in memory; a slow follower misses the oldest and is told so."""
+SHORTEST_WAIT = 0.01
+"""Seconds: who waits for a moment waits at least so long. Seconds are floats: a wait that rounding
+made too short would end before its moment, be computed again, and never let time go on."""
 
 assert WAITERS < FUSE_TASKS, "waiting readers must leave tasks for the others"
 assert BATCH_SECONDS < LOOP_STALL_SECONDS, "a batch alone must not count as a stall"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import random
 import re
@@ -78,29 +79,34 @@ min_residence = "0 s"
 def patient_clock(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> trio.testing.MockClock:
-    """As autojump_clock, but slow to take a thread or a sync that works for idle.
+    """As autojump_clock, but time stands still while a thread or a sync works.
 
-    Time goes on in the end, as a thread may itself wait for the loop.
+    Not while it waits for the loop itself, as readers of a drive do.
     """
     working = 0
 
-    def counted(work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def work(more: int) -> None:
+        nonlocal working
+        working += more
+        autojump_clock.autojump_threshold = math.inf if working else 0.01
+
+    def counted(wait: Callable[..., Awaitable[Any]], more: int) -> Callable[..., Awaitable[Any]]:
         async def run(*args: Any, **kwargs: Any) -> Any:
-            nonlocal working
-            working += 1
-            autojump_clock.autojump_threshold = 0.25
+            work(more)
             try:
-                return await work(*args, **kwargs)
+                return await wait(*args, **kwargs)
             finally:
-                working -= 1
-                if not working:
-                    autojump_clock.autojump_threshold = 0.01
+                work(-more)
 
         return run
 
+    to_loop = trio.from_thread.run
+    monkeypatch.setattr(trio.to_thread, "run_sync", counted(trio.to_thread.run_sync, 1))
+    monkeypatch.setattr(durable, "flushed", counted(durable.flushed, 1))
+    monkeypatch.setattr(
+        trio.from_thread, "run", lambda f, *args, **more: to_loop(counted(f, -1), *args, **more)
+    )
     autojump_clock.autojump_threshold = 0.01
-    monkeypatch.setattr(trio.to_thread, "run_sync", counted(trio.to_thread.run_sync))
-    monkeypatch.setattr(durable, "flushed", counted(durable.flushed))
     return autojump_clock
 
 

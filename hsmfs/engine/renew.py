@@ -28,6 +28,7 @@ from ..disc.image import ImageResult, sha256_of
 from ..disc.image import Progress as ImageProgress
 from ..disc.layout import VolumeLabel
 from ..errors import ChecksumMismatch, Conflict, HsmError, NotFound, RecallFailed
+from ..limits import SHORTEST_WAIT
 from ..states import SetState, VolumeState
 from ..types import SECTOR, VolumeId
 from .blanks import Blanks
@@ -136,7 +137,7 @@ class Renewer:
                 await self._work(ripe[0])
                 continue
             due = min((self._later[o.volume] for o in orders), default=float("inf"))
-            with trio.move_on_after(due - now):
+            with trio.move_on_after(max(due - now, SHORTEST_WAIT)):
                 await self._wake.wait()
 
     async def _work(self, order: Rebuild) -> None:

@@ -20,6 +20,7 @@ from ..catalog.queues import RecallClass
 from ..catalog.volumes import Volume
 from ..config import Config
 from ..errors import Conflict, HsmError, NotFound, UnreadableSector
+from ..limits import SHORTEST_WAIT
 from ..states import VolumeState
 from ..types import VolumeId
 from .events import Events
@@ -142,7 +143,7 @@ class Scrubber:
                 wait = await self._queue_due()
                 if not self._catalog.health.paused:
                     wait = min(wait, self._begin(nursery))
-                with trio.move_on_after(wait):
+                with trio.move_on_after(max(wait, SHORTEST_WAIT)):
                     await self._wake.wait()
 
     def _begin(self, nursery: trio.Nursery) -> float:

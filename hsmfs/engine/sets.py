@@ -23,6 +23,7 @@ from ..config import Config
 from ..disc.layout import VolumeLabel
 from ..disc.parity_image import OVERHEAD, ParityFacts
 from ..errors import HsmError, MediaError, VolumeMissing
+from ..limits import SHORTEST_WAIT
 from ..states import SetState, VolumeState
 from ..types import SECTOR, SetId, VolumeId
 from .blanks import Blanks
@@ -235,7 +236,7 @@ class VolumeSets:
                     if group.id not in self._working:
                         due = min(due, self._look(group, nursery))
                 self._pressed = False
-                with trio.move_on_after(due):
+                with trio.move_on_after(max(due, SHORTEST_WAIT)):
                     await self._wake.wait()
 
     def _look(self, group: VolumeSet, nursery: trio.Nursery) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -12,10 +13,12 @@ from hsmfs import clock, crash
 from hsmfs import config as configs
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.engine import overview
+from hsmfs.engine.events import Events
 from hsmfs.engine.forecast import YEAR_NS, forecast
 from hsmfs.engine.fsck import library
 from hsmfs.engine.health_views import of_drive, of_volume, scrubs
 from hsmfs.engine.schedule import Purpose
+from hsmfs.engine.scrub import Scrubber
 from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import open_pools
 from hsmfs.errors import Conflict, DriveError
@@ -278,6 +281,26 @@ async def test_forecast_says_what_it_assumed(lab):
     given = await look(lambda r: forecast(r, config, now, 160 << 20))
     assert given["growth"] == 10.0
     assert any("no disc failed" in text for text in year["assumed"])
+
+
+async def test_time_goes_on_when_the_next_test_is_due_in_less_than_a_float_can_tell(
+    tmp_path, autojump_clock, monkeypatch
+):
+    catalog, looks = Catalog.create(tmp_path / "c"), []
+    scrubber = Scrubber(catalog, None, Events(), SimpleNamespace(scrub=configs.ScrubConfig()))
+    autojump_clock.jump(3e8)
+
+    async def due():
+        looks.append(trio.current_time())
+        if len(looks) == 9:
+            nursery.cancel_scope.cancel()
+        return 1e-12
+
+    monkeypatch.setattr(scrubber, "_queue_due", due)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scrubber.run)
+    assert looks == sorted(set(looks))
+    catalog.close()
 
 
 async def test_ten_years_of_tests_in_seconds(make_lab, patient_clock, monkeypatch):

@@ -12,6 +12,7 @@ import trio
 from ... import crash
 from ...catalog.catalog import Catalog
 from ...catalog.retention import Folder, after
+from ...limits import SHORTEST_WAIT
 from ...states import Lock
 from ...types import InodeNo
 from ..files import Files
@@ -57,7 +58,7 @@ class Autocommit:
             self._wake = trio.Event()
             due = self._retention.tables.next_due()
             now = self._clock.now_ns()
-            wait = LONGEST if due is None else min(max(0.0, (due - now) / 1e9), LONGEST)
+            wait = LONGEST if due is None else min(max(SHORTEST_WAIT, (due - now) / 1e9), LONGEST)
             with trio.move_on_after(wait) as scope:
                 await self._wake.wait()
             if not scope.cancelled_caught:
