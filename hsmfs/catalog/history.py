@@ -125,7 +125,7 @@ class History:
 
     def stub_of(self, old: InodeNo, version: DataVersion, new: InodeNo) -> None:
         """Give another inode the copies and checksums of a version as its own first version, and
-        the extended attributes.
+        the extended attributes and the study.
         """
         self._db.execute(
             "INSERT INTO copies (ino, version, copy_no, volume, state, part, parts, offset, length,"
@@ -141,6 +141,9 @@ class History:
         )
         self._db.execute(
             "INSERT INTO xattrs SELECT ?, name, value FROM xattrs WHERE ino = ?", (new, old)
+        )
+        self._db.execute(
+            "INSERT INTO study_files SELECT ?, study FROM study_files WHERE ino = ?", (new, old)
         )
 
     def stand_in(self, old: InodeNo, new: InodeNo, now_ns: int) -> list[tuple[InodeNo, bytes]]:

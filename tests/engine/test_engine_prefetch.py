@@ -64,6 +64,10 @@ async def test_a_patient_is_known_from_the_headers_and_brought_in(study_lab):
                 engine.files.attr(inos[0])._replace(atime_ns=time.time_ns() + 10**9)
             )
         assert (await engine.prefetcher.status())["files"] == 2, "what was read is as any other"
+        async with engine.catalog.write():
+            new = engine.catalog.names.create(1, b"undone", 0o100644, 0, 0, 1).ino
+            engine.catalog.history.stub_of(inos[0], 1, new)
+        assert engine.catalog.studies.of(new) == KNOWN
 
 
 async def test_the_share_is_kept_and_what_was_not_read_makes_room(study_lab):
