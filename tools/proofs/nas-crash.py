@@ -34,6 +34,8 @@ KILLS = 5
 MODULES = f"{nfs.MODULES} {smb.MODULES}"
 WORKERS = 2
 """Clients a version of NFS, and of SMB."""
+ACTS = 10
+"""What each client has done at least between two deaths of the daemon."""
 SMB = "smb"
 PAUSE_S = 60.0
 
@@ -82,11 +84,11 @@ class Load:
                 raise RuntimeError(f"a client ended with {process.returncode}")
 
 
-def goes_on(work: Load) -> float:
-    """Wait until something more was acknowledged to every client; the seconds it took."""
+def goes_on(work: Load, acts: int = 1) -> float:
+    """Wait until so much more was acknowledged to every client; the seconds it took."""
     before = work.acknowledged()
     return nfs.until(
-        lambda: all(work.acknowledged()[name] > count for name, count in before.items()),
+        lambda: all(work.acknowledged()[name] >= count + acts for name, count in before.items()),
         "every client goes on", 2 * PAUSE_S,
     )  # fmt: skip
 
@@ -102,10 +104,10 @@ def live(p: Proof, kills: int, seed: int) -> None:
         fs.control("export", "nfs", fs.mountpoint, "--to", nfs.CLIENTS, "--options",
                    "no_root_squash")  # fmt: skip
         work = Load(fs, samba)
-        nfs.until(lambda: sum(work.acknowledged().values()) > 20, "load")
-        goes_on(work)
+        nfs.until(lambda: len(work.acknowledged()) == len(work.folders), "load")
         for number in range(kills + 1):
-            time.sleep(chance.uniform(1.0, 3.0))
+            goes_on(work, ACTS)
+            time.sleep(chance.uniform(0.0, 2.0))
             before = sum(work.acknowledged().values())
             planned = number == kills
             fs.stop() if planned else fs.crash()
