@@ -10,8 +10,9 @@ import trio
 
 from hsmfs import crash
 from hsmfs.engine import spool
+from hsmfs.engine.schedule import Purpose
 from hsmfs.errors import Conflict, PosixError
-from hsmfs.states import FileState, VolumeState
+from hsmfs.states import BurnState, FileState, VolumeState
 
 MIB = 1 << 20
 
@@ -402,3 +403,37 @@ async def test_a_file_deleted_before_its_recall_stops_no_burns(site):
         await site.migrator.archive([ino], copies=2)
         await site.archive(other)
     assert site.state(other) == FileState.PREMIGRATED
+
+
+@pytest.mark.expect_log("migration failed|burn given up|not ended yet")
+@pytest.mark.parametrize("left", [BurnState.VERIFYING, BurnState.VERIFIED])
+async def test_a_burn_that_a_disk_keeps_from_its_end_stops_no_others(site, monkeypatch, left):
+    async with site.running():
+        volume = site.catalog.volumes.all()[0].id
+    async with site.catalog.write():
+        site.catalog.queues.add_burn(volume, 1, site.migrator.spool.image(volume), 1)
+        site.catalog.volumes.start(volume, "uuid", None)
+        site.catalog.db.execute("UPDATE burns SET state = ?", (left,))
+    (site.root / "spool").mkdir(exist_ok=True)
+    (site.root / "spool" / site.migrator.spool.image(volume)).touch()
+    use, finish = site.mounts.use, site.migrator.finisher.finish
+
+    def reads_not(wanted, purpose, **more):
+        if purpose is Purpose.READ:
+            raise OSError(errno.EIO, "the disk is gone")
+        return use(wanted, purpose, **more)
+
+    async def finishes_not(wanted):
+        if wanted == volume:
+            raise OSError(errno.EIO, "the disk is gone")
+        await finish(wanted)
+
+    monkeypatch.setattr(site.mounts, "use", reads_not)
+    monkeypatch.setattr(site.migrator.finisher, "finish", finishes_not)
+    ino = await site.file(b"f", 1000)
+    async with site.running():
+        await site.archive(ino)
+    assert site.state(ino) == FileState.PREMIGRATED
+    told = "migration_failed" if left is BurnState.VERIFYING else "burn_failed"
+    assert told in site.kinds()
+    assert (site.catalog.queues.burn(volume) is None) == (left is BurnState.VERIFYING)
