@@ -95,7 +95,8 @@ class TokenBook:
             for token in found:
                 self._tables.revoke(token.id, who, now)
                 self._audit.note("access.token_revoked", who, token.name, id=token.id)
-                self._known[token.id] = replace(token, revoked_by=who, revoked_ns=now)
+        for token in found:
+            self._known[token.id] = replace(token, revoked_by=who, revoked_ns=now)
         await self._catalog.sync()
         return len(found)
 
