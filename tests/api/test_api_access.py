@@ -72,7 +72,7 @@ def test_every_route_names_its_role():
 def test_only_admins_and_auditors_see_the_log_and_no_auditor_changes_anything():
     for route in ROUTES:
         role = Role(route.openapi_extra[ROLE])
-        if "POST" in route.methods and route.path != "/labels":
+        if "POST" in route.methods and route.path not in ("/labels", "/recall/estimate"):
             assert not Role.AUDITOR.covers(role), route.path
         if route.path.startswith(("/audit", "/holds", "/approvals", "/tokens")):
             assert not Role.OPERATOR.covers(role), route.path
