@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
 from pydicom.data import get_testdata_file
 
 from hsmfs.engine.group import study
@@ -163,11 +164,21 @@ def test_a_watched_folder_gives_each_list_once(tmp_path):
     assert Watched(tmp_path).new() == [], "that was long ago"
 
 
-@pytest.mark.expect_log("unreadable|suspect")
-async def test_no_other_disc_is_fetched_for_what_lies_beside(study_lab):
+@pytest.mark.expect_log("unreadable|suspect|drive down")
+async def test_no_disc_is_fetched_for_what_lies_beside_alone(study_lab):
     lab, fill = study_lab(siblings="study")
     async with lab.running() as engine:
         inos = await fill(lab)
+        for drive in engine.library.drives:
+            await engine.mounts.drive_down(drive.name, "test")
+        async with trio.open_nursery() as readers:
+            readers.start_soon(lab.read, inos[0])
+            await lab.until(lambda: all(engine.recaller.job(ino) for ino in inos))
+            readers.cancel_scope.cancel()
+        await lab.until(lambda: not engine.recaller.left())
+        assert not any(engine.recaller.job(ino) for ino in inos), "the reader left"
+        for drive in engine.library.drives:
+            await engine.mounts.drive_up(drive.name)
         disc, sector = lab.disc(inos[1])
         lab.fail({"kind": "unreadable", "barcode": disc.barcode, "sector": sector, "count": 1})
         await lab.read(inos[0])
