@@ -23,6 +23,8 @@ _KERNEL_THREAD = 0x00200000
 _KNOWN_SECONDS = 0.1
 """How long an answer holds: through a burst of requests, not until a pid can be another's."""
 _KNOWN = 1024
+_clients: dict[int, tuple[list[bytes], str]] = {}
+"""By process: when it began (proc_pid_stat(5), starttime), and its client."""
 _known: dict[tuple[int, int, int], tuple[float, Requester]] = {}
 
 
@@ -45,8 +47,22 @@ def _look_up(ctx: RequestContext) -> Requester:
         return Requester(0, ctx.uid, ctx.gid, "unknown")
     pid = process_of(ctx.pid)
     name = process_name(pid)
-    client = peer_of(pid) if name.startswith(SMBD) else ""
+    client = _client(pid) if name.startswith(SMBD) else ""
     return Requester(pid, ctx.uid, ctx.gid, name, name == NFSD and is_nfsd(pid), client)
+
+
+def _client(pid: int) -> str:
+    """Whom a process of Samba's serves: the same one as long as it lives, so it is remembered.
+
+    Finding out takes a call for each file that it has open, on the event loop.
+    """
+    began = _told(pid, "stat").rpartition(b")")[2].split(None, 20)[19:20]
+    found = _clients.get(pid)
+    if found is None or found[0] != began or not found[1]:
+        if len(_clients) >= _KNOWN:
+            _clients.clear()
+        found = _clients[pid] = began, peer_of(pid)
+    return found[1]
 
 
 def is_nfsd(pid: int) -> bool:

@@ -285,3 +285,16 @@ async def test_who_asks(world):
     who = requester.requester(world.caller(uid=3, gid=4))
     assert who.process == Path("/proc/self/comm").read_text().strip()
     assert (who.uid, who.gid, who.nfs) == (3, 4, False)
+
+
+def test_the_client_of_a_samba_process_is_looked_up_once(monkeypatch):
+    asked, began = [], [b"1"]
+    stat_line = b"7 (smbd) " + b"0 " * 19
+    monkeypatch.setattr(requester, "peer_of", lambda pid: asked.append(pid) or "10.0.0.1")
+    monkeypatch.setattr(requester, "_told", lambda pid, file: stat_line + began[0] + b" 0")
+    assert [requester._client(7) for _ in range(3)] == ["10.0.0.1"] * 3
+    assert asked == [7]
+    began[0] = b"2"  # the number is another process's now
+    requester._client(7)
+    assert asked == [7, 7]
+    requester._clients.clear()
