@@ -6,7 +6,6 @@ docs/durability.md. Callers `hold` an inode as long as they work on it.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from ..pool.store import BLOCK, Pool
 from ..pressure import DISK
 from ..states import FileState
 from ..types import Attr, DataVersion, Digest, InodeNo, PoolId, Range
+from .descriptors import fitted, give_back
 from .incoming import Incoming, bring_in, locks, sync_bytes, verify_all
 from .live import Live
 from .ranges import overlap, subtract
@@ -92,7 +92,7 @@ class Residency:
         """Give the descriptor back, in a thread if that may begin to free or to write blocks."""
         fd, live.fd = live.fd, -1
         if live.cut or live.attr.nlink == 0 or live.attr.size > LARGE:
-            CLOSER.do(lambda: _close(fd))
+            CLOSER.do(lambda: give_back(fd))
         else:
             os.close(fd)
 
@@ -104,7 +104,7 @@ class Residency:
         """
         if live.fd < 0:
             pool = self.pool_of(live)
-            self._take(live, pool, _open(pool, live.attr))
+            self._take(live, pool, fitted(pool, live.attr))
         return live.fd
 
     async def opened(self, live: Live) -> int:
@@ -116,7 +116,7 @@ class Residency:
         done = live.opening = trio.Event()
         try:
             attr, pool = live.attr, self.pool_of(live)
-            self._take(live, pool, await clock.blocking(lambda: _open(pool, attr)))
+            self._take(live, pool, await clock.blocking(lambda: fitted(pool, attr)))
         finally:
             live.opening = None
             done.set()
@@ -477,19 +477,6 @@ def _refuse_release(live: Live, even_open: bool) -> None:
             f"inode {live.ino} has no verified copy of its present bytes",
             next_step="archive it first",
         )
-
-
-def _open(pool: Pool, attr: Attr) -> int:
-    """The pool file's descriptor. A clean inode's row is the truth: the file is made to fit it."""
-    fd = pool.open(attr.ino)
-    if not attr.dirty and os.fstat(fd).st_size != attr.size:
-        os.ftruncate(fd, attr.size)
-    return fd
-
-
-def _close(fd: int) -> None:
-    with contextlib.suppress(OSError):  # what was to be durable was synced
-        os.close(fd)
 
 
 def _remove(files: Sequence[tuple[Pool, InodeNo]]) -> None:

@@ -12,7 +12,7 @@ import trio.testing
 
 from hsmfs.engine.events import Events
 from hsmfs.engine.finish import Finisher
-from hsmfs.errors import PoolFull, PosixError, RecallFailed
+from hsmfs.errors import HsmError, PoolFull, PosixError, RecallFailed
 from hsmfs.states import Lock
 from hsmfs.types import ROOT, Digest, Range, Requester
 
@@ -78,6 +78,21 @@ async def test_bytes_of_a_write_that_failed_half_way_are_never_shown(world, monk
     monkeypatch.undo()
     await world.files.write(live, 5000, b"c")
     assert await world.files.read(live, 0, 5001, WHO) == b"a" + bytes(4999) + b"c"
+
+
+@pytest.mark.parametrize("lost", ["cut", "removed"])
+async def test_bytes_that_only_discs_have_do_not_read_as_zeros(world, lost):
+    ino = await world.archived(b"x" * SIZE)
+    path = world.pool.path_of(ino)
+    if lost == "cut":
+        os.truncate(path, 50)
+    else:
+        os.unlink(path)
+    live = world.files.open(ino, write=False)
+    for _ in range(2):
+        with pytest.raises(HsmError, match="bytes of inode"):
+            await world.files.read(live, 0, 100, WHO)
+    assert os.stat(path).st_size == (50 if lost == "cut" else 0), "fsck must see it"
 
 
 ACTS = {
