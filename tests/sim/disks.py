@@ -50,9 +50,10 @@ class Disks:
             self._keep_tree("state")
             return made
 
-        def started(catalog: Catalog) -> None:
-            start(catalog)
+        def started(catalog: Catalog) -> bool:
+            anew: bool = start(catalog)
             self._keep_tree("state")
+            return anew
 
         Catalog.create = classmethod(created)  # type: ignore[assignment,method-assign]
         Catalog._start_anew = started  # type: ignore[method-assign]
