@@ -13,11 +13,12 @@ from .nfs import sh
 from .world import Nas
 
 PROGRAMS = {
-    "NFS": ("v4.2", "not wal"),
-    "SMB": ("smb", "delete or dcmtk or orthanc"),
+    "NFS": ("v4.2", "git or delete or rename or rclone or restic or dcmtk or orthanc"),
+    "SMB": ("smb", "dcmtk or orthanc"),
 }
-"""What is between, and which of the tests. SQLite's WAL is for one host (sqlite.org/wal.html), and
-a share of SMB keeps no modes, owners and links, which rsync, cp, tar and git compare."""
+"""What is between, and which of the tests. Those of rsync, cp and tar compare extended attributes,
+which nfsd does not offer of a FUSE filesystem. SQLite's WAL is for one host (sqlite.org/wal.html),
+and by SMB its database is locked. A share of SMB keeps no modes, owners and links."""
 SCRATCH = Path("/run/life")
 SCRATCH_BYTES = 256 << 20
 
