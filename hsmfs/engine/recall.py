@@ -205,7 +205,7 @@ class Recaller(Readers):
                             if (left := self._write_down(job)) is not None:
                                 job.take_over(left)
                             new.append(job)
-                crash.point("recall.request.committed")
+                crash.point("recall.requests.committed")
                 joined += [job.ino for job in new if job.ino in self._jobs]
                 begun = [job for job in new if job.ino not in self._jobs and self._begin(job)]
                 for job in begun:
