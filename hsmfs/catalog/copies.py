@@ -145,11 +145,18 @@ class Copies:
 
     def proven(self, ino: InodeNo, version: DataVersion) -> int:
         """How many whole copies on different volumes stand verified and unblemished."""
+        return self._whole(ino, version, PROVEN)
+
+    def is_archived(self, ino: InodeNo, version: DataVersion) -> bool:
+        """A whole copy is on volumes that can be read, whatever is thought of them."""
+        return self._whole(ino, version, READABLE) > 0
+
+    def _whole(self, ino: InodeNo, version: DataVersion, states: Sequence[int]) -> int:
         rows = self._db.execute(
             "SELECT c.copy_no, count(DISTINCT c.part), max(c.parts) FROM copies c JOIN volumes v"
             " ON v.id = c.volume WHERE c.ino = ? AND c.version = ? AND c.state = ?"
-            " AND v.state IN (?, ?) GROUP BY c.copy_no",
-            (ino, version, int(CopyState.VALID), *PROVEN),
+            f" AND v.state IN {LISTED} GROUP BY c.copy_no",
+            (ino, version, int(CopyState.VALID), json.dumps(list(map(int, states)))),
         )
         return sum(1 for _, found, parts in rows if found == parts)
 

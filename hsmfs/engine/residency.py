@@ -316,7 +316,9 @@ class Residency:
     def _note_ranges(self, live: Live) -> None:
         state = FileState.PARTIAL
         if not live.absent:
-            state = FileState.PREMIGRATED if live.sealed else FileState.RESIDENT
+            # What only parity could bring back is whole on no disc now, and goes to one anew.
+            on_disc = live.sealed and self.catalog.copies.is_archived(live.ino, live.attr.version)
+            state = FileState.PREMIGRATED if on_disc else FileState.RESIDENT
         self.catalog.if_undone(live.as_now())
         live.attr = live.attr._replace(state=state, blocks=live.blocks)
         self.catalog.inodes.came_in(live.attr, live.absent)

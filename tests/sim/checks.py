@@ -201,10 +201,6 @@ async def clean(life: Life) -> None:
         if lost and finding.ino and not truth.promised(life, finding.ino):
             life.world.counts["files beyond the promise"] += 1
             continue
-        parity = life.world.counts["event recalled_by_parity"]
-        if finding.check == "premigrated_are_on_discs" and parity:
-            life.world.counts["premigrated without a copy"] += 1  # known: docs/simulation.md
-            continue
         raise Failure(f"fsck: {finding.check}: {finding.object} {finding.message}")
     await life.settle()  # while fsck ran, the next disc that is due may have been fetched
     truth.places_agree(life)
