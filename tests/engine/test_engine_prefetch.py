@@ -41,6 +41,10 @@ def away(engine, ino):
     return engine.files.attr(ino).state == FileState.MIGRATED
 
 
+def asked(engine, ino) -> bool:
+    return engine.recaller.why(ino)["state"] != "no recall"
+
+
 async def came(lab, *inos):
     await lab.until(lambda: not any(away(lab.engine, ino) for ino in inos))
     await lab.until(lambda: not lab.engine.catalog.queues.recalls())
@@ -101,7 +105,13 @@ async def test_what_lies_beside_comes_with_the_disc_that_is_in_the_drive(study_l
         for how in ("off", "folder", "study"):
             prefetch = engine.config.prefetch.model_copy(update={"siblings": how})
             engine.prefetcher.configure(engine.config.model_copy(update={"prefetch": prefetch}))
-            await lab.read(inos[0])
+            live = engine.files.hold(inos[0])
+            # It is not there before what lies beside was found.
+            async with trio.open_nursery() as nursery, live.lock:
+                nursery.start_soon(lab.read, inos[0])
+                if how != "off":
+                    await lab.until(lambda: all(asked(engine, ino) for ino in inos[1:]))
+            engine.files.drop(live)
             if how != "off":
                 await came(lab, *inos)
             await lab.until(lambda: not engine.recaller.left())
