@@ -32,7 +32,7 @@ def digest_file(source: Path | int, buffer: bytearray | None = None) -> Digest:
 
 
 def _digest_fd(fd: int, buffer: bytearray) -> Digest:
-    first = _fill(fd, buffer, 0)
+    first = read_full(fd, buffer, 0)
     if len(first) == CHUNK:
         return _digest_long(fd, first, buffer)
     whole = hashlib.sha256(first).digest()
@@ -47,7 +47,7 @@ def _digest_long(fd: int, first: memoryview, spare: bytearray) -> Digest:
     buffers = [spare, bytearray(CHUNK)]
     with ThreadPoolExecutor(1, "hsmfs-digest") as pool:
         pending: Future[None] | None = None
-        while piece := _fill(fd, buffers[len(chunks) % 2], size):
+        while piece := read_full(fd, buffers[len(chunks) % 2], size):
             if pending:
                 pending.result()
             pending = pool.submit(whole.update, piece)
@@ -58,7 +58,7 @@ def _digest_long(fd: int, first: memoryview, spare: bytearray) -> Digest:
     return Digest(whole.digest(), tuple(chunks), size)
 
 
-def _fill(fd: int, buffer: bytearray, offset: int) -> memoryview:
+def read_full(fd: int, buffer: bytearray | memoryview, offset: int) -> memoryview:
     """Read until the buffer is full or the file ends, so that a short read never splits a chunk."""
     view = memoryview(buffer)
     done = 0

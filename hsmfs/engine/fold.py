@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import durable
+from ..disc.digest import read_full
 from ..disc.parity import parity_of
 from ..errors import HsmError
 
@@ -77,10 +78,7 @@ class _Feed:
         self.pending.result()
         view = memoryview(self.data)
         count = max(0, min(BLOCK, self.source.size - offset))
-        done = 0
-        while done < count and (n := os.preadv(self._file.fileno(), [view[done:count]], offset)):
-            done += n
-            offset += n
+        done = len(read_full(self._file.fileno(), view[:count], offset))
         view[done:] = bytes(BLOCK - done)
         self.pending = self._pool.submit(self._hash, done)
         return done

@@ -7,7 +7,6 @@ file stood still. Nothing is mended here; a disc that does not read is given to 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +21,7 @@ from ...catalog.catalog import Catalog
 from ...catalog.copies import Copy
 from ...catalog.mismatches import Mismatch
 from ...catalog.reports import Reports
-from ...disc.digest import digest_file
+from ...disc.digest import digest_file, read_full
 from ...errors import PosixError
 from ...logs import printable
 from ...states import CopyState, VolumeState
@@ -331,7 +330,4 @@ def _read(looks: Iterable[_Look]) -> None:
 def _chunk(fd: int, index: int, look: _Look, buffer: bytearray) -> bytes:
     at = index * CHUNK
     view = memoryview(buffer)[: min(CHUNK, look.row.attr.size - at)]
-    done = 0
-    while done < len(view) and (n := os.preadv(fd, [view[done:]], at + done)):
-        done += n
-    return hashlib.sha256(view[:done]).digest()
+    return hashlib.sha256(read_full(fd, view, at)).digest()
