@@ -26,8 +26,10 @@ READABLE = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
 """States of volumes that a valid copy may be read from."""
 PROVEN = (int(VolumeState.FULL), int(VolumeState.EXPORTED))
 """States of volumes on which a valid copy is as good as when it was verified."""
-READABLE = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
-"""States of volumes of which a valid copy may be read."""
+_HAS_PARITY = (
+    "NOT EXISTS (SELECT 1 FROM volume_sets s WHERE s.id = v.set_id AND s.m != 0"
+    f" AND s.state != {int(SetState.CLOSED)})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,29 +147,23 @@ class Copies:
 
     def proven(self, ino: InodeNo, version: DataVersion) -> int:
         """How many whole copies on different volumes stand verified and unblemished."""
-        return self._whole(ino, version, PROVEN)
-
-    def is_archived(self, ino: InodeNo, version: DataVersion) -> bool:
-        """A whole copy is on volumes that can be read, whatever is thought of them."""
-        return self._whole(ino, version, READABLE) > 0
-
-    def _whole(self, ino: InodeNo, version: DataVersion, states: Sequence[int]) -> int:
-        rows = self._db.execute(
-            "SELECT c.copy_no, count(DISTINCT c.part), max(c.parts) FROM copies c JOIN volumes v"
-            " ON v.id = c.volume WHERE c.ino = ? AND c.version = ? AND c.state = ?"
-            f" AND v.state IN {LISTED} GROUP BY c.copy_no",
-            (ino, version, int(CopyState.VALID), json.dumps(list(map(int, states)))),
-        )
-        return sum(1 for _, found, parts in rows if found == parts)
+        return self._whole(ino, version, f"v.state IN {PROVEN}")
 
     def protected(self, ino: InodeNo, version: DataVersion) -> int:
         """As `proven`, but a copy counts only once all sets it is in have their parity."""
+        return self._whole(ino, version, f"v.state IN {PROVEN} AND {_HAS_PARITY}")
+
+    def is_archived(self, ino: InodeNo, version: DataVersion) -> bool:
+        """A whole copy is on volumes that can be read, whatever is thought of them."""
+        return self._whole(ino, version, f"v.state IN {tuple(map(int, READABLE))}") > 0
+
+    def _whole(self, ino: InodeNo, version: DataVersion, where: str) -> int:
+        """How many copies have all their parts on volumes v for which the condition holds."""
         rows = self._db.execute(
             "SELECT c.copy_no, count(DISTINCT c.part), max(c.parts) FROM copies c JOIN volumes v"
-            " ON v.id = c.volume LEFT JOIN volume_sets s ON s.id = v.set_id"
-            " WHERE c.ino = ? AND c.version = ? AND c.state = ? AND v.state IN (?, ?)"
-            " AND (s.id IS NULL OR s.m = 0 OR s.state = ?) GROUP BY c.copy_no",
-            (ino, version, int(CopyState.VALID), *PROVEN, int(SetState.CLOSED)),
+            " ON v.id = c.volume WHERE c.ino = ? AND c.version = ? AND c.state = ?"
+            f" AND {where} GROUP BY c.copy_no",
+            (ino, version, int(CopyState.VALID)),
         )
         return sum(1 for _, found, parts in rows if found == parts)
 

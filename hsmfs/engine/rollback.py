@@ -26,7 +26,7 @@ from ..types import ROOT, Attr, DataVersion, InodeNo
 from .files import Files
 from .jobs import Job
 from .paths import path_of
-from .stubs import make_stub, refuse_locked, whole
+from .stubs import make_stub, refuse_locked
 from .trust.audit import Note, unheard
 from .views import b64, text
 
@@ -315,7 +315,7 @@ class Rollback:
         burned = self._catalog.history.burned_before(attr.ino, version.version, to_ns)
         if version.mtime_ns > to_ns and not burned:
             raise _Unkept("was changed since before it was put on discs")
-        if not whole(self._catalog.copies, attr.ino, version.version):
+        if not self._catalog.copies.is_archived(attr.ino, version.version):
             raise Conflict("no disc that can be read has what it was then")
         live = self._files.live(attr.ino)
         if live is not None and live.writers:

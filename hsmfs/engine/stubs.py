@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from .. import clock
 from ..catalog.catalog import Catalog
-from ..catalog.copies import Copies
 from ..errors import Conflict
 from ..states import FileState
-from ..types import Attr, DataVersion, InodeNo, Range
+from ..types import Attr, DataVersion, Range
 
 
 def make_stub(
@@ -32,17 +31,6 @@ def make_stub(
     if size:
         inodes.set_absent(new.ino, [Range(0, size)])
     return new
-
-
-def whole(copies: Copies, ino: InodeNo, version: DataVersion) -> bool:
-    """True if one copy of a version has all its parts on discs that can be read."""
-    parts = dict[int, set[int]]()
-    for copy in copies.readable(ino, version):
-        have = parts.setdefault(copy.copy_no, set())
-        have.add(copy.where.part)
-        if len(have) == copy.where.parts:
-            return True
-    return False
 
 
 def refuse_locked(attr: Attr) -> None:

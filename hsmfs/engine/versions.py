@@ -20,7 +20,7 @@ from ..states import VolumeState
 from ..types import Attr, DataVersion, InodeNo
 from .files import Files
 from .paths import path_of, resolve
-from .stubs import make_stub, refuse_locked, whole
+from .stubs import make_stub, refuse_locked
 from .trust.audit import Note, unheard
 
 
@@ -101,7 +101,7 @@ class Versions:
         if like.version == version and like.nlink:
             raise Conflict(f"version {ino}.{version} is what is there now")
         older = like.version != version
-        if older and not whole(self._catalog.copies, ino, version):
+        if older and not self._catalog.copies.is_archived(ino, version):
             raise Conflict(f"no disc that can be read has all of version {ino}.{version}")
         if there is not None:
             self._set_aside(there, folder, name)
@@ -183,9 +183,10 @@ def _view(
     outside: list[str] = [
         v.barcode for v in volumes if v is not None and v.state is VolumeState.EXPORTED
     ]
-    where = "discs" if whole(reports.copies, attr.ino, version) else "lost"
     if version == attr.version:
         where = "now" if attr.nlink else "trash"
+    else:
+        where = "discs" if reports.copies.is_archived(attr.ino, version) else "lost"
     return VersionView(
         f"{attr.ino}.{version}", size, mtime_ns, until_ns, digest.sha256.hex() if digest else None,
         where, discs, outside,
