@@ -26,6 +26,7 @@ from .engine import reload
 from .engine.service import Engine
 from .engine.setup import open_pools
 from .errors import HsmError
+from .fs.kernel import tune_process
 from .fs.mount import Mount, mounted
 from .library import configured
 from .shares import nfsd, smb
@@ -60,6 +61,7 @@ def _tune() -> None:
     # The loop's thread gives Python's lock away in every call of SQLite, and a thread that computes
     # keeps it for this long before the loop gets it back: the default of 5 ms adds up to stalls.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    tune_process()
     # What was imported lives as long as the daemon: no collection need look at it again.
     gc.collect()
     gc.freeze()

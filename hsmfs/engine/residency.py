@@ -21,6 +21,7 @@ from ..pool.store import BLOCK, Pool
 from ..pressure import DISK
 from ..states import FileState
 from ..types import Attr, DataVersion, Digest, InodeNo, PoolId, Range
+from .batches import at_leisure, in_batches
 from .descriptors import fitted, give_back
 from .incoming import Incoming, bring_in, locks, sync_bytes, verify_all
 from .live import Live
@@ -83,8 +84,8 @@ class Residency:
         return live
 
     def _forget_if_idle(self, live: Live) -> None:
-        if live.idle and not live.lock.locked():
-            self._live.pop(live.ino, None)
+        if live.idle and not live.lock.locked() and self._live.get(live.ino) is live:
+            del self._live[live.ino]
             if live.fd >= 0:
                 self._close(live)
 
@@ -139,14 +140,13 @@ class Residency:
         """Write attributes of inodes that nobody writes any more to the catalog; how many."""
         ready = [live for live in self._live.values() if live.ready][:limit]
         if ready:
-            async with self.catalog.write():
-                for live in ready:
-                    if live.ready:  # still: this may have waited for another transaction
-                        self._flush(live)
-            crash.point("files.flush.committed")
-            for live in ready:
-                self._forget_if_idle(live)
+            await in_batches(self.catalog, ready, self._flush_if_ready, "files.flush.committed")
+            await at_leisure(self.catalog, ready, self._forget_if_idle)
         return len(ready)
+
+    def _flush_if_ready(self, live: Live) -> None:
+        if live.ready:  # still: this may have waited for another transaction
+            self._flush(live)
 
     def _flush(self, live: Live) -> None:
         self.catalog.if_undone(live.as_now())

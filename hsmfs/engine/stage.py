@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import trio
 import zstandard
@@ -28,6 +27,7 @@ from ..errors import HsmError, PosixError
 from ..pool.pools import Pools
 from ..types import CHUNK, SECTOR, DataVersion, Digest, InodeNo
 from . import describe
+from .batches import at_leisure, in_batches
 from .integrity.ingest import Ingest
 from .live import Live
 from .plan import Item
@@ -37,13 +37,9 @@ SLICE_FILES = 128
 SLICE_BYTES = 48 * 1024 * 1024
 """One thread call and one transaction handle so much."""
 WORKERS = 2
-STEP = 32
-"""Files that are looked up or sealed in one step of the event loop."""
 GLANCE = 8 * 1024
 """Bytes of a spot that is tried for whether a file may shrink."""
 _EMPTY = Digest(hashlib.sha256().digest(), (), 0)
-
-T = TypeVar("T")
 
 CHANGED = "it is being written"
 ABSENT = "its bytes are on discs: recall it first"
@@ -138,19 +134,17 @@ class Stager:
     async def _slice(
         self, items: Sequence[Item], folder: Path, result: Staged
     ) -> list[StagedFile]:
-        works: list[_Work] = []
-        for some in _by(items, STEP):
-            await self._catalog.settled()
-            taken = (self._take(item, folder, result) for item in some)
-            works += [work for work in taken if work is not None]
-            await trio.lowlevel.checkpoint()
+        taken = await at_leisure(
+            self._catalog, items, lambda item: self._take(item, folder, result)
+        )
+        works = [work for work in taken if work is not None]
         level = self._level
         await clock.blocking(lambda: _read_all(works, folder, level), clock.HASH)
         await self._compare(works)
         good: list[_Work] = []
-        for part in _by(works, STEP):
-            good += await self._seal(part, result)
-            await trio.lowlevel.checkpoint()
+        await in_batches(
+            self._catalog, works, lambda work: self._seal(work, result, good), "stage.part.sealed"
+        )
         described = await self._catalog.read(lambda reports: _describe(reports, good))
         files = []
         for work, file in zip(good, described, strict=True):
@@ -196,35 +190,28 @@ class Stager:
         for work in works:
             work.wrong, work.right = wrong.get(work.item.ino), work.item.ino in right
 
-    async def _seal(self, works: Sequence[_Work], result: Staged) -> list[_Work]:
-        good = []
-        async with self._catalog.write():
-            for work in works:
-                live = work.live
-                if work.problem == _LENGTH and self._files.begin_hash(live) == work.gen:
-                    # A crash left more or fewer bytes than the row says; opening it heals that.
-                    self._files.file(live)
-                    work.problem = CHANGED
-                if work.wrong is not None:
-                    still = self._files.begin_hash(live) == work.gen
-                    result.skipped[work.item.ino] = MISMATCH if still else CHANGED
-                    if still:
-                        self._ingest.settle(work.item.ino, work.wrong)
-                elif work.problem or work.digest is None:
-                    result.skipped[work.item.ino] = work.problem
-                elif live.attr.version != work.version or not self._files.seal(
-                    live, work.gen, work.digest
-                ):
-                    result.skipped[work.item.ino] = CHANGED
-                else:
-                    good.append(work)
-                    if work.right:
-                        self._ingest.settle(work.item.ino, None)
-        return good
-
-
-def _by(items: Sequence[T], count: int) -> Iterator[Sequence[T]]:
-    return (items[at : at + count] for at in range(0, len(items), count))
+    def _seal(self, work: _Work, result: Staged, good: list[_Work]) -> None:
+        """Keep the checksums, in a transaction, if the file is still what was read."""
+        live, ino = work.live, work.item.ino
+        if work.problem == _LENGTH and self._files.begin_hash(live) == work.gen:
+            # A crash left more or fewer bytes than the row says; opening it heals that.
+            self._files.file(live)
+            work.problem = CHANGED
+        if work.wrong is not None:
+            still = self._files.begin_hash(live) == work.gen
+            result.skipped[ino] = MISMATCH if still else CHANGED
+            if still:
+                self._ingest.settle(ino, work.wrong)
+        elif work.problem or work.digest is None:
+            result.skipped[ino] = work.problem
+        elif live.attr.version != work.version or not self._files.seal(
+            live, work.gen, work.digest
+        ):
+            result.skipped[ino] = CHANGED
+        else:
+            good.append(work)
+            if work.right:
+                self._ingest.settle(ino, None)
 
 
 _LENGTH = "its pool file has another length"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 import stat
@@ -25,6 +26,8 @@ _MS_NOSUID, _MS_NODEV, _MS_POSIXACL = 0x2, 0x4, 0x10000  # linux/mount.h
 _MNT_DETACH = 0x2
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MALLOC_BYTES = 64 * 1024 * 1024
+_DESCRIPTORS = 1 << 18
+"""For so many the kernel's table is made at once; it takes 2 MiB and never shrinks."""
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT)
 """What a mount answers whose daemon was killed; ETIMEDOUT is its keeper's."""
 _FUSECTL = Path("/sys/fs/fuse/connections")
@@ -177,10 +180,15 @@ def _write(path: Path, value: int) -> None:
 def tune_process() -> None:
     """Limits of this process: descriptors for files in use, and memory that is kept.
 
-    Each write of 1 MiB is a new bytes object; glibc would map and unmap memory for each.
+    To be called before there are threads: with them, whoever opens the file for which the table of
+    descriptors has to grow waits for all processors (synchronize_rcu in Linux fs/file.c; 20 ms were
+    seen). Each write of 1 MiB is a new bytes object; glibc would map and unmap memory for each.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        last = min(hard, _DESCRIPTORS) - 1
+        with open(os.devnull, "rb") as some:
+            os.close(fcntl.fcntl(some, fcntl.F_DUPFD_CLOEXEC, last))
     _libc.mallopt(_M_MMAP_THRESHOLD, _MALLOC_BYTES)
     _libc.mallopt(_M_TRIM_THRESHOLD, 2 * _MALLOC_BYTES)

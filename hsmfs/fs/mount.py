@@ -105,7 +105,6 @@ class Mount:
         Another process asks: a thread of ours that waits for an answer of ours would keep a daemon
         that is killed then half alive, and its mount stuck, until somebody aborts the connection.
         """
-        kernel.tune_process()
         subprocess.run(
             ["stat", "--file-system", "--terse", self._mountpoint],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,

@@ -12,7 +12,7 @@ import trio.testing
 
 from hsmfs import pressure
 from hsmfs.catalog.catalog import Catalog
-from hsmfs.engine import residency
+from hsmfs.engine import batches, residency
 from hsmfs.engine.files import Files
 from hsmfs.engine.residency import LARGE
 from hsmfs.pool.pools import Pools
@@ -57,10 +57,10 @@ async def files(tmp_path, monkeypatch):
     catalog.close()
 
 
-async def create(files):
+async def create(files, name=b"f"):
     async with files.catalog.write():
         attr = files.catalog.names.create(
-            ROOT, b"f", stat.S_IFREG | 0o644, 0, 0, 1, pool=files.pools.for_new().id
+            ROOT, name, stat.S_IFREG | 0o644, 0, 0, 1, pool=files.pools.for_new().id
         )
     files.born(attr)
     return files.open(attr.ino, write=True)
@@ -123,3 +123,32 @@ async def test_the_mark_of_a_truncate_is_not_taken_away(files):
     async with live.lock:
         assert await files.flush_closed() == 0
     assert await files.flush_closed() == 1
+
+
+async def test_others_get_their_turn_while_many_closed_files_are_written_down(files, monkeypatch):
+    monkeypatch.setattr(batches, "BATCH_SECONDS", 0)
+    lives = [await create(files, b"%d" % n) for n in range(20)]
+    for live in lives:
+        files.close(live, write=True)
+    turns = 0
+    async with trio.open_nursery() as nursery:
+
+        async def others():
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        nursery.start_soon(others)
+        assert await files.flush_closed() == len(lives)
+        nursery.cancel_scope.cancel()
+    assert turns >= len(lives) / 2
+
+
+async def test_an_inode_in_use_stays_when_what_was_known_of_it_before_is_forgotten_late(files):
+    before = await create(files)
+    files.close(before, write=True)
+    await files.flush_closed()
+    now = files.open(before.ino, write=False)
+    files._forget_if_idle(before)
+    assert files.live(now.ino) is now is not before

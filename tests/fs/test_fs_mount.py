@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -370,6 +371,16 @@ async def test_what_a_killed_daemon_left_is_taken_away(world, call):
         dead.send_signal(signal.SIGKILL)
     async with mounted(world.config, world.files, Events(), world.trust):
         assert await call(os.listdir, world.mountpoint) == []
+
+
+def test_the_table_of_descriptors_does_not_grow_while_files_are_served():
+    code = (
+        "from hsmfs.fs import kernel; kernel.tune_process(); print(open('/proc/self/status').read())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert int(lines["FDSize"]) >= min(most, 1 << 18)
 
 
 async def test_two_mounts_on_one_folder_are_refused(mount, world, call):
