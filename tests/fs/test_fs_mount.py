@@ -375,7 +375,8 @@ async def test_what_a_killed_daemon_left_is_taken_away(world, call):
 
 def test_the_table_of_descriptors_does_not_grow_while_files_are_served():
     code = (
-        "from hsmfs.fs import kernel; kernel.tune_process(); print(open('/proc/self/status').read())"
+        "from hsmfs.fs import kernel; kernel.tune_process();"
+        "print(open('/proc/self/status').read())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
