@@ -144,6 +144,19 @@ class VersionsConfig(_Table):
     """And so many of each file, however old."""
 
 
+class SnapshotsConfig(_Table):
+    """The folder through which users see the tree as it was: see docs/undelete.md."""
+
+    name: Annotated[str, Field(pattern=r"^(\.?[A-Za-z0-9_][A-Za-z0-9_.-]{0,62})?$")] = ".snapshots"
+    """In the mount's root; empty: there is none."""
+    listed: bool = False
+    """Whether a listing of the root names it."""
+    hourly: Annotated[int, Field(ge=0, le=10_000)] = 24
+    """Whole hours that it lists, as far as the trash reaches."""
+    daily: Annotated[int, Field(ge=0, le=10_000)] = 31
+    """And whole days (UTC)."""
+
+
 class LibraryConfig(_Table):
     """The robot, its drives and its discs."""
 
@@ -319,6 +332,7 @@ class Config(_Table):
     fs: FsConfig = FsConfig()
     trash: TrashConfig = TrashConfig()
     versions: VersionsConfig = VersionsConfig()
+    snapshots: SnapshotsConfig = SnapshotsConfig()
     recall: RecallConfig = RecallConfig()
     prefetch: PrefetchConfig = PrefetchConfig()
     guard: GuardConfig = GuardConfig()

@@ -1,7 +1,7 @@
 """What is needed to take a tree back to a time: moves of names, and data versions that ended.
 
-A deletion costs nothing here: the trash has it. A rename costs one row, and so does the first write
-to a file that was archived; creating, writing and deleting cost none.
+A deletion costs nothing here: the trash has it. A rename or a hard link costs one row, and so does
+the first write to a file that was archived; creating, writing and deleting cost none.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..types import DataVersion, InodeNo
-from .connection import Database
+from .past import Past
 
 NOWHERE = InodeNo(0)
-"""The folder after of a name that is no more."""
+"""The folder after of a name that is no more, and before of one that an inode got beside others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,8 @@ class Version:
     ended_ns: int
 
 
-class History:
+class History(Past):
     """Rows of `name_moves` and `versions`."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
 
     def moved(
         self, ino: InodeNo, old: tuple[InodeNo, bytes], new: tuple[InodeNo, bytes], now_ns: int
@@ -58,6 +55,10 @@ class History:
     def unlinked(self, ino: InodeNo, old: tuple[InodeNo, bytes], now_ns: int) -> None:
         """One of several names was taken away: a move to nowhere."""
         self.moved(ino, old, (NOWHERE, b""), now_ns)
+
+    def linked(self, ino: InodeNo, new: tuple[InodeNo, bytes], now_ns: int) -> None:
+        """An inode that has or had other names got one more: a move from nowhere."""
+        self.moved(ino, (NOWHERE, b""), new, now_ns)
 
     def moves_since(self, time_ns: int, before: int, limit: int) -> list[Move]:
         """Moves after that time, the newest first, with smaller numbers than `before`."""
@@ -124,9 +125,7 @@ class History:
         return len(rows.fetchall())
 
     def stub_of(self, old: InodeNo, version: DataVersion, new: InodeNo) -> None:
-        """Give another inode the copies and checksums of a version as its own first version, and
-        the extended attributes and the study.
-        """
+        """Give another inode the copies and checksums of a version as its own first version."""
         self._db.execute(
             "INSERT INTO copies (ino, version, copy_no, volume, state, part, parts, offset, length,"
             " sector, stored, compressed, frame_ends)"
@@ -139,6 +138,9 @@ class History:
             " WHERE ino = ? AND version = ?",
             (new, old, version),
         )
+
+    def inherit(self, old: InodeNo, new: InodeNo) -> None:
+        """Give another inode the extended attributes and the study."""
         self._db.execute(
             "INSERT INTO xattrs SELECT ?, name, value FROM xattrs WHERE ino = ?", (new, old)
         )
@@ -146,12 +148,21 @@ class History:
             "INSERT INTO study_files SELECT ?, study FROM study_files WHERE ino = ?", (new, old)
         )
 
+    def drop_stub(self, ino: InodeNo) -> None:
+        """Take away again what `stub_of` gave: the copies are another inode's, and not dead."""
+        self._db.execute("DELETE FROM copies WHERE ino = ?", (ino,))
+        self._db.execute("DELETE FROM digests WHERE ino = ?", (ino,))
+
     def stand_in(self, old: InodeNo, new: InodeNo, now_ns: int) -> list[tuple[InodeNo, bytes]]:
         """All names of an inode are the other's from now on; which they are. old has none then."""
         names = self._db.execute(
             "UPDATE dentries SET ino = ? WHERE ino = ? RETURNING parent, name", (new, old)
         ).fetchall()
         self._db.execute("UPDATE inodes SET nlink = ? WHERE ino = ?", (len(names), new))
+        for parent, _ in names:  # what clients of NFS remember of the folder is old
+            self._db.execute(
+                "UPDATE inodes SET ctime_ns = max(ctime_ns, ?) WHERE ino = ?", (now_ns, parent)
+            )
         self._db.execute(
             "UPDATE inodes SET nlink = 0, ctime_ns = ? WHERE ino = ?", (now_ns, old)
         )

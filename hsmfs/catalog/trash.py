@@ -98,6 +98,16 @@ class Trash:
         else:
             self._db.execute("DELETE FROM meta WHERE key = 'trash_frozen'")
 
+    def restored(self, ino: InodeNo, parent: InodeNo, name: bytes, now_ns: int) -> None:
+        """No longer in the trash, for it has that name: when it had none is remembered."""
+        self._db.execute(
+            "INSERT INTO name_moves (ino, parent, name, new_parent, new_name, moved_ns)"
+            " SELECT ino, parent, name, 0, x'', deleted_ns FROM trash WHERE ino = ?1"
+            " UNION ALL SELECT ino, 0, x'', ?2, ?3, ?4 FROM trash WHERE ino = ?1",
+            (ino, parent, name, now_ns),
+        )
+        self.take(ino)
+
     def take(self, ino: InodeNo) -> None:
-        """No longer in the trash: restored by the caller, or about to be deleted."""
+        """No longer in the trash."""
         self._db.execute("DELETE FROM trash WHERE ino = ?", (ino,))

@@ -17,16 +17,16 @@ import trio
 
 from .. import clock, crash
 from ..catalog.catalog import Catalog
-from ..catalog.history import NOWHERE, Move
+from ..catalog.history import NOWHERE, Move, Version
 from ..catalog.reports import Reports
 from ..catalog.trash import Trashed
 from ..errors import Conflict, HsmError, PosixError
 from ..limits import BATCH_ROWS, QUEUE_ROWS_SHOWN
-from ..types import ROOT, Attr, DataVersion, InodeNo
+from ..types import ROOT, Attr, InodeNo
 from .files import Files
 from .jobs import Job
 from .paths import path_of
-from .stubs import make_stub, refuse_locked
+from .stubs import Unkept, make_stub, refuse_locked, version_then
 from .trust.audit import Note, unheard
 from .views import b64, text
 
@@ -171,9 +171,7 @@ class Rollback:
                 if here is None:
                     return  # it was made since too, or that deletion could not be undone
                 if not dry_run:
-                    self._folder(move.parent)
-                    self._free(move.parent, move.name, move.ino)
-                    self._files.touch_links(self._back(move, here))
+                    self._back(move, here)
             found.moved_back += 1
             if not dry_run:
                 self._told(move.new_parent, move.new_name)
@@ -188,18 +186,36 @@ class Rollback:
             return None
         if move.new_parent == NOWHERE:
             here = self._catalog.inodes.get_raw(move.ino)
-        else:
-            here = self._catalog.names.lookup(move.new_parent, move.new_name)
-        return None if here is None or here.ino != move.ino or here.nlink == 0 else here
+            kept = here is not None and (here.nlink or self._catalog.trash.get(move.ino))
+            return here if kept else None
+        here = self._catalog.names.lookup(move.new_parent, move.new_name)
+        if here is None or here.ino != move.ino:
+            return None
+        # A folder that came out of the trash stays: what is in it was made since, or was not.
+        return None if move.parent == NOWHERE and here.is_dir else here
 
-    def _back(self, move: Move, attr: Attr) -> Attr:
-        """Give the name back; in a transaction."""
+    def _back(self, move: Move, attr: Attr) -> None:
+        """Give the name back, or take one more name away; in a transaction."""
         names, now = self._catalog.names, clock.now_ns()
-        if move.new_parent == NOWHERE:
-            return names.link(move.ino, move.parent, move.name, now)
-        refuse_locked(attr)
-        moved, _ = names.rename(move.new_parent, move.new_name, move.parent, move.name, now)
-        return moved
+        here, back = (move.new_parent, move.new_name), (move.parent, move.name)
+        if move.parent == NOWHERE:
+            self._take(*here, attr)
+            return
+        self._folder(move.parent)
+        self._free(*back, move.ino)
+        if move.new_parent != NOWHERE or (attr.is_dir and attr.nlink):
+            refuse_locked(attr)
+            if move.new_parent == NOWHERE:
+                here = names.links(move.ino)[0]
+            attr, _ = names.rename(*here, *back, now)
+            self._catalog.history.moved(move.ino, here, back, now)
+        elif attr.nlink:
+            attr = names.link(move.ino, *back, now)
+            self._catalog.history.linked(move.ino, back, now)
+        else:
+            attr = names.revive(move.ino, *back, now)
+            self._catalog.trash.restored(move.ino, *back, now)
+        self._files.touch_links(attr)
 
     async def _undo_deletion(
         self, gone: Trashed, tree: InodeNo, found: Report, dry_run: bool
@@ -236,8 +252,9 @@ class Rollback:
             self._revive(trashed)
 
     def _revive(self, gone: Trashed) -> None:
-        attr = self._catalog.names.revive(gone.attr.ino, gone.parent, gone.name, clock.now_ns())
-        self._catalog.trash.take(gone.attr.ino)
+        now = clock.now_ns()
+        attr = self._catalog.names.revive(gone.attr.ino, gone.parent, gone.name, now)
+        self._catalog.trash.restored(gone.attr.ino, gone.parent, gone.name, now)
         self._files.touch_links(attr)
 
     def _free(self, parent: InodeNo, name: bytes, for_: InodeNo) -> None:
@@ -256,6 +273,8 @@ class Rollback:
         self._files.touch_links(gone)
         if gone.nlink == 0:
             self._catalog.trash.put(gone.ino, parent, name, now, self._keep_ns)
+        else:
+            self._catalog.history.unlinked(gone.ino, (parent, name), now)
 
     def _entries(self, folder: InodeNo) -> Iterator[tuple[int, bytes, Attr]]:
         after = 0
@@ -296,50 +315,45 @@ class Rollback:
                 if now is None or now.nlink == 0:
                     return  # deleted meanwhile
                 version = self._wanted(now, to_ns)
+                if version is None:
+                    return
                 if not dry_run:
-                    names = self._stand_in(attr.ino, *version)
+                    names = self._stand_in(version)
             found.reverted += 1
             for parent, name in names:
                 self._told(parent, name)
         except HsmError as fault:
-            found.unkept += isinstance(fault, _Unkept)
+            found.unkept += isinstance(fault, Unkept)
             found.fail(path_of(self._catalog, attr.ino), fault.message)
         crash.point("rollback.reverted")
 
-    def _wanted(self, attr: Attr, to_ns: int) -> tuple[DataVersion, int, int]:
-        """Version, size and mtime. Raises Conflict if those bytes cannot be had."""
+    def _wanted(self, attr: Attr, to_ns: int) -> Version | None:
+        """None: it is as it was. Raises Conflict if those bytes cannot be had."""
         refuse_locked(attr)
-        version = self._catalog.history.version_at(attr.ino, to_ns)
-        if version is None:
-            raise _Unkept("was changed since, and what it was then was on no disc")
-        burned = self._catalog.history.burned_before(attr.ino, version.version, to_ns)
-        if version.mtime_ns > to_ns and not burned:
-            raise _Unkept("was changed since before it was put on discs")
-        if not self._catalog.copies.is_archived(attr.ino, version.version):
+        then = version_then(self._catalog, attr, to_ns)
+        if then is None:
+            return None
+        if not self._catalog.copies.is_archived(attr.ino, then.version):
             raise Conflict("no disc that can be read has what it was then")
         live = self._files.live(attr.ino)
         if live is not None and live.writers:
             raise Conflict("is open for writing")
-        return version.version, version.size, version.mtime_ns
+        return then
 
-    def _stand_in(
-        self, ino: InodeNo, version: DataVersion, size: int, mtime_ns: int
-    ) -> list[tuple[InodeNo, bytes]]:
+    def _stand_in(self, then: Version) -> list[tuple[InodeNo, bytes]]:
         """Make the stub and give it the file's names; the file goes to the trash."""
-        old, now = self._files.attr(ino), clock.now_ns()
+        old, now = self._files.attr(then.ino), clock.now_ns()
         assert old is not None
-        new = make_stub(self._catalog, old, version, size, mtime_ns)
-        names = self._catalog.history.stand_in(ino, new.ino, now)
-        self._catalog.trash.put(ino, *names[0], now, self._keep_ns)
+        new = make_stub(self._catalog, old, then.version, then.size, then.mtime_ns)
+        names = self._catalog.history.stand_in(then.ino, new.ino, now)
+        for name in names[1:]:  # before the last one, as it is undone in the opposite order
+            self._catalog.history.unlinked(then.ino, name, now - 1)
+        self._catalog.trash.put(then.ino, *names[0], now, self._keep_ns)
         self._files.touch_links(old._replace(nlink=0, ctime_ns=now))
         return names
 
     def _told(self, parent: InodeNo, name: bytes) -> None:
         self._files.renamed(parent, name)
-
-
-class _Unkept(Conflict):
-    """What the file was is nowhere: it was overwritten in place before a disc had it."""
 
 
 class _Turn:

@@ -173,8 +173,9 @@ class TrashCan:
     def _revive(
         self, ino: InodeNo, parent: InodeNo, name: bytes, touched: list[InodeNo]
     ) -> None:
+        now = clock.now_ns()
         try:
-            attr = self._catalog.names.revive(ino, parent, name, clock.now_ns())
+            attr = self._catalog.names.revive(ino, parent, name, now)
         except PosixError as fault:
             if fault.number != errno.EEXIST:
                 raise
@@ -183,7 +184,7 @@ class TrashCan:
                 f"'{printable(b'/'.join([*above, name]))}' exists",
                 next_step="rename it, or give another path to restore to",
             ) from fault
-        self._catalog.trash.take(ino)
+        self._catalog.trash.restored(ino, parent, name, now)
         self._files.touch_links(attr)
         touched += [ino, parent]
 

@@ -108,11 +108,12 @@ class Versions:
         now = clock.now_ns()
         if not older:
             self._files.touch_links(self._catalog.names.revive(ino, folder, name, now))
-            self._catalog.trash.take(ino)
+            self._catalog.trash.restored(ino, folder, name, now)
             return ino
         size, mtime_ns = self._facts(ino, version)
         new = make_stub(self._catalog, like, version, size, mtime_ns or now)
         self._catalog.names.adopt(folder, name, new, now)
+        self._catalog.history.linked(new.ino, (folder, name), now)
         return new.ino
 
     def _set_aside(self, attr: Attr, folder: InodeNo, name: bytes) -> None:
@@ -126,6 +127,8 @@ class Versions:
         self._files.touch_links(gone)
         if not gone.nlink:
             self._catalog.trash.put(gone.ino, folder, name, now, self._keep_ns)
+        else:
+            self._catalog.history.unlinked(gone.ino, (folder, name), now)
 
     def _facts(self, ino: InodeNo, version: DataVersion) -> tuple[int, int | None]:
         """Size and mtime of a version."""

@@ -15,6 +15,7 @@ from pyfuse3 import EntryAttributes, FUSEError, RequestContext
 from .. import clock
 from ..config import Config
 from ..engine.files import Files
+from ..engine.past import Past
 from ..engine.trust import Trust
 from ..errors import Forbidden
 from ..states import FileState
@@ -26,6 +27,8 @@ from .lookups import Lookups
 from .nfs import Nfs
 from .ports import Control
 from .requester import requester
+from .snapnumbers import PAST
+from .snapshots import Snapshots
 from .waits import Waits
 from .worm import Worm
 
@@ -36,6 +39,8 @@ STUB_BLOCK_SIZE = 4096
 buffered read of a header would ask for bytes behind the head, and so for a disc."""
 STUBS = (FileState.PARTIAL, FileState.MIGRATED)
 _FOLDERS = 4096
+_PAST_TIMEOUT = 1.0
+"""Seconds: the kernel is not told of what ends in the past, nor of new permissions."""
 
 
 class FolderRules:
@@ -55,6 +60,7 @@ class Core(pyfuse3.Operations):
     Attributes:
         files, catalog, config, trust, control: the rooms below.
         worm: what handlers ask about records and held files.
+        past, snapshots: the tree as it was, and as the mount shows it.
         handles: open files and folders.
         lookups: inodes the kernel knows.
         waits: requests that wait for a disc.
@@ -74,6 +80,8 @@ class Core(pyfuse3.Operations):
         self.control = control
         self.trust = trust
         self.worm = Worm(trust, files)
+        self.past = Past(files.catalog, files, config.trash.keep)
+        self.snapshots = Snapshots(self.past, config.snapshots)
         self.handles = Handles()
         self.lookups = Lookups(files)
         self.waits = Waits()
@@ -86,10 +94,16 @@ class Core(pyfuse3.Operations):
 
     def must(self, ino: int) -> Attr:
         """The inode. Raises FUSEError ESTALE: the kernel, or an NFS client, knows a dead one."""
-        attr = self.files.attr(InodeNo(ino))
+        attr = self.files.attr(InodeNo(ino)) or self.snapshots.attr(ino)
         if attr is None:
             raise FUSEError(errno.ESTALE)
         return attr
+
+    def not_past(self, parent: int, name: bytes) -> None:
+        """A name is to be made or taken away. Raises FUSEError EROFS if it is of the past."""
+        top = self.snapshots.is_top(parent, name) and not self.catalog.names.lookup(parent, name)
+        if parent >= PAST or top:
+            raise FUSEError(errno.EROFS)
 
     def entry(self, attr: Attr) -> EntryAttributes:
         """The inode as the kernel wants it."""
@@ -109,8 +123,9 @@ class Core(pyfuse3.Operations):
         entry.st_atime_ns = attr.atime_ns
         entry.st_mtime_ns = attr.mtime_ns
         entry.st_ctime_ns = attr.ctime_ns
-        entry.entry_timeout = self._entry_timeout
-        entry.attr_timeout = self._attr_timeout
+        past = attr.ino >= PAST
+        entry.entry_timeout = _PAST_TIMEOUT if past else self._entry_timeout
+        entry.attr_timeout = _PAST_TIMEOUT if past else self._attr_timeout
         return entry
 
     def uncached(self, flags: int, ctx: RequestContext) -> bool:

@@ -6,11 +6,12 @@ pyfuse3 sends a read's answer before anything else runs, so a buffer that is reu
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import cast
 
-from pyfuse3 import FileInfo, RequestContext, get_sup_groups
+from pyfuse3 import FileInfo, FUSEError, RequestContext, get_sup_groups
 
 from ..engine.live import Live
 from ..engine.ranges import overlap
@@ -19,6 +20,7 @@ from ..types import InodeNo, Range
 from .core import CAPABILITY, Core, now
 from .guard import guarded, settled
 from .handles import Handle, writes
+from .snapnumbers import PAST
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 
@@ -29,6 +31,8 @@ class OpenFiles(Core):
     @settled
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         write = writes(flags)
+        if inode >= PAST:
+            return await self._open_past(inode, flags, ctx)
         live = self.files.open(InodeNo(inode), write=write)
         cut = bool(flags & os.O_TRUNC)
         try:
@@ -37,17 +41,35 @@ class OpenFiles(Core):
             if cut:
                 await self._cut(live, ctx)
             handle = Handle(live, flags, ctx)
-            if live.absent and not write and self.control is not None:
-                self.control.may_open(live.ino, handle.who)
+            self._may_open(handle)
         except BaseException:
             self.files.close(live, write=write)
             raise
-        stub = bool(live.absent) and self.config.fs.migrated_open == "direct"
+        stub = self._direct_stub(live)
         # A record that takes bytes at its end must not be mapped to be written elsewhere.
         appended = write and bool(live.attr.locked)
         direct = stub or appended or self.uncached(flags, ctx)
         handle.direct = direct
         return FileInfo(fh=self.handles.add(handle), direct_io=direct, keep_cache=True)
+
+    async def _open_past(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        if writes(flags) or flags & os.O_TRUNC:
+            raise FUSEError(errno.EROFS)
+        live = await self.snapshots.open(inode)
+        try:
+            handle = Handle(live, flags, ctx, direct=self._direct_stub(live), past=inode)
+            self._may_open(handle)
+        except BaseException:
+            self.files.close(live, write=False)
+            raise
+        return FileInfo(fh=self.handles.add(handle), direct_io=handle.direct, keep_cache=True)
+
+    def _may_open(self, handle: Handle) -> None:
+        if handle.live.absent and not handle.write and self.control is not None:
+            self.control.may_open(handle.live.ino, handle.who)
+
+    def _direct_stub(self, live: Live) -> bool:
+        return bool(live.absent) and self.config.fs.migrated_open == "direct"
 
     async def _cut(self, live: Live, ctx: RequestContext) -> None:
         """O_TRUNC: the kernel sends no setattr for it, neither for the size nor the mode."""
@@ -74,6 +96,8 @@ class OpenFiles(Core):
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
         handle = self.handles.files[fh]
+        if handle.past:
+            return await self._read_past(handle, off, size)
         live = handle.live
         if not handle.noatime:
             handle.noatime = True
@@ -88,6 +112,21 @@ class OpenFiles(Core):
             if data is not None:
                 return cast(bytes, data)
         return await self.files.read(live, off, size, handle.who)
+
+    async def _read_past(self, handle: Handle, off: int, size: int) -> bytes:
+        """What the file was: if its bytes were changed since it was opened, those kept of then."""
+        while True:
+            live, gen = handle.live, handle.gen
+            if live.gen == gen:
+                if live.absent:
+                    await self._wait_for(handle, Range(off, min(off + size, live.attr.size)))
+                data = await self.files.read(live, off, size, handle.who)
+                if live.gen == gen:
+                    return data
+            newer = await self.snapshots.open(handle.past)
+            if handle.live is live and handle.gen == gen:
+                handle.live, handle.gen, newer = newer, newer.gen, live
+            self.files.close(newer, write=False)
 
     async def _wait_for(self, handle: Handle, wanted: Range) -> None:
         """Until the bytes are on disk; a thread of nfsd is not held by the robot."""

@@ -18,6 +18,7 @@ from .. import logs
 from ..catalog.catalog import Catalog
 from ..errors import Forbidden, HsmError, PosixError
 from .nfs import Nfs
+from .snapnumbers import PAST
 
 
 class Handlers(Protocol):
@@ -56,7 +57,8 @@ def settled(
 def stable(
     handler: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """As `settled`, for handlers that change names and attributes; their last argument is ctx.
+    """As `settled`, for handlers that change names and attributes; their last argument is ctx, the
+    first the inode, which must not be of the past.
 
     What an NFS client changed is durable when it is answered (RFC 1813 section 4.8); nfsd leaves
     that to the filesystem, and FUSE has no message for it.
@@ -65,6 +67,8 @@ def stable(
     @functools.wraps(handler)
     async def safe(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
+            if cast(int, args[0]) >= PAST:
+                raise FUSEError(errno.EROFS)
             if self.catalog.committing:
                 await self.catalog.settled()
             result = await handler(self, *args, **kwargs)

@@ -87,6 +87,7 @@ class Mount:
             nursery.start_soon(self.operations.lookups.run)
             nursery.start_soon(self.notifier.run)
             nursery.start_soon(self.operations.deputies.run)
+            nursery.start_soon(self.operations.past.stubs.run)
             await clock.blocking(self._tune, abandon=True)
             nursery.start_soon(self._watch)
             nursery.start_soon(self.operations.nfs.watch, fd, self._mountpoint)

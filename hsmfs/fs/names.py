@@ -20,6 +20,7 @@ from .acl import Acl
 from .core import ACCESS, DEFAULT, Core, now
 from .guard import settled, stable
 from .handles import Handle, writes
+from .snapnumbers import PAST, real
 
 
 class Names(Core):
@@ -32,6 +33,8 @@ class Names(Core):
         attr = self.catalog.names.lookup(parent, name)
         if attr is not None:
             return self.known(self.files.overlay(attr))
+        if parent >= PAST or self.snapshots.is_top(parent, name):
+            return self.known(await self._in_the_past(parent, name))
         if name == b".":
             return self.known(self._reachable(parent))
         if name == b"..":
@@ -40,6 +43,16 @@ class Names(Core):
                 raise FUSEError(errno.ENOENT)
             return self.known(self.must(above))
         raise FUSEError(errno.ENOENT)
+
+    async def _in_the_past(self, parent: int, name: bytes) -> Attr:
+        if name == b"..":
+            above = self.snapshots.above(parent)
+            found = None if above is None else self.must(above)
+        else:
+            found = await self.snapshots.lookup(parent, name)
+        if found is None:
+            raise FUSEError(errno.ESTALE if name == b"." else errno.ENOENT)
+        return found
 
     def _reachable(self, ino: int) -> Attr:
         """An inode by its number alone. ESTALE if it has no name and the kernel forgot it."""
@@ -54,7 +67,7 @@ class Names(Core):
 
     @settled
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
-        target = self.catalog.inodes.target(InodeNo(inode))
+        target = self.catalog.inodes.target(real(inode))
         if target is None:
             raise FUSEError(errno.EINVAL)
         return target
@@ -154,10 +167,13 @@ class Names(Core):
     async def link(
         self, inode: int, new_parent: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
+        folder, time_ns = InodeNo(new_parent), now()
+        self.not_past(folder, new_name)
         async with self.catalog.write():
-            attr = self.catalog.names.link(InodeNo(inode), InodeNo(new_parent), new_name, now())
+            attr = self.catalog.names.link(InodeNo(inode), folder, new_name, time_ns)
             self.worm.named(attr, new_parent, "link")
             self.files.touch_links(attr)
+            self.catalog.history.linked(attr.ino, (folder, new_name), time_ns)
         return self.known(self.files.overlay(attr))
 
     @stable
@@ -172,6 +188,7 @@ class Names(Core):
     @stable
     async def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         time_ns = now()
+        self.not_past(parent, name)
         async with self.catalog.write():
             attr = self.catalog.names.rmdir(InodeNo(parent), name, time_ns)
             self.worm.folder_removed(attr.ino)
@@ -192,6 +209,8 @@ class Names(Core):
         time_ns, names = now(), self.catalog.names
         if len(name_new) > NAME_BYTES:
             raise FUSEError(errno.ENAMETOOLONG)
+        self.not_past(source, name_old)
+        self.not_past(target, name_new)
         if flags == pyfuse3.RENAME_EXCHANGE:
             async with self.catalog.write():
                 one, two = names.exchange(source, name_old, target, name_new, time_ns)
@@ -206,9 +225,12 @@ class Names(Core):
         if flags not in (0, pyfuse3.RENAME_NOREPLACE):
             raise FUSEError(errno.EINVAL)
         async with self.catalog.write():
+            before = self.catalog.inodes.change_seq
             moved, replaced = names.rename(
                 source, name_old, target, name_new, time_ns, no_replace=bool(flags)
             )
+            if self.catalog.inodes.change_seq == before:
+                return  # two names of one file: POSIX wants both to stay
             self.worm.moved(moved, source, target)
             self.files.touch_links(moved)
             self.catalog.history.moved(moved.ino, (source, name_old), (target, name_new), time_ns)

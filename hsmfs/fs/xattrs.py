@@ -26,6 +26,7 @@ from .files import in_group
 from .guard import settled, stable
 from .ports import Control
 from .requester import requester
+from .snapnumbers import PAST, real
 
 PREFIX = b"user.hsm."
 _SPACES = (b"user.", b"trusted.", b"security.")
@@ -43,10 +44,12 @@ class Xattrs(Core):
             return await self._answer(self.must(inode), name)
         _check_name(name)
         if name == dosattrib.NAME:
-            value, state = self.catalog.xattrs.with_state(inode, name)
+            value, state = self.catalog.xattrs.with_state(real(inode), name)
+            if inode >= PAST:
+                state = self.must(inode).state
             value = dosattrib.shown(value, offline=state in STUBS)
         else:
-            value = self.xattr(inode, name)
+            value = self.xattr(real(inode), name)
         if value is None:
             raise FUSEError(ENOATTR)
         return value
@@ -55,7 +58,7 @@ class Xattrs(Core):
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         if inode in self.lookups.bare:
             return []
-        names = self.catalog.xattrs.names(inode)
+        names = self.catalog.xattrs.names(real(inode))
         return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
 
     @stable
@@ -136,9 +139,10 @@ class Xattrs(Core):
         return self.control
 
     async def _answer(self, attr: Attr, name: bytes) -> bytes:
-        """What is asked; ENODATA for what is no question or no file."""
+        """What is asked; ENODATA for what is no question or no file. The past has but a state."""
         what = name[len(PREFIX) :]
-        if what not in _ANSWERS or attr.state is None:
+        past = attr.ino >= PAST and what != b"state"
+        if what not in _ANSWERS or attr.state is None or past:
             raise FUSEError(ENOATTR)
         if what == b"state":
             return FileState(attr.state).name.lower().encode()

@@ -38,7 +38,7 @@ path = {path}
 root preexec = /usr/bin/mountpoint --quiet {mountpoint}
 root preexec close = yes
 read only = {read_only}
-{valid_users}vfs objects = acl_xattr streams_xattr
+{valid_users}vfs objects = {snapshots}acl_xattr streams_xattr
 ea support = yes
 store dos attributes = yes
 map archive = no
@@ -53,9 +53,14 @@ kernel oplocks = no
 kernel share modes = no
 posix locking = {posix}
 durable handles = {durable}
-
+{shadow}
 """
 """vfs_acl_xattr(8), vfs_streams_xattr(8). Handles are durable only if locks are Samba's alone."""
+_SNAPSHOTS = """\
+shadow:mountpoint = {mountpoint}
+shadow:snapdir = {name}
+"""
+"""vfs_shadow_copy2(8): Windows' Previous Versions; its format of times is that of our folders."""
 _NAME = re.compile(r"[^\x00-\x1f\"/\\\[\]:|<>+=;,*?%]{1,80}")
 _TAKEN = ("global", "homes", "printers", "print$", "ipc$", "admin$")
 _USER = re.compile(r"[@+&]*[^\s,%\"@+&=\[\]][^,%\"=\[\]\n]*")
@@ -110,13 +115,14 @@ def below(mountpoint: Path) -> list[Share]:
 
 def add(
     name: str, path: Path, mountpoint: Path, *, users: Iterable[str] = (),
-    read_only: bool = False, posix_locks: bool | None = None,
+    read_only: bool = False, posix_locks: bool | None = None, snapshots: str = "",
 ) -> Share:  # fmt: skip
     """Offer a folder under a name, or change how; Samba knows it when this returns.
 
     Without posix_locks, locks are shared with local programs and NFS if the folder is exported by
-    NFS, too. Raises ShareError, with Samba's own words and nothing changed if it refuses, and
-    Conflict if smb.conf has a share of that name.
+    NFS, too. snapshots: the mount's folder of older states, which Windows shows as Previous
+    Versions; '' for none. Raises ShareError, with Samba's own words and nothing changed if it
+    refuses, and Conflict if smb.conf has a share of that name.
     """
     if not _NAME.fullmatch(name) or name != name.strip() or name.lower() in _TAKEN:
         raise ShareError(
@@ -141,6 +147,8 @@ def add(
     section = _SHARE.format(
         name=name, path=path, mountpoint=shlex.quote(str(mountpoint)), read_only=_yes(read_only),
         posix=_yes(posix_locks), durable=_yes(not posix_locks),
+        snapshots="shadow_copy2 " if snapshots else "",
+        shadow=_SNAPSHOTS.format(mountpoint=mountpoint, name=snapshots) if snapshots else "",
         valid_users=f"valid users = {quoted}\n" if quoted else "",
     )  # fmt: skip
     _store({**others, name: section})

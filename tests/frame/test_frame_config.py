@@ -26,6 +26,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "fs": config.FsConfig,
     "trash": config.TrashConfig,
     "versions": config.VersionsConfig,
+    "snapshots": config.SnapshotsConfig,
     "guard": config.GuardConfig,
     "recall": config.RecallConfig,
     "prefetch": config.PrefetchConfig,

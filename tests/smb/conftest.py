@@ -72,5 +72,5 @@ def nas(request: pytest.FixtureRequest) -> Iterator[Nas]:
         top = fs.mountpoint / "top"
         top.mkdir()
         top.chmod(0o777)
-        smb.add(SHARE, top, fs.mountpoint)
+        smb.add(SHARE, top, fs.mountpoint, snapshots=".snapshots")
         yield Nas(fs, server, top)

@@ -293,12 +293,15 @@ CREATE INDEX trash_by_parent ON trash (parent, ino);
 CREATE TABLE name_moves (
     id         INTEGER PRIMARY KEY,            -- in order
     ino        INTEGER NOT NULL,               -- what was moved
-    parent     INTEGER NOT NULL,               -- folder before
+    parent     INTEGER NOT NULL,               -- folder before; 0: it is one more name
     name       BLOB NOT NULL,                  -- name before
     new_parent INTEGER NOT NULL,               -- folder after; 0: one of several names went away
     new_name   BLOB NOT NULL,                  -- name after
     moved_ns   INTEGER NOT NULL                -- when
 ) STRICT;
+CREATE INDEX moves_by_parent ON name_moves (parent);
+CREATE INDEX moves_by_new_parent ON name_moves (new_parent);
+CREATE INDEX moves_by_ino ON name_moves (ino);
 
 -- Data versions whose bytes were on discs when they were changed on disk; one may end first by a
 -- truncation that changed its times alone.

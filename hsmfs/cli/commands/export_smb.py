@@ -43,6 +43,7 @@ def smb(
         name, folder(ctl, path), ctl.config.daemon.mountpoint,
         users=[user for user in users.split(",") if user.strip()], read_only=read_only,
         posix_locks=None if locks is None else locks == "posix",
+        snapshots=ctl.config.snapshots.name,
     )  # fmt: skip
     running = smb.running()
     out = ctl.out
