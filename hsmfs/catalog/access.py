@@ -12,7 +12,7 @@ from .connection import Database
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is known of a token; times UTC ns."""
+    """What is known of a token; times UTC ns, void_ns by the compliance clock."""
 
     id: str
     name: str
@@ -22,6 +22,7 @@ class Token:
     created_by: str
     created_ns: int
     expires_ns: int | None
+    void_ns: int | None
     used_ns: int | None
     revoked_by: str | None
     revoked_ns: int | None
@@ -68,11 +69,11 @@ class Tokens:
     def add(self, token: Token) -> None:
         """A new one."""
         self._db.execute(
-            "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 token.id, token.name, token.role, token.salt, token.hash, token.created_by,
-                token.created_ns, token.expires_ns, token.used_ns, token.revoked_by,
-                token.revoked_ns,
+                token.created_ns, token.expires_ns, token.void_ns, token.used_ns,
+                token.revoked_by, token.revoked_ns,
             ),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ import re
 import pytest
 from fastapi.routing import APIRoute
 
+from hsmfs import clock
 from hsmfs.api.app import FIRST
 from hsmfs.api.deps import permitted
 from hsmfs.api.router import ROLE, SECOND
@@ -171,6 +172,20 @@ async def test_a_token_ends_with_its_time(world):
     use(world, given)
     assert "expired" in (await world.get("/whoami")).json()["cause"]
     await token(world, "t", Role.VIEWER)  # the name is free again
+
+
+async def test_a_clock_that_is_turned_back_revives_no_token(world, monkeypatch):
+    given = await token(world, "t", Role.VIEWER, lasts_s=3600)
+    use(world, given)
+    assert (await world.get("/whoami")).status_code == 200
+    real, on, hour = clock.BOOT.now_ns, 0, 3601 * 10**9
+    monkeypatch.setattr(clock.BOOT, "now_ns", lambda: real() + on)
+    on = hour  # and the wall clock is where it was: somebody holds it back
+    assert "expired" in (await world.get("/whoami")).json()["cause"]
+    on = 0
+    now = clock.WALL.now_ns
+    monkeypatch.setattr(clock.WALL, "now_ns", lambda: now() + hour)
+    assert "expired" in (await world.get("/whoami")).json()["cause"]
 
 
 async def test_failed_logins_are_counted_and_bring_a_pause_to_their_place_only(world):

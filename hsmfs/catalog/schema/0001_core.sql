@@ -530,6 +530,7 @@ CREATE TABLE tokens (
     created_by TEXT NOT NULL,                  -- who
     created_ns INTEGER NOT NULL,               -- when, UTC, as all times here
     expires_ns INTEGER,                        -- no longer valid then; NULL: never
+    void_ns    INTEGER,                        -- nor then by the compliance clock
     used_ns    INTEGER,                        -- about when it was used last
     revoked_by TEXT,                           -- who; NULL: nobody did
     revoked_ns INTEGER                         -- when

@@ -3,6 +3,9 @@
 A token is `hsm_ID_SECRET`. Only scrypt(SECRET) with a salt is kept, so neither the catalog nor a
 backup of it gives a token away. Verifying takes tens of milliseconds in a thread; what was verified
 once is remembered in memory by its SHA-256, so that the next request costs nothing.
+
+A token ends when the wall clock or the compliance clock says so, whichever is first: nobody can
+turn the other back, so turning the one back revives no token.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ class TokenBook:
     async def create(self, name: str, role: Role, who: str, lasts_s: float | None) -> str:
         """A new token, which nobody can be told again. Raises Conflict if the name is taken."""
         now = clock.now_ns()
-        if any(token.name == name and _valid(token, now) for token in self._known.values()):
+        if any(token.name == name and self._valid(token) for token in self._known.values()):
             raise Conflict(
                 f"there is a valid token called {name}",
                 next_step="take another name, or revoke that one first",
@@ -67,10 +70,13 @@ class TokenBook:
             raise Conflict(f"there are {TOKENS} tokens", next_step="use client certificates")
         number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         salt = secrets.token_bytes(16)
+        ends, void = None, None
+        if lasts_s is not None:
+            ends, void = now + int(lasts_s * 1e9), self._audit.clock.now_ns() + int(lasts_s * 1e9)
         made = Token(
             number, name, role.value, salt,
             await clock.blocking(lambda: _hash(secret, salt), _ONE_BY_ONE),
-            who, now, None if lasts_s is None else now + int(lasts_s * 1e9), None, None, None,
+            who, now, ends, void, None, None, None,
         )  # fmt: skip
         async with self._catalog.write():
             self._tables.add(made)
@@ -87,7 +93,7 @@ class TokenBook:
         now = clock.now_ns()
         found = [
             token for token in self._known.values()
-            if name in (token.name, token.id) and _valid(token, now)
+            if name in (token.name, token.id) and self._valid(token)
         ]  # fmt: skip
         if not found:
             raise NotFound(f"no valid token {name}", next_step="see 'hsmctl token ls'")
@@ -123,7 +129,7 @@ class TokenBook:
                 self._verified.popitem(last=False)
         # Only now: whether a token was revoked is for the one who holds it.
         token = self._known[token.id]
-        if not _valid(token, clock.now_ns()):
+        if not self._valid(token):
             state = "expired" if token.revoked_ns is None else "was revoked"
             raise Unauthorized(f"token {token.name} {state}")
         return token
@@ -133,6 +139,7 @@ class TokenBook:
         self._tables.used(token.id, now_ns)
         self._known[token.id] = replace(self._known[token.id], used_ns=now_ns)
 
-
-def _valid(token: Token, now_ns: int) -> bool:
-    return token.revoked_ns is None and (token.expires_ns is None or now_ns < token.expires_ns)
+    def _valid(self, token: Token) -> bool:
+        if token.revoked_ns is not None or token.expires_ns is None or token.void_ns is None:
+            return token.revoked_ns is None
+        return clock.now_ns() < token.expires_ns and self._audit.clock.now_ns() < token.void_ns

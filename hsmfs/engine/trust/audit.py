@@ -48,11 +48,12 @@ class Audit:
 
     Attributes:
         log: its rows.
+        clock: the compliance clock, whose times they bear.
         appended: called after a record was added, in its transaction.
     """
 
     def __init__(self, catalog: Catalog, clock: ComplianceClock) -> None:
-        self._catalog, self._clock = catalog, clock
+        self._catalog, self.clock = catalog, clock
         self.log = AuditLog(catalog.db)
         self.appended: Callable[[], None] = lambda: None
         self._repeated: dict[tuple[str, ...], _Repeated] = {}
@@ -62,7 +63,7 @@ class Audit:
     ) -> Head:
         """Add a record; inside a write transaction, that of the act."""
         assert kind in KINDS, kind
-        head = self.log.append(self._clock.now_ns(), kind, actor, object_, outcome, detail)
+        head = self.log.append(self.clock.now_ns(), kind, actor, object_, outcome, detail)
         self.appended()
         return head
 
