@@ -1,8 +1,9 @@
 """The rest of a study, or of a folder, brought in while its disc is in the drive anyway.
 
-A reader who opens one image of a study opens the others next. So when a reader's recall begins, the
-study's other files on the same disc are put into that disc's queue, after whatever else is wanted
-of it, and whoever else wants the drive gets it. They cost no exchange: when the disc is put down
+A reader who opens one image of a study opens the others next. So when a reader's recall is queued
+at a disc, the study's other files on it are put into the disc's queue, after whatever else is
+wanted of it, and whoever else wants the drive gets it. The disc stays in the drive until they were
+looked for, even if the reader's file came before. They cost no exchange: when the disc is put down
 they are forgotten, and so they are no rows of the catalog. How much is the prefetcher's to say.
 """
 
@@ -49,33 +50,35 @@ class Beside:
         self._catalog, self._files = catalog, files
         self._jobs, self._queues = jobs, queues
         self._press, self._end = press, end
-        self._send, self._receive = trio.open_memory_channel[InodeNo](WAITING)
+        self._send, self._receive = trio.open_memory_channel[tuple[InodeNo, VolumeQueue]](WAITING)
         self.choose: Choose = _nothing
         self.note: Note = unheard
 
-    def asked(self, ino: InodeNo, urgency: RecallClass) -> None:
-        """A recall begins."""
-        if urgency is RecallClass.INTERACTIVE and self.choose is not _nothing:
+    def queued(self, job: Job, queue: VolumeQueue) -> None:
+        """A recall was queued at a disc."""
+        if job.urgency is RecallClass.INTERACTIVE and self.choose is not _nothing:
             try:
-                self._send.send_nowait(ino)
+                self._send.send_nowait((job.ino, queue))
             except trio.WouldBlock:
-                log.debug("siblings passed over", ino=ino)
+                log.debug("siblings passed over", ino=job.ino)
+            else:
+                queue.coming += 1
 
     async def run(self) -> None:
         """For ever."""
         while True:
-            ino = await self._receive.receive()
-            job = self._jobs.get(ino)
-            if job is not None and job.volume is not None and job.volume in self._queues:
-                await self._bring(ino, job.volume)
+            ino, queue = await self._receive.receive()
+            try:
+                await self._bring(ino, queue)
+            finally:
+                queue.coming -= 1
 
-    async def _bring(self, ino: InodeNo, volume: VolumeId) -> None:
-        for sibling in await self.choose(ino, volume):
+    async def _bring(self, ino: InodeNo, queue: VolumeQueue) -> None:
+        for sibling in await self.choose(ino, queue.volume):
             await self._catalog.settled()
-            queue = self._queues.get(volume)
-            if queue is None or not len(queue):
+            if self._queues.get(queue.volume) is not queue or not (len(queue) or queue.session):
                 return  # the disc was put down meanwhile
-            work = self._work(sibling, volume)
+            work = self._work(sibling, queue.volume)
             if work is None:
                 continue
             self._jobs[sibling] = work.job

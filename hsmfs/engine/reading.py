@@ -42,7 +42,8 @@ FILES = 64
 UNSAVED = 2048
 """Files whose last bytes may wait to be made durable together."""
 LINGER = 0.05
-"""Seconds that a disc is kept ready for more after its last read."""
+"""Seconds that a disc is kept ready for more after its last read; while it is looked for what lies
+beside, until that is over."""
 
 
 @dataclass(slots=True)
@@ -152,6 +153,8 @@ class DiscReading:
                     pieces = await self._gather(queue)
                     if not pieces:
                         if did and await queue.more(LINGER):
+                            continue
+                        if did and queue.coming:
                             continue
                         break
                     did = True

@@ -377,6 +377,7 @@ class Recaller(Readers):
         else:
             queue.add(work)
             self._press(queue)
+        self.beside.queued(work.job, queue)
 
     async def _work(self, queue: VolumeQueue) -> None:
         await self._reading.run(queue)

@@ -160,13 +160,14 @@ class VolumeQueue:
         session: the disc is in a drive and is being read.
         scope: around the wait for a drive and the reading.
         retries: sessions in a row that a drive broke.
+        coming: looks for what lies beside that are not over; they may add work (beside.py).
     """
 
     def __init__(self, volume: VolumeId) -> None:
         self.volume = volume
         self.session: Session | None = None
         self.scope = trio.CancelScope()
-        self.retries = 0
+        self.retries = self.coming = 0
         self._works: dict[InodeNo, Work] = {}
         self._order: DiscOrder[InodeNo] = DiscOrder()
         self._hot: dict[InodeNo, Work] = {}

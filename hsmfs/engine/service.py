@@ -23,7 +23,7 @@ from ..errors import Conflict
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..pool.pools import Pools
-from ..types import Barcode, DataVersion, InodeNo, Range
+from ..types import Barcode, InodeNo
 from ..watchdog import LoopWatch
 from . import overview
 from .access import Access
@@ -192,12 +192,6 @@ class Engine:
                 except Conflict as fault:
                     log.warning("not replaced", volume=volume.barcode, error=fault.message)
 
-        def asked(
-            ino: InodeNo, version: DataVersion, urgency: RecallClass, wanted: Range
-        ) -> None:
-            self.recorder.recall(ino, version, urgency, wanted)
-            self.recaller.beside.asked(ino, urgency)
-
         config, note = self.config, self.trust.audit.note
         self.rollback.note = self.versions.note = self.burst.note = note
         self.verifier.note = note
@@ -212,7 +206,7 @@ class Engine:
         self.migrator.finisher.release = self.releaser.release
         self.migrator.recall = bring_in
         self.recaller.came_in = self.migrator.came_in
-        self.recaller.asked = asked
+        self.recaller.asked = self.recorder.recall
         self.recaller.beside.choose = self.prefetcher.beside
         self.migrator.burner.begun = self.recorder.burn
         self.mounts.pressure = lambda: self.releaser.pressure

@@ -123,6 +123,24 @@ async def test_what_lies_beside_comes_with_the_disc_that_is_in_the_drive(study_l
         assert engine.catalog.volumes.get(disc.id).loads <= 1
 
 
+async def test_what_lies_beside_comes_though_the_readers_file_came_before_it_was_found(study_lab):
+    lab, fill = study_lab(siblings="study")
+    async with lab.running() as engine:
+        inos = await fill(lab)
+        beside, choose, jobs = engine.recaller.beside, engine.recaller.beside.choose, []
+
+        async def late(ino, volume):
+            await lab.until(lambda: engine.recaller.job(inos[0]) is None)
+            jobs.append(ino)
+            return await choose(ino, volume)
+
+        beside.choose = late
+        await lab.read(inos[0])
+        await came(lab, *inos)
+        await lab.until(lambda: not engine.recaller.left())
+        assert jobs == inos[:1] and lab.disc(inos[0])[0].loads <= 1
+
+
 async def test_a_worklist_of_a_patient_who_was_indexed(make_lab, tmp_path):
     (tmp_path / "wl").mkdir()
     file = tmp_path / "wl/tomorrow.list"
