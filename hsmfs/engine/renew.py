@@ -43,7 +43,7 @@ log = logs.get(__name__)
 AGAIN = 600.0
 """Seconds after which a rebuild that failed is tried again; twice as many after each more, as every
 try may read the whole set."""
-AGAIN_AT_MOST = 86_400.0
+AGAIN_AT_MOST = 7 * 86_400.0
 LOOK = 1.0
 """Seconds between looks at a burn that a former run began."""
 WINDOW = 64 * 1024 * 1024
@@ -110,6 +110,12 @@ class Renewer:
         self._failed.pop(volume.id, None)
         self._wake.set()
 
+    def came_back(self, volume: VolumeId) -> None:
+        """A disc is in the library again: orders that failed may go now."""
+        self._later.clear()
+        self._failed.clear()
+        self._wake.set()
+
     async def cancel(self, volume: Volume) -> None:
         """Forget an order that is not being burned. Raises NotFound, Conflict."""
         order = self._catalog.sets.rebuild(volume.id)
@@ -136,7 +142,7 @@ class Renewer:
             if ripe:
                 await self._work(ripe[0])
                 continue
-            due = min((self._later[o.volume] for o in orders), default=float("inf"))
+            due = min((self._later.get(o.volume, 0.0) for o in orders), default=float("inf"))
             with trio.move_on_after(max(due - now, SHORTEST_WAIT)):
                 await self._wake.wait()
 

@@ -23,7 +23,7 @@ from ..errors import Conflict
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..pool.pools import Pools
-from ..types import Barcode, InodeNo
+from ..types import Barcode, InodeNo, VolumeId
 from ..watchdog import LoopWatch
 from . import overview
 from .access import Access
@@ -192,6 +192,10 @@ class Engine:
                 except Conflict as fault:
                     log.warning("not replaced", volume=volume.barcode, error=fault.message)
 
+        def came_back(volume: VolumeId) -> None:
+            self.vault.came_back(volume)
+            self.renewer.came_back(volume)
+
         config, note = self.config, self.trust.audit.note
         self.rollback.note = self.versions.note = self.burst.note = note
         self.verifier.note = note
@@ -210,7 +214,7 @@ class Engine:
         self.recaller.beside.choose = self.prefetcher.beside
         self.migrator.burner.begun = self.recorder.burn
         self.mounts.pressure = lambda: self.releaser.pressure
-        self.mounts.inventory.came_back = self.vault.came_back
+        self.mounts.inventory.came_back = came_back
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
