@@ -1,6 +1,6 @@
 """Records what is asked of the discs as a trace that `hsmctl simulate` replays (docs/scheduler.md).
 
-Lines gather in memory and are written by a thread every second; nobody waits for them. A trace is
+Lines gather in memory and are written by a thread once a second; nobody waits for them. A trace is
 no record of anything that must last: what was not written when the daemon dies is lost, and if the
 disk can't keep up, lines are left out and counted. Full files are turned over: FILE.1 is the one
 before FILE, and each begins anew, so that it can be replayed by itself.
@@ -50,6 +50,7 @@ class Recorder:
         self._file: Path | None = None
         self._lines: list[str] = []
         self._one = trio.Lock()
+        self._more = trio.Event()
         self._since_ns = self._began_ns = 0
         self._written = self._requests = self._left_out = 0
 
@@ -67,7 +68,9 @@ class Recorder:
         task_status.started()
         try:
             while True:
+                await self._more.wait()
                 await trio.sleep(WRITE_EVERY)
+                self._more = trio.Event()
                 await self._write()
         finally:
             with trio.CancelScope(shield=True):
@@ -152,6 +155,7 @@ class Recorder:
         }  # fmt: skip
         self._requests += 1
         self._lines.append(json.dumps(record | more) + "\n")
+        self._more.set()
 
     # The file
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import trio
 
 from hsmfs.catalog.queues import RecallClass
+from hsmfs.config import TraceConfig
 from hsmfs.engine.recorder import Recorder
 from hsmfs.errors import Conflict, TraceError
 from hsmfs.simulate import trace
@@ -52,6 +56,26 @@ async def test_a_full_file_is_turned_over_and_the_oldest_goes(lab, tmp_path, exp
         recorder.burn("S0001D01", 1)
     await recorder._write()
     assert recorder.now is None
+
+
+async def test_it_sleeps_until_there_is_something_to_write(tmp_path, autojump_clock, monkeypatch):
+    robot, writes = SimpleNamespace(where=lambda barcode: None), []
+    recorder = Recorder(None, robot, TraceConfig())
+    monkeypatch.setattr(recorder, "_file", tmp_path / "t.jsonl")
+
+    async def write() -> None:
+        writes.append(trio.current_time())
+
+    monkeypatch.setattr(recorder, "_write", write)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(recorder.run)
+        await trio.sleep(3600.0)
+        recorder.burn("S0001D01", 10)
+        recorder.burn("S0001D02", 10)
+        await trio.sleep(3600.0)
+        assert writes == [3601.0]
+        nursery.cancel_scope.cancel()
+    assert len(writes) == 2, "at the end what is left"
 
 
 async def test_without_a_recording_nothing_is_kept(lab):

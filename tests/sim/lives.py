@@ -27,7 +27,6 @@ from hsmfs.engine import (
     demote,
     housekeeping,
     policies,
-    recorder,
     refresh,
     release,
     renew,
@@ -54,7 +53,7 @@ CALM = {
     (waiters, "POLL_SECONDS"): 3600.0, (release, "LOOK"): 3600.0, (demote, "LOOK"): 6 * 3600.0,
     (policies, "LOOK"): 6 * 3600.0, (housekeeping, "TRASH_LOOK"): 3600.0,
     (housekeeping, "USAGE_LOOK"): 3600.0, (refresh, "LOOK"): 4 * 3600.0,
-    (burst, "LOOK"): 6 * 3600.0, (recorder, "WRITE_EVERY"): 6 * 3600.0,
+    (burst, "LOOK"): 6 * 3600.0,
 }  # fmt: skip
 """Looks that come every few seconds are rarer here: thirty years have 950 million seconds."""
 FEW = {(limits, "RECALL_JOBS"): 8, (backlog, "BLOCK"): 2}
