@@ -50,10 +50,17 @@ NUMBERS = 1 << 20
 
 
 class Inodes:
-    """Rows of `inodes` and `absent`."""
+    """Rows of `inodes` and `absent`.
+
+    Attributes:
+        turnover: rows made less rows deleted since the catalog was opened; not to be relied on
+            from before `undone` grew.
+        undone: transactions that were undone.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.turnover = self.undone = 0
         self._seq: int = db.execute("SELECT max(change_seq) FROM inodes").get or 0
         ceiling = db.execute("SELECT value FROM meta WHERE key = 'ino_ceiling'").get
         self._next = self._ceiling = ceiling or int(ROOT)
@@ -172,6 +179,7 @@ class Inodes:
         times = (now_ns, now_ns, now_ns, now_ns)
         row = (ino, mode, uid, gid, nlink, rdev, size, *times, state, pool, int(regular), seq)
         self._db.execute(_INSERT, row)
+        self.turnover += 1
         one = DataVersion(1)
         return Attr(
             ino, mode, uid, gid, nlink, rdev, size, 0, *times, state, pool, one, one, regular,
@@ -195,11 +203,13 @@ class Inodes:
         row = (*attr[:-4], int(attr.dirty), int(attr.pinned), attr.locked, seq)
         marks = ", ".join("?" * len(row))
         self._db.execute(f"INSERT INTO inodes ({COLUMNS}) VALUES ({marks})", row)
+        self.turnover += 1
         return attr._replace(change_seq=seq)
 
     def rolled_back(self) -> None:
         """A transaction was undone, perhaps the one that raised the ceiling: raise it again."""
         self._ceiling = self._next
+        self.undone += 1
 
     def set_aside(self, db: Database) -> None:
         """Raise the ceiling on a connection that syncs, before the first number is given."""
@@ -301,5 +311,6 @@ class Inodes:
             self._db.execute(f"DELETE FROM {table} WHERE ino IN {LISTED}", many)
         rows = self._db.execute(
             f"DELETE FROM inodes WHERE ino IN {LISTED} RETURNING ino, pool", many
-        )
-        return [(InodeNo(ino), pool) for ino, pool in rows.fetchall()]
+        ).fetchall()
+        self.turnover -= len(rows)
+        return [(InodeNo(ino), pool) for ino, pool in rows]

@@ -265,9 +265,9 @@ class Reports:
         )
         return {FileState(state): (count, size) for state, count, size in rows}
 
-    def inode_count(self) -> int:
-        """Inodes of all kinds."""
-        return int(self.db.execute("SELECT count(*) FROM inodes").get)
+    def inode_count(self, below: int) -> int:
+        """Inodes of all kinds with smaller numbers; looks at all of them."""
+        return int(self.db.execute("SELECT count(*) FROM inodes WHERE ino < ?", (below,)).get)
 
     def holds_files(self, pool: PoolId) -> bool:
         """True if bytes of any inode are in the pool; looks at all inodes if there are none."""

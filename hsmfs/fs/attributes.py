@@ -23,7 +23,6 @@ from .guard import settled, stable
 
 _STATFS_BLOCK = 4096
 _STATFS_SECONDS = 1.0
-_COUNT_SECONDS = 60.0
 _INODES_LEFT = 2**32
 """Inode numbers do not run out; programs that ask want a number."""
 
@@ -32,7 +31,8 @@ class Attributes(Core):
     """getattr, setattr, statfs."""
 
     _statfs: tuple[float, StatvfsData] | None = None
-    _inodes: tuple[float, int] | None = None
+    _inodes: tuple[int, int] | None = None
+    """Transactions that were undone by then, and the inodes there were when it was opened."""
 
     @settled
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
@@ -113,10 +113,16 @@ class Attributes(Core):
         return total, free
 
     async def _count(self) -> int:
-        if self._inodes is None or trio.current_time() - self._inodes[0] > _COUNT_SECONDS:
-            count = await self.catalog.read(lambda reports: reports.inode_count())
-            self._inodes = trio.current_time(), count
-        return self._inodes[1]
+        """Inodes: all are counted once, then what is made and deleted.
+
+        A deletion while they are counted may be missed; programs want to know about how many.
+        """
+        inodes = self.catalog.inodes
+        if self._inodes is None or self._inodes[0] != inodes.undone:
+            undone, before, below = inodes.undone, inodes.turnover, inodes.next_ino
+            count = await self.catalog.read(lambda reports: reports.inode_count(below))
+            self._inodes = undone, count - before
+        return self._inodes[1] + inodes.turnover
 
 
 def _changes(attr: EntryAttributes, fields: SetattrFields) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import trio
 import trio.testing
 from pyfuse3 import FUSEError
 
+from hsmfs.catalog.reports import Reports
 from hsmfs.errors import Conflict, RecallTimeout
-from hsmfs.fs import core, requester
+from hsmfs.fs import attributes, core, requester
 from hsmfs.fs.guard import guarded
 from hsmfs.states import FileState
 from hsmfs.types import ROOT, Range, Requester
@@ -54,6 +55,37 @@ async def test_a_file_in_the_trash_is_not_reachable_by_number(keeping):
     ops.forget([(ino, 2)])
     await refused(errno.ESTALE, ops.lookup(ino, b".", who))
     assert keeping.catalog.trash.get(ino).name == b"f"
+
+
+async def test_inodes_are_counted_once_and_then_what_is_made_and_deleted(world, monkeypatch):
+    ops, catalog, counts = world.operations, world.catalog, []
+    real = Reports.inode_count
+    monkeypatch.setattr(attributes, "_STATFS_SECONDS", -1.0)
+    monkeypatch.setattr(
+        Reports, "inode_count", lambda *args: counts.append(real(*args)) or counts[-1]
+    )
+
+    async def used() -> int:
+        found = await ops.statfs(world.caller())
+        return found.f_files - found.f_ffree
+
+    await create(world, b"f")
+    assert await used() == 2
+    _, ino = await create(world, b"g")
+    assert await used() == 3
+    async with catalog.write():
+        catalog.names.unlink(ROOT, b"g", 1)
+        catalog.inodes.delete([ino])
+    assert (await used(), counts) == (2, [2])
+
+    async def fail() -> None:
+        async with catalog.write():
+            catalog.names.create(ROOT, b"h", FILE, 0, 0, 1)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
+    assert (await used(), counts) == (2, [2, 2])
 
 
 async def test_long_names(world):
