@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..states import VOLUME_TRANSITIONS, DriveState, VolumeState, check
@@ -111,11 +112,21 @@ class Volumes:
 
     def all(self, state: VolumeState | None = None) -> list[Volume]:
         """Volumes by barcode, all or those in one state."""
+        where, values = ("", ()) if state is None else ("WHERE state = ?", (int(state),))
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM volumes WHERE ?1 IS NULL OR state = ?1 ORDER BY barcode",
-            (None if state is None else int(state),),
+            f"SELECT {_COLUMNS} FROM volumes {where} ORDER BY barcode", values
         )
         return [_volume(row) for row in rows]
+
+    def read_back(self, states: Collection[VolumeState]) -> dict[VolumeId, int]:
+        """When discs in the library in these states were last read back without a fault; 0: never
+        by us."""
+        rows = self._db.execute(
+            "SELECT id, coalesce(verified_ns, 0) FROM volumes WHERE element IS NOT NULL"
+            f" AND state IN ({', '.join('?' * len(states))})",
+            tuple(map(int, states)),
+        )
+        return {VolumeId(volume): at_ns for volume, at_ns in rows}
 
     def blanks(self) -> dict[VolumeId, Barcode]:
         """Blank discs in the library, by barcode."""

@@ -354,12 +354,10 @@ def due_times(catalog: Catalog, interval: float) -> dict[VolumeId, int]:
     """When each disc in the library that holds something is due, UTC ns; interval in seconds."""
     tested = catalog.health.tested()
     dues = {}
-    for state in _TESTABLE:
-        for volume in catalog.volumes.all(state):
-            # A disc of a catalog made from discs, or of another one, was never read back by us.
-            last = max(volume.verified_ns or 0, tested.get(volume.id, 0))
-            if volume.element is not None:
-                dues[volume.id] = last + int(interval * 1e9) if last else 0
+    for volume, at_ns in catalog.volumes.read_back(_TESTABLE).items():
+        # A disc of a catalog made from discs, or of another one, was never read back by us.
+        last = max(at_ns, tested.get(volume, 0))
+        dues[volume] = last + int(interval * 1e9) if last else 0
     return dues
 
 

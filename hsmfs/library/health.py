@@ -49,11 +49,16 @@ def blame(history: Sequence[Attempt], drive: str, volume: Barcode) -> Blame:
     """
     drive_errors: set[Barcode] = set()
     volume_errors: set[str] = set()
-    for attempt in history:
-        if attempt.drive == drive:
-            drive_errors = set() if attempt.ok else drive_errors | {attempt.volume}
-        if attempt.volume == volume:
-            volume_errors = set() if attempt.ok else volume_errors | {attempt.drive}
+    drive_worked = volume_worked = False
+    for attempt in reversed(history):
+        if attempt.drive == drive and not drive_worked:
+            drive_worked = attempt.ok
+            drive_errors |= set() if attempt.ok else {attempt.volume}
+        if attempt.volume == volume and not volume_worked:
+            volume_worked = attempt.ok
+            volume_errors |= set() if attempt.ok else {attempt.drive}
+        if drive_worked and volume_worked:
+            break
     if len(drive_errors) > len(volume_errors):
         return Blame.DRIVE
     if len(drive_errors) < len(volume_errors):
