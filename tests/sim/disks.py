@@ -11,12 +11,15 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from bisect import bisect_left
 from pathlib import Path
 
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.pool import store
 
 TREES = ("state", "pool")
+WAL = "catalog.db-wal"
+WAL_HEADER, FRAME_HEADER = 32, 24
 
 
 class Disks:
@@ -24,6 +27,7 @@ class Disks:
 
     def __init__(self, root: Path) -> None:
         self._root, self._kept = root, root / "durable"
+        self._wal = Wal(root / "state" / WAL, self._kept / "state" / WAL)
 
     def install(self) -> None:
         """From now on know what is durable."""
@@ -64,6 +68,9 @@ class Disks:
             self._copy(path)
 
     def _copy(self, path: Path) -> None:
+        if path == self._wal.path:
+            self._wal.keep()
+            return
         kept = self._kept / path.relative_to(self._root)
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, kept)
@@ -90,7 +97,7 @@ class Disks:
     def _cut_catalog(self, rng: random.Random) -> None:
         state, kept = self._root / "state", self._kept / "state"
         (state / "catalog.db-shm").unlink(missing_ok=True)
-        wal, durable = state / "catalog.db-wal", kept / "catalog.db-wal"
+        wal, durable = state / WAL, kept / WAL
         if durable.exists():
             now, then = _bytes(wal), _bytes(durable)
             if now.startswith(then) and rng.random() < 0.5:
@@ -104,6 +111,46 @@ class Disks:
                 shutil.copyfile(redo, state / "catalog.redo")
             elif chance < 0.6:
                 (state / "catalog.redo").write_bytes(bytes(redo.stat().st_size))
+
+
+class Wal:
+    """SQLite's WAL and its durable copy, of which only what is new is written: it is synced often.
+
+    Frames bear the header's salt, and up to the last commit they stay as they are until the WAL
+    starts anew with another salt; old ones follow behind (sqlite.org/fileformat2.html section 4.1).
+    """
+
+    def __init__(self, path: Path, kept: Path) -> None:
+        self.path, self._kept = path, kept
+        self._salt = b""
+        self._frames = 0
+        """Those that are in the copy and will not change."""
+
+    def keep(self) -> None:
+        """All of it is durable now."""
+        with self.path.open("rb") as wal:
+            header = os.pread(wal.fileno(), WAL_HEADER, 0)
+            salt, size = header[16:24], FRAME_HEADER + int.from_bytes(header[8:12], "big")
+            if not salt or salt != self._salt:
+                self._kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.path, self._kept)
+                self._salt, self._frames = salt, 0
+                return
+
+            def frame(number: int) -> bytes:
+                return os.pread(wal.fileno(), FRAME_HEADER, WAL_HEADER + number * size)
+
+            frames = bisect_left(
+                range(os.fstat(wal.fileno()).st_size // size), True,
+                key=lambda number: frame(number)[8:16] != salt,
+            )  # fmt: skip
+            start = WAL_HEADER + self._frames * size
+            with self._kept.open("r+b") as kept:
+                kept.seek(start)
+                kept.write(os.pread(wal.fileno(), (frames - self._frames) * size, start))
+            while frames and not any(frame(frames - 1)[4:8]):
+                frames -= 1  # of no commit yet
+            self._frames = frames
 
 
 def _bytes(path: Path) -> bytes:
