@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from hsmfs import limits, tomlfile
+from hsmfs import limits, places, tomlfile
 from hsmfs.errors import ConfigError
-from hsmfs.units import Duration, Rate, Size, format_size
+from hsmfs.unit_types import Duration, Rate, Size
+from hsmfs.units import format_size
 
-DEFAULT_PATH = Path("/etc/hsmfs/hsmfs.toml")
 EXAMPLE = "hsmfs.example.toml"
 
 
@@ -53,7 +53,7 @@ class DaemonConfig(_Table):
 
     mountpoint: AbsolutePath
     state: AbsolutePath = Path("/var/lib/hsmfs")
-    socket: AbsolutePath = Path("/run/hsmfs/hsmfs.sock")
+    socket: AbsolutePath = places.SOCKET
     socket_group: Name | None = None
     socket_role: RoleName = "admin"
     """Of those who are let in by socket_group; root is always admin."""
@@ -368,7 +368,7 @@ class Config(_Table):
         return 1 if self.library.drives > 1 else 0
 
 
-def load(path: Path = DEFAULT_PATH) -> Config:
+def load(path: Path = places.CONFIG) -> Config:
     """Read the configuration; raises ConfigError with file, line, key and cause of each fault."""
     return tomlfile.load(path, Config, _faults, error=ConfigError)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import trio
 
-from . import __version__, clock, config, logs, sdnotify
+from . import __version__, clock, config, logs, places, sdnotify
 from .api.server import serving
 from .catalog.catalog import Catalog
 from .config import Config
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "and threads to the log.",
     )
     parser.add_argument(
-        "--config", type=Path, default=config.DEFAULT_PATH, help="default: %(default)s"
+        "--config", type=Path, default=places.CONFIG, help="default: %(default)s"
     )
     parser.add_argument(
         "--foreground", action="store_true", help="stay in the foreground (always so)"

@@ -1,16 +1,12 @@
 """Sizes, rates and durations as people write them, in both directions.
 
-Bytes are ints, durations are float seconds, rates are bytes a second. The annotated types at the
-end are for pydantic models, so that a wrong unit is reported where it stands in the file.
+Bytes are ints, durations are float seconds, rates are bytes a second.
 """
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Annotated
-
-from pydantic import BeforeValidator
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SIZES: dict[str, int] = {
@@ -136,11 +132,3 @@ def _three_digits(value: Decimal) -> str:
 
 def _no_duration(value: object) -> str:
     return f'{value!r} is not a duration: write "200 ms", "5 s", "15 min", "12 h", "30 d" or "2 w"'
-
-
-Size = Annotated[int, BeforeValidator(parse_size)]
-"""A pydantic field of bytes."""
-Rate = Annotated[int, BeforeValidator(parse_rate)]
-"""A pydantic field of bytes a second."""
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-"""A pydantic field of seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from stat import S_IFDIR
@@ -16,7 +17,7 @@ from .copies import Copies
 from .health import Health
 from .history import History
 from .holds import Holds
-from .inodes import PREFIXED, Inodes
+from .inodes import LISTED, PREFIXED, Inodes
 from .namespace import Namespace
 from .queues import Queues
 from .refreshes import Refreshes
@@ -300,6 +301,19 @@ class PathCache:
             above = self._folder(parent)
             return None if above is None else above + bytes(name)
         return b"" if ino == ROOT else None
+
+    def paths(self, inos: Sequence[InodeNo]) -> dict[int, bytes | None]:
+        """As `path`, of many at once; without those that have no name, and the root."""
+        found: dict[int, bytes | None] = {}
+        for ino, parent, name in self._db.execute(
+            "SELECT ino, parent, name FROM dentries"
+            f" WHERE ino IN {LISTED} ORDER BY ino, parent, id",
+            (json.dumps(inos),),
+        ):
+            if ino not in found:
+                above = self._folder(parent)
+                found[ino] = None if above is None else above + bytes(name)
+        return found
 
     def _folder(self, ino: int) -> bytes | None:
         todo: list[tuple[int, bytes]] = []

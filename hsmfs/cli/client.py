@@ -51,12 +51,23 @@ class Client:
 
     def lines(self, method: str, path: str, body: object = None, **query: Any) -> Iterator[Any]:
         """The objects of a stream of JSON lines, as they come."""
+        for block in self.blocks(method, path, body, **query):
+            yield from block
+
+    def blocks(
+        self, method: str, path: str, body: object = None, **query: Any
+    ) -> Iterator[list[Any]]:
+        """As `lines`; those that came together."""
         with self._answer(method, path, body, query, None) as answer:
-            for line in filter(None, _split(answer)):
-                item = json.loads(line)
-                if isinstance(item, dict) and "exit_code" in item and "cause" in item:
-                    raise ApiError(item)
-                yield item
+            for lines in _split(answer):
+                block = list[Any]()
+                for line in filter(None, lines):
+                    item = json.loads(line)
+                    if isinstance(item, dict) and "exit_code" in item and "cause" in item:
+                        yield block
+                        raise ApiError(item)
+                    block.append(item)
+                yield block
 
     @contextmanager
     def _answer(
@@ -90,12 +101,12 @@ class Client:
             ) from fault
 
 
-def _split(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+def _split(answer: http.client.HTTPResponse) -> Iterator[list[bytes]]:
     """Lines as they come; http.client's own readline looks at each byte several times."""
     rest = b""
     while block := answer.read1(BLOCK):
         *lines, rest = (rest + block).split(b"\n")
-        yield from lines
+        yield lines
     if rest:
         raise http.client.IncompleteRead(rest)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import ConfigError
+from ..places import CONFIG, Places, glance
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -61,7 +62,7 @@ class Ctl:
                 "this command works on the machine of hsmfsd only",
                 next_step=f"run it there, without --server {self.server.url}",
             )
-        return config.load(self.config_path or config.DEFAULT_PATH)
+        return config.load(self.file)
 
     @cached_property
     def client(self) -> Client:
@@ -74,16 +75,26 @@ class Ctl:
         from .links import ServerLink, SocketLink
 
         if (server := self.server) is None:
-            return SocketLink(self.config.daemon.socket)
+            return SocketLink(self._places.socket)
         return ServerLink(
             server.url, token=server.token, certificate=server.certificate, key=server.key,
             ca=server.ca,
         )  # fmt: skip
 
+    @cached_property
+    def _places(self) -> Places:
+        daemon = self.config.daemon if (seen := glance(self.file)) is None else seen
+        return Places(daemon.socket, daemon.mountpoint)
+
+    @property
+    def file(self) -> Path:
+        """The configuration's path."""
+        return self.config_path or CONFIG
+
     @property
     def mountpoint(self) -> Path:
         """Where paths begin: the mountpoint, or for another machine the namespace's root."""
-        return self.config.daemon.mountpoint if self.server is None else Path("/")
+        return self._places.mountpoint if self.server is None else Path("/")
 
     @cached_property
     def out(self) -> Out:

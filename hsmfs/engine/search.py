@@ -51,11 +51,11 @@ def _page(
     line: Callable[[bytes, Attr], str],
 ) -> tuple[bytes, int, Place | None]:
     """Lines of one page, how many, and the place to go on from; None at the end."""
-    cache = reports.path_cache()
     out: list[str] = []
     attrs, following = reports.page(query, place, PAGE)
+    paths = reports.path_cache().paths([attr.ino for attr in attrs])
     for attr in attrs:
-        path = cache.path(attr.ino)
+        path = paths.get(attr.ino)
         if path is None or (pattern and not pattern.match(path.rpartition(b"/")[2])):
             continue
         out.append(line(b"/" + path, attr))

@@ -30,7 +30,7 @@ def check(ctl: Ctl, file: Path | None) -> None:
     """Check the configuration (or FILE) and name each fault with its line."""
     from ... import config
 
-    path = file or ctl.config_path or config.DEFAULT_PATH
+    path = file or ctl.file
     found = config.load(path)
     if ctl.out.as_json:
         ctl.out.json({"file": str(path), "ok": True, "config": found.model_dump(mode="json")})

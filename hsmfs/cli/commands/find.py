@@ -68,14 +68,12 @@ def command(ctl: Ctl, null: bool, **chosen: Any) -> None:
     With --json one object a line.
     """
     query = _query(**chosen)
-    if ctl.out.as_json:
-        for item in ctl.client.lines("GET", "/find", **query):
-            sys.stdout.write(json.dumps(item) + "\n")
-    elif null:
+    if null:
         _raw(ctl, query)
-    else:
-        for item in ctl.client.lines("GET", "/find", paths=True, **query):
-            sys.stdout.write(ctl.shown(item) + "\n")
+        return
+    shown = json.dumps if ctl.out.as_json else ctl.shown
+    for items in ctl.client.blocks("GET", "/find", paths=not ctl.out.as_json or None, **query):
+        sys.stdout.write("".join(shown(item) + "\n" for item in items))
 
 
 def _raw(ctl: Ctl, query: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,7 +38,7 @@ def discover(ctl: Ctl) -> None:
     from ...library.scsi.config import ScsiConfig
     from ...library.scsi.discovery import survey
 
-    configured = ctl.config_path is not None or _default_config().exists()
+    configured = ctl.config_path is not None or ctl.file.exists()
     found = survey(scsi(ctl.config.library) if configured else ScsiConfig())
     if ctl.out.as_json:
         ctl.out.json(_as_json(found))
@@ -91,12 +90,6 @@ def move(ctl: Ctl, barcode: str, address: int) -> None:
         ctl.out.json(answer)
     else:
         ctl.out.line(f"{barcode} is in element {address}")
-
-
-def _default_config() -> Path:
-    from ... import config
-
-    return config.DEFAULT_PATH
 
 
 def _show(ctl: Ctl, found: Map) -> None:

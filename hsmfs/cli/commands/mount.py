@@ -22,11 +22,10 @@ def command(ctl: Ctl, timeout: float) -> None:
 
     Its log goes to hsmfsd.log in [daemon] state. Under systemd use 'systemctl start hsmfs'.
     """
-    from ... import config
     from .. import launch
 
     daemon = ctl.config.daemon
-    pid = launch.start(ctl.config_path or config.DEFAULT_PATH, daemon.state, timeout)
+    pid = launch.start(ctl.file, daemon.state, timeout)
     if ctl.out.as_json:
         ctl.out.json({"pid": pid, "mountpoint": str(daemon.mountpoint)})
     else:

@@ -21,7 +21,8 @@ from ... import limits, tomlfile
 from ...config import Name
 from ...errors import GuardRules, NotFound
 from ...types import Requester
-from ...units import Duration, format_duration, parse_duration
+from ...unit_types import Duration
+from ...units import format_duration, parse_duration
 from ..policy.globs import compiled
 from ..policy.rules import gid_of, known_group, known_user, path_pattern, uid_of
 

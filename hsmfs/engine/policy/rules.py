@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from ... import limits, tomlfile
 from ...config import Name
 from ...errors import PolicyError
-from ...units import Duration, Size
+from ...unit_types import Duration, Size
 from .globs import translate
 
 EXAMPLE = "policies.example.toml"
