@@ -25,13 +25,14 @@ from pathlib import Path
 import apsw
 import zstandard
 
-from .. import crash, durable, logs
+from .. import clock, crash, durable, logs
 from ..errors import CatalogDamaged, ConfigError, Conflict, NotFound
 from . import migrate
 from .catalog import FILE
 from .connection import faults
 from .inodes import NUMBERS
 from .lock import locked
+from .past import BEGINS
 
 log = logs.get(__name__)
 PIECE = 1 << 20
@@ -221,6 +222,7 @@ def _pass_numbers(path: Path) -> None:
                     "UPDATE meta SET value = value + ? WHERE key = 'ino_ceiling'", (NUMBERS,)
                 )
                 db.execute("DELETE FROM meta WHERE key LIKE 'snapshot_%'")
+                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (BEGINS, clock.now_ns()))
     finally:
         db.close()
 

@@ -23,6 +23,7 @@ from .connection import faults
 from .copies import Copies
 from .draft import DIRECTORY_SIZE, Draft
 from .inodes import NUMBERS, Inodes
+from .past import BEGINS
 from .reports import PathCache
 from .volumes import Volumes
 
@@ -70,6 +71,7 @@ class Ending:
             self._nameless()
             self._links()
             self._counters()
+            self._set(BEGINS, clock.now_ns())
 
     def _indexes(self) -> None:
         model = apsw.Connection(":memory:")

@@ -12,6 +12,8 @@ from .connection import Database
 
 MOVED, DELETED = 1 << 60, 1 << 61
 """Cookies of names that moved away or were deleted begin here, above those of `dentries`."""
+BEGINS = "history_begins_ns"
+"""Key of a fact in `meta`."""
 _CHANGES = f"""
     SELECT m.name, m.ino, {MOVED} + m.id, m.moved_ns AS at_ns, 0 AS came FROM name_moves m
     JOIN inodes i ON i.ino = m.ino
@@ -39,6 +41,11 @@ class Past:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+
+    @property
+    def begins(self) -> int:
+        """UTC ns: before it nothing is known, for the catalog was rebuilt or restored then."""
+        return self._db.execute("SELECT value FROM meta WHERE key = ?", (BEGINS,)).get or 0
 
     def changes(self, folder: InodeNo, time_ns: int) -> dict[bytes, Left | None]:
         """Names of a folder whose bearers changed since, with who had each then; None: nobody.

@@ -54,7 +54,8 @@ class Past:
         """UTC ns from which on everything is known."""
         root = self._catalog.inodes.get_raw(ROOT)
         assert root is not None
-        return max(clock.now_ns() - self._keep_ns, root.btime_ns)
+        begins = max(root.btime_ns, self._catalog.history.begins)
+        return max(clock.now_ns() - self._keep_ns, begins)
 
     def reaches(self, time_ns: int) -> bool:
         """Whether it is known how things were then."""

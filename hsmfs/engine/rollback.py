@@ -73,9 +73,9 @@ class Rollback:
     ) -> dict[str, Any]:
         """Do it; durable when this returns. Raises Conflict for a time that is not remembered."""
         now = clock.now_ns()
-        if not now - self._keep_ns <= to_ns <= now:
+        if not max(now - self._keep_ns, self._catalog.history.begins) <= to_ns <= now:
             raise Conflict(
-                "that time is not remembered: deletions are for [trash] keep",
+                "that time is not remembered: deletions are for [trash] keep, and since a rebuild",
                 next_step="take a later time, or recall older versions one by one",
             )
         found = Report()

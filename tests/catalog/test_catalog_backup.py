@@ -46,6 +46,7 @@ async def test_what_is_restored_is_what_was_backed_up(catalog, tmp_path):
     try:
         assert len(again.names.entries(ROOT, 0, 10**6)) == 3000
         assert again.inodes.next_ino > catalog.inodes.next_ino
+        assert again.history.begins > catalog.history.begins == 0
     finally:
         again.close()
     assert not (tmp_path / "scratch").exists()

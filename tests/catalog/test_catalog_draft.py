@@ -8,6 +8,7 @@ import pytest
 
 from hsmfs.catalog.draft import Disc, Draft
 from hsmfs.catalog.draft_end import Ending
+from hsmfs.catalog.history import History
 from hsmfs.catalog.places import write_places
 from hsmfs.disc.lines import Line
 from hsmfs.states import VolumeState
@@ -158,6 +159,12 @@ def test_numbers_are_never_given_again(shelf):
     shelf.disc(file(5000, b"a"))
     shelf.end()
     assert shelf.one("SELECT value FROM meta WHERE key = 'ino_ceiling'") > 5000 + (1 << 20)
+
+
+def test_moves_and_deletions_before_a_rebuild_are_not_claimed_to_be_known(shelf):
+    shelf.disc(file(5, b"a"))
+    shelf.end()
+    assert History(shelf.draft.db).begins > 0
 
 
 def test_a_disc_that_does_not_read_now_is_neither_blank_nor_sound(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from hsmfs import clock
-from hsmfs.catalog.past import MOVED
+from hsmfs.catalog.past import BEGINS, MOVED
 from hsmfs.engine import passing
 from hsmfs.engine.past import Past
 from hsmfs.engine.stubs import Unkept
@@ -231,3 +231,7 @@ async def test_how_far_it_reaches(lab):
     assert not past.reaches(now + 10**11)
     assert not past.reaches(now - 101 * 10**9)
     assert MOVED > 2**59
+    async with lab.engine.catalog.write():
+        lab.engine.catalog.db.execute("INSERT INTO meta VALUES (?, ?)", (BEGINS, now))
+    assert past.reaches(now)
+    assert not past.reaches(now - 1)
