@@ -229,3 +229,23 @@ async def test_which_times_are_listed(wall, tmp_path):
     assert [name.decode()[5:] for _, name, _ in page] == names[::-1]
     assert [cookie for cookie, _, _ in page] == sorted(cookie for cookie, _, _ in page)
     world.catalog.close()
+
+
+@pytest.mark.mount
+async def test_it_is_listed_if_that_is_wanted_and_gives_way_to_a_real_one(past, wall, call):
+    snapshots = past.operations.snapshots
+    snapshots._config = SnapshotsConfig(listed=True)
+    wall.ns = BEGIN + 90 * MINUTE
+    assert await call(os.listdir, past.mountpoint) == [".snapshots"]
+    assert len(await call(os.listdir, past.mountpoint / ".snapshots")) == 2
+    snapshots._config = SnapshotsConfig()
+    snapshots.name = b".other"
+    real = past.mountpoint / ".snapshots"
+    await call(real.mkdir)
+    snapshots.name = b".snapshots"  # as after a change of the configuration
+    wall.ns += MINUTE
+    await call((real / "own").write_bytes, b"kept")
+    assert await call(os.listdir, past.mountpoint) == [".snapshots"]
+    assert await call(os.listdir, real) == ["own"]
+    await call(real.rename, past.mountpoint / "kept")
+    assert len(await call(os.listdir, real)) == 2
