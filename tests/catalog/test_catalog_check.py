@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 
+import apsw
 import pytest
 
 from hsmfs.catalog import check
@@ -16,11 +17,9 @@ FILE, DIR, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o7
 SUM = b"s" * 32
 
 
-@pytest.fixture
-async def catalog(tmp_path):
+async def fill(catalog):
     """A small world without a fault: a=2 (dir), a/b=3 (dir), r=4, p=5, m=6, l=7, t=8 (trash);
     volumes 1 (full), 2 (full), 3 (blank)."""
-    catalog = Catalog.create(tmp_path)
     names, inodes, copies, volumes = (
         catalog.names, catalog.inodes, catalog.copies, catalog.volumes,
     )  # fmt: skip
@@ -48,6 +47,12 @@ async def catalog(tmp_path):
         inodes.set_absent(6, [Range(0, 100)])
         inodes.set_state(6, FileState.MIGRATED)
         inodes.put(inodes.get_raw(4)._replace(size=100, dirty=False))
+
+
+@pytest.fixture
+async def catalog(tmp_path):
+    catalog = Catalog.create(tmp_path)
+    await fill(catalog)
     yield catalog
     catalog.close()
 
@@ -242,4 +247,32 @@ async def test_no_check_reads_inodes_in_the_order_of_their_states(catalog):
     for one in CHECKS:
         list(one(Spy()))
     assert any("inodes" in step for step, _ in plans)
-    assert not [sql for step, sql in plans if "inodes_by_state" in step]
+    assert not [
+        sql for step, sql in plans if "inodes_by_state" in step and "COVERING" not in step
+    ]
+
+
+@pytest.mark.parametrize(
+    ("index", "wrong"),
+    [
+        ("inodes_by_change", "inodes (change_seq) WHERE ino > 3"),
+        ("inodes_by_change", "inodes (size)"),
+        ("copies_by_volume", "copies (sector, volume)"),
+        ("dentries_by_name", "dentries (parent, id)"),
+    ],
+)
+async def test_an_index_that_is_not_its_tables_is_found_and_built_anew(tmp_path, index, wrong):
+    catalog = Catalog.create(tmp_path)
+    await fill(catalog)
+    catalog.close()
+    db = apsw.Connection(str(catalog.path))
+    text = db.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (index,)).get
+    db.execute(f"DROP INDEX {index}; CREATE INDEX {index} ON {wrong}; PRAGMA writable_schema = 1")
+    db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (text, index))
+    db.close()
+    catalog = Catalog.open(tmp_path)
+    found = await check.run(catalog)
+    assert names_of(found) - {"file_is_sound"} == {"indexes_hold_their_tables"}
+    await check.repair(catalog, found)
+    assert await check.run(catalog) == []
+    catalog.close()

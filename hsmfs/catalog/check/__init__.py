@@ -23,6 +23,7 @@ __all__ = ["CHECKS", "FINDINGS_KEPT", "Check", "Finding", "Severity", "repair", 
 
 CHECKS: tuple[Check, ...] = (
     structure.file_is_sound,
+    structure.indexes_hold_their_tables,
     structure.schema_is_expected,
     structure.root_is_a_folder,
     structure.counters_are_ahead,
