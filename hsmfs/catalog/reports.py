@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from stat import S_IFDIR
 from typing import NamedTuple
 
@@ -75,26 +76,78 @@ class Place:
 
 
 class Reports:
-    """Long queries on one read-only connection; valid only inside the call that got it."""
+    """Long queries on one read-only connection; valid only inside the call that got it.
+
+    Its tables are made when they are asked for: most reads need one, and to make them all costs as
+    much as a short query.
+    """
 
     def __init__(self, db: Database) -> None:
         self.db = db
-        self.inodes = Inodes(db)
-        self.names = Namespace(db, self.inodes)
-        self.copies = Copies(db)
-        self.queues = Queues(db)
-        self.studies = Studies(db)
-        self.volumes = Volumes(db)
-        self.vault = Vault(db)
-        self.sets = Sets(db)
-        self.health = Health(db)
-        self.refreshes = Refreshes(db)
-        self.xattrs = Xattrs(db)
-        self.audit = AuditLog(db)
-        self.retention = Retentions(db)
-        self.holds = Holds(db)
-        self.trash = Trash(db, self.inodes)
-        self.history = History(db)
+
+    @cached_property
+    def inodes(self) -> Inodes:
+        return Inodes(self.db)
+
+    @cached_property
+    def names(self) -> Namespace:
+        return Namespace(self.db, self.inodes)
+
+    @cached_property
+    def copies(self) -> Copies:
+        return Copies(self.db)
+
+    @cached_property
+    def queues(self) -> Queues:
+        return Queues(self.db)
+
+    @cached_property
+    def studies(self) -> Studies:
+        return Studies(self.db)
+
+    @cached_property
+    def volumes(self) -> Volumes:
+        return Volumes(self.db)
+
+    @cached_property
+    def vault(self) -> Vault:
+        return Vault(self.db)
+
+    @cached_property
+    def sets(self) -> Sets:
+        return Sets(self.db)
+
+    @cached_property
+    def health(self) -> Health:
+        return Health(self.db)
+
+    @cached_property
+    def refreshes(self) -> Refreshes:
+        return Refreshes(self.db)
+
+    @cached_property
+    def xattrs(self) -> Xattrs:
+        return Xattrs(self.db)
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        return AuditLog(self.db)
+
+    @cached_property
+    def retention(self) -> Retentions:
+        return Retentions(self.db)
+
+    @cached_property
+    def holds(self) -> Holds:
+        return Holds(self.db)
+
+    @cached_property
+    def trash(self) -> Trash:
+        return Trash(self.db, self.inodes)
+
+    @cached_property
+    def history(self) -> History:
+        return History(self.db)
 
     def files(self, query: Query, *, limit: int = -1) -> Iterator[Attr]:
         """Regular files with a name that match, oldest mtime first within one state."""

@@ -43,7 +43,7 @@ log = logs.get(__name__)
 AGAIN = 600.0
 """Seconds after which a rebuild that failed is tried again; twice as many after each more, as every
 try may read the whole set."""
-AGAIN_AT_MOST = 7 * 86_400.0
+AGAIN_AT_MOST = 28 * 86_400.0
 LOOK = 1.0
 """Seconds between looks at a burn that a former run began."""
 WINDOW = 64 * 1024 * 1024
@@ -113,7 +113,6 @@ class Renewer:
     def came_back(self, volume: VolumeId) -> None:
         """A disc is in the library again: orders that failed may go now."""
         self._later.clear()
-        self._failed.clear()
         self._wake.set()
 
     async def cancel(self, volume: Volume) -> None:
@@ -157,7 +156,7 @@ class Renewer:
             log.warning("rebuild put off", volume=volume.barcode, error=text)
             self._events.emit("rebuild_put_off", volume=volume.barcode, error=text)
             self._failed[volume.id] += 1
-            wait = min(AGAIN * 2 ** min(self._failed[volume.id] - 1, 10), AGAIN_AT_MOST)
+            wait = min(AGAIN * 2 ** min(self._failed[volume.id] - 1, 12), AGAIN_AT_MOST)
             self._later[volume.id] = trio.current_time() + wait
             async with self._catalog.write():
                 now = self._catalog.sets.rebuild(volume.id)

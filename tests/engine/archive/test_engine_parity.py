@@ -217,9 +217,9 @@ async def test_what_cannot_be_made_anew_is_tried_less_and_less(working, monkeypa
         await renewer._work(Rebuild(disc, None, "", 1, ""))
         waits.append(round(renewer._later[disc] - trio.current_time(), -1))
     assert waits == [600, 1200, 2400]
-    for _ in range(10):
+    for _ in range(12):
         await renewer._work(Rebuild(disc, None, "", 1, ""))
-    assert renewer._later[disc] - trio.current_time() == pytest.approx(7 * 86_400, rel=0.01)
+    assert renewer._later[disc] - trio.current_time() == pytest.approx(28 * 86_400, rel=0.01)
     renewer.came_back(disc)
     assert not renewer._later, "a disc of the set may have come back"
 
