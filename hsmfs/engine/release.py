@@ -78,6 +78,10 @@ class Releaser:
         attr = self._attr(ino)
         path = self._path(ino)
         self._refuse(attr, path)
+        if attr.state == FileState.RESIDENT:
+            # Its disc was lost when parity brought it in, and is there again.
+            async with self._catalog.write():
+                self._files.premigrated(ino, attr.version)
         return await self._release(attr, path, who, even_open=even_open)
 
     async def make_room(self, need: int) -> bool:

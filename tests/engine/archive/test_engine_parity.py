@@ -18,7 +18,8 @@ from hsmfs.engine import renew as renew_module
 from hsmfs.engine.recall import Recaller
 from hsmfs.engine.renew import Renewer
 from hsmfs.errors import Conflict, RecallFailed
-from hsmfs.library.simulated.hands import take_out
+from hsmfs.library.simulated.hands import put_in, take_out
+from hsmfs.library.simulated.layout import FIRST_IMPORT_EXPORT
 from hsmfs.states import FileState, SetState, VolumeState
 
 SETS = 'compression = 0\nrecall_retries = 1\nrecall_retry_wait = "0 s"\n[sets]\ndiscs = 5\n'
@@ -185,6 +186,26 @@ async def test_disc_is_made_anew(working) -> None:
     await working.recall()
     assert "recalled_by_parity" not in working.site.kinds()
     working.site.sound()
+
+
+@pytest.mark.expect_log(EXPECTED)
+@pytest.mark.parametrize("how", ["made anew", "found again"])
+async def test_what_came_by_parity_is_released_when_its_disc_is_there_again(working, how) -> None:
+    site, (ino, *_) = working.site, working.data
+    await working.lose(0)
+    await working.recall(ino)
+    assert site.state(ino) == FileState.RESIDENT  # on no disc now
+    with pytest.raises(Conflict, match="0 verified copies"):
+        await site.releaser.release(ino, "test")
+    if how == "made anew":
+        await working.renewer.ask(site.catalog.volumes.get(working.discs[0].id))
+        await site.until(lambda: not site.catalog.sets.rebuilds(), 60)
+    else:
+        put_in(site.config.library.path, working.discs[0].barcode, FIRST_IMPORT_EXPORT)
+        await site.mounts.inventory.sync()
+    assert await site.releaser.release(ino, "test") > 0
+    assert site.state(ino) == FileState.MIGRATED
+    await working.recall(ino)
 
 
 @pytest.mark.expect_log(EXPECTED)
