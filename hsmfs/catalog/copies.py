@@ -24,9 +24,12 @@ _COLUMNS = (
 )
 READABLE = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
 """States of volumes that a valid copy may be read from."""
-PROVEN = (int(VolumeState.FULL), int(VolumeState.EXPORTED))
-"""States of volumes on which a valid copy is as good as when it was verified."""
-_HAS_PARITY = (
+PROVEN = (
+    f"(iif(v.state = {int(VolumeState.EXPORTED)}, coalesce(v.former, v.state), v.state)"
+    f" IN ({int(VolumeState.FULL)}, {int(VolumeState.EXPORTED)}) AND v.quarantine = '')"
+)
+"""Volumes v on which a valid copy is as good as when it was verified; see `Volume.proven`."""
+HAS_PARITY = (
     "NOT EXISTS (SELECT 1 FROM volume_sets s WHERE s.id = v.set_id AND s.m != 0"
     f" AND s.state != {int(SetState.CLOSED)})"
 )
@@ -147,11 +150,11 @@ class Copies:
 
     def proven(self, ino: InodeNo, version: DataVersion) -> int:
         """How many whole copies on different volumes stand verified and unblemished."""
-        return self._whole(ino, version, f"v.state IN {PROVEN}")
+        return self._whole(ino, version, PROVEN)
 
     def protected(self, ino: InodeNo, version: DataVersion) -> int:
         """As `proven`, but a copy counts only once all sets it is in have their parity."""
-        return self._whole(ino, version, f"v.state IN {PROVEN} AND {_HAS_PARITY}")
+        return self._whole(ino, version, f"{PROVEN} AND {HAS_PARITY}")
 
     def is_archived(self, ino: InodeNo, version: DataVersion) -> bool:
         """A whole copy is on volumes that can be read, whatever is thought of them."""

@@ -13,7 +13,7 @@ from enum import IntEnum
 from ..states import CopyState, VolumeState
 from ..types import DataVersion, InodeNo, VolumeId
 from .connection import Database
-from .copies import PROVEN
+from .copies import HAS_PARITY, PROVEN
 from .inodes import LISTED
 
 
@@ -49,7 +49,7 @@ class Wanting:
 
     Attributes:
         version: the present one.
-        lacks: whole copies that are to be made.
+        lacks: whole copies that are to be made; 0: they wait for the parity of their sets.
         proven: whole copies that stand, those on the disc among them.
         trashed: it has no name: it can only be waited for.
         old: the disc holds bytes of an older version that are still needed.
@@ -180,15 +180,17 @@ class Refreshes:
         return int(row.fetchall()[0][0])
 
     def wanting(self, volume: VolumeId, after: int, limit: int) -> tuple[list[Wanting], int | None]:
-        """Of the next files after an inode number, those that lack copies; and where to go on.
+        """Of the next files after an inode number, those that lack copies, or parity for them; and
+        where to go on.
 
         A file whose version on the disc is not needed any more lacks nothing.
         """
-        elsewhere = f"v.state IN {PROVEN} AND c.volume != f.volume"
+        elsewhere = f"{PROVEN} AND c.volume != f.volume"
         rows = self._db.execute(
             "SELECT f.ino, i.version, f.need, i.nlink, i.base_version,"
-            f" {_whole('i.ino', 'i.version', f'v.state IN {PROVEN}')},"
+            f" {_whole('i.ino', 'i.version', PROVEN)},"
             f" {_whole('i.ino', 'i.version', elsewhere)},"
+            f" {_whole('i.ino', 'i.version', f'{elsewhere} AND {HAS_PARITY}')},"
             " EXISTS (SELECT 1 FROM copies c WHERE c.ino = f.ino AND c.volume = f.volume"
             "   AND c.version = i.version),"
             " EXISTS (SELECT 1 FROM copies c WHERE c.ino = f.ino AND c.volume = f.volume"
@@ -199,10 +201,10 @@ class Refreshes:
             (volume, after, limit),
         ).fetchall()
         found = []
-        for ino, version, need, nlink, base, proven, other, has, has_base, stub in rows:
+        for ino, version, need, nlink, base, proven, other, safe, has, has_base, stub in rows:
             old = version != base and bool(has_base) and bool(stub)
-            lacks = need - other if has else int(old)
-            if version is not None and lacks > 0:
+            lacks = max(0, need - other) if has else int(old)
+            if version is not None and (lacks or (has and safe < need)):
                 found.append(
                     Wanting(ino, version, lacks, proven, nlink == 0, old and not has, bool(stub))
                 )
@@ -218,7 +220,7 @@ class Refreshes:
             " WHERE EXISTS (SELECT 1 FROM versions e WHERE e.ino = o.ino AND e.version = o.version"
             "   AND (e.ended_ns > ?3 OR (SELECT count(DISTINCT n.version) FROM versions n"
             "     WHERE n.ino = o.ino AND n.version > o.version) < ?4))"
-            f" AND {_whole('o.ino', 'o.version', f'v.state IN {PROVEN} AND c.volume != ?1')} = 0",
+            f" AND {_whole('o.ino', 'o.version', f'{PROVEN} AND c.volume != ?1')} = 0",
             (volume, int(CopyState.VALID), ended_after_ns, last),
         ).fetchall()[0]
         return int(row[0])

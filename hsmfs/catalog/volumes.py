@@ -12,7 +12,7 @@ from .connection import Database
 _COLUMNS = (
     "id, barcode, uuid, set_id, set_index, state, reason, location, capacity, used, created_ns,"
     " burned_ns, verified_ns, written_by, loads, read_errors, write_errors, root_hash, element,"
-    " image_sha256, inside, parity_sector, vault, former"
+    " image_sha256, inside, parity_sector, vault, quarantine, former"
 )
 
 
@@ -47,7 +47,16 @@ class Volume:
     """Where the parity begins on a parity disc, once that is known."""
     vault: str = ""
     """Where it is to be kept once its set is closed; '': in the library."""
+    quarantine: str = ""
+    """Why it is not written to, and read only if nothing else will do; '': it is as any other."""
     former: VolumeState | None = None
+
+    @property
+    def proven(self) -> bool:
+        """Whether a valid copy on it is as good as when it was verified; as `copies.PROVEN`."""
+        exported = self.state is VolumeState.EXPORTED and self.former is not None
+        state = self.former if exported else self.state
+        return state in (VolumeState.FULL, VolumeState.EXPORTED) and not self.quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +138,10 @@ class Volumes:
         return {VolumeId(volume): at_ns for volume, at_ns in rows}
 
     def blanks(self) -> dict[VolumeId, Barcode]:
-        """Blank discs in the library, by barcode."""
+        """Blank discs in the library that may be written to, by barcode."""
         rows = self._db.execute(
             "SELECT id, barcode FROM volumes WHERE state = ? AND location = 'library'"
-            " AND element IS NOT NULL ORDER BY barcode",
+            " AND element IS NOT NULL AND quarantine = '' ORDER BY barcode",
             (int(VolumeState.BLANK),),
         )
         return {VolumeId(volume): Barcode(barcode) for volume, barcode in rows}
@@ -144,6 +153,13 @@ class Volumes:
             (barcode, int(VolumeState.BLANK), capacity, now_ns),
         )
         return VolumeId(self._db.last_insert_rowid())
+
+    def size_blanks(self, capacity: int) -> None:
+        """What blank discs hold by the present configuration."""
+        self._db.execute(
+            "UPDATE volumes SET capacity = ?1 WHERE state = ?2 AND capacity != ?1",
+            (capacity, int(VolumeState.BLANK)),
+        )
 
     def set_state(self, volume: VolumeId, state: VolumeState, reason: str = "") -> None:
         """Change the state. Raises ValueError if states.VOLUME_TRANSITIONS does not allow it."""
@@ -161,6 +177,10 @@ class Volumes:
     def set_vault(self, volume: VolumeId, vault: str) -> None:
         """Where the disc is to be kept; '': in the library."""
         self._db.execute("UPDATE volumes SET vault = ? WHERE id = ?", (vault, volume))
+
+    def set_quarantine(self, volume: VolumeId, reason: str) -> None:
+        """Put the disc under quarantine; '': lift it."""
+        self._db.execute("UPDATE volumes SET quarantine = ? WHERE id = ?", (reason, volume))
 
     def set_element(self, volume: VolumeId, element: ElementAddress | None) -> None:
         """Where the robot has the disc; None: outside the library."""

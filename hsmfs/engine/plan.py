@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
 
-from ..catalog.copies import PROVEN
 from ..catalog.queues import Migration, Queued
 from ..catalog.reports import Reports
 from ..catalog.volumes import Volume
@@ -279,7 +278,7 @@ def _copies(
         used = max(used, copy.copy_no)
         part = copy.where
         disc = discs.all[part.volume]
-        if copy.state is CopyState.VALID and int(disc.state) in PROVEN:
+        if copy.state is CopyState.VALID and disc.proven:
             have = standing.setdefault(copy.copy_no, {})
             have[part.part] = (part.parts, part.offset, part.length)
             place[copy.copy_no] = disc.vault

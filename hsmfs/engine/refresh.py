@@ -2,7 +2,8 @@
 
 Used for suspect discs (refresh), for discs of mostly dead files (repack) and for a move to larger
 discs. The migrator does the copying, as for any file; a disc counts until every live file has as
-many whole copies without it as before, burned and read back. All steps are rows of the catalog.
+many whole copies without it as before, burned, read back, and in sets that have their parity. All
+steps are rows of the catalog.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .trust.audit import Note, unheard
 log = logs.get(__name__)
 LOOK = 60.0
 """Seconds between looks at orders that wait, if nothing is heard of what they wait for."""
-AWAITED = ("volume_archived", "trash_purged")
+AWAITED = ("volume_archived", "set_closed", "trash_purged")
 """Events after which an order may go on."""
 REPACK_LOOK = 86_400.0
 """Seconds between looks for discs of mostly dead files."""
@@ -38,6 +39,7 @@ PAGE = 500
 """Files listed or looked at in one step."""
 AT_ONCE = 20_000
 """Files of one disc that are queued at a time."""
+PARITY = "files are copied, to sets that have no parity yet: 'hsmctl volume close' burns it now"
 TRASH = "files in the trash have bytes on it; they can be had back until they are purged"
 OLD = "older versions have no other copy, and are kept as [versions] in the configuration says"
 REFRESH, REPACK = "refresh", "repack"
@@ -173,7 +175,7 @@ class Refresher:
             if row.state is RefreshState.LISTING:
                 await self._list(row.volume)
         if any(row.state in (RefreshState.LISTING, RefreshState.COPYING) for row in rows):
-            before = self._states()
+            before = self._proven()
             waits = [await self._copy(row) for row in rows]
             if any(waits):
                 return
@@ -195,25 +197,28 @@ class Refresher:
                 return
             await trio.lowlevel.checkpoint()
 
-    def _states(self) -> dict[VolumeId, VolumeState]:
-        return {volume.id: volume.state for volume in self._catalog.volumes.all()}
+    def _proven(self) -> set[VolumeId]:
+        return {volume.id for volume in self._catalog.volumes.all() if volume.proven}
 
     async def _copy(self, row: Refresh) -> bool:
         """Queue what lacks copies; True if something does."""
         after: int | None = 0
-        lacking = trashed = 0
+        lacking = trashed = copied = 0
         while after is not None and lacking < AT_ONCE:
             found, after = await self._catalog.read(
                 partial(_wanting, volume=row.volume, after=after)
             )
-            trashed += sum(file.trashed for file in found)
+            trashed += sum(file.trashed and file.lacks > 0 for file in found)
+            copied += sum(not file.lacks for file in found)
             lacking += len(found)
-            await self._queue([file for file in found if not file.trashed], row)
+            await self._queue([file for file in found if file.lacks and not file.trashed], row)
         reason = ""
         if lacking:
             reason = f"{lacking} files are being copied"
             if trashed == lacking:
                 reason = f"{trashed} {TRASH}"
+            elif copied == lacking:
+                reason = f"{copied} {PARITY}"
         else:
             since = clock.now_ns() - self._keep_ns
             lacking = await self._catalog.read(
@@ -245,16 +250,12 @@ class Refresher:
             crash.point("repack.queued")
 
     async def _retire(
-        self, volumes: list[VolumeId], before: dict[VolumeId, VolumeState]
+        self, volumes: list[VolumeId], before: set[VolumeId]
     ) -> bool:
         """The discs stop counting, all in one transaction. False: a disc changed since the look."""
         now = clock.now_ns()
         async with self._catalog.write():
-            if any(
-                after is not before.get(volume) and volume not in volumes
-                and before.get(volume) in _COUNTED
-                for volume, after in self._states().items()
-            ):
+            if before - self._proven() - set(volumes):
                 return False
             for volume in volumes:
                 found = self._catalog.volumes.get(volume)
@@ -335,7 +336,6 @@ def _asker(row: Refresh, volume: Volume) -> str:
 
 
 _RETIRED = VolumeState.RETIRED
-_COUNTED = (VolumeState.FULL, VolumeState.EXPORTED)
 
 
 def _wanting(

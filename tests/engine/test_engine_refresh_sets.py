@@ -8,7 +8,7 @@ import pytest
 
 from hsmfs import config as configs
 from hsmfs.engine import set_views
-from hsmfs.engine.refresh import REPACK
+from hsmfs.engine.refresh import PARITY, REPACK
 from hsmfs.library.simulated.hands import put_in, take_out
 from hsmfs.library.simulated.layout import ELEMENTS, GEOMETRY_FILE
 from hsmfs.states import FileState, SetState, VolumeState
@@ -37,6 +37,21 @@ async def filled(lab, data=DATA):
     await lab.engine.migrator.sets.close(group)
     await lab.until(lambda: sets.get(group.id).state is SetState.CLOSED)
     return inos, sets.discs(group.id)
+
+
+async def copied(lab) -> None:
+    """The files of all orders are on other discs; only the parity of these is missing."""
+    rows = lab.engine.catalog.refreshes.open
+    await lab.until(
+        lambda: any(row.error.endswith(PARITY) for row in rows())
+        and all(row.error.endswith(PARITY) or not row.error for row in rows()),
+        60, flush=True,
+    )  # fmt: skip
+
+
+async def close_sets(lab) -> None:
+    for group in lab.engine.catalog.sets.unfinished():
+        await lab.engine.migrator.sets.close(group)
 
 
 async def replaced(lab) -> None:
@@ -94,6 +109,8 @@ async def test_a_set_of_mostly_dead_files_is_repacked_by_itself(make_lab, monkey
         await engine.files.purge(dead)
         await lab.until(lambda: len(orders.all()) == 3, flush=True)
         assert {row.kind for row in orders.all()} == {REPACK}
+        await copied(lab)
+        await close_sets(lab)
         await replaced(lab)
         assert {engine.catalog.volumes.get(v.id).state for v in discs} == {VolumeState.RETIRED}
         assert await lab.read(alive) == b"alive" * 1000
@@ -116,9 +133,34 @@ async def test_old_discs_move_to_larger_ones(make_lab):
     async with lab.running() as engine:
         await engine.mounts.inventory.sync()
         await engine.refresher.ask([discs[0]], "refresh", "larger discs")
+        await copied(lab)
+        await close_sets(lab)
         await replaced(lab)
         (new,) = {lab.disc(ino)[0].barcode for ino in inos}
         assert new.startswith("L")  # what filled two discs lies on one
         for ino, data in zip(inos, DATA, strict=True):
             assert engine.files.attr(ino).state == FileState.PREMIGRATED
             assert await lab.read(ino) == data
+
+
+@pytest.mark.expect_log("inventory differs|lost")
+@pytest.mark.parametrize("needs", ["parity", "copies"])
+async def test_old_discs_count_until_the_new_ones_have_parity_too(make_lab, needs):
+    """Else the loss of one new disc would lose files that had outlived the loss of any old one."""
+    lab = sets_lab(make_lab, f'release_needs = "{needs}"\n')
+    async with lab.running() as engine:
+        (dead, alive), discs = await filled(lab, [DATA[0], DATA[1][:1_000_000]])
+        await engine.releaser.release(alive, "test")
+        async with engine.catalog.write():
+            engine.catalog.names.unlink(1, b"f0", 5)
+        await engine.files.purge(dead)
+        await engine.refresher.ask([discs[0]], REPACK, "test")
+        await copied(lab)
+        assert engine.catalog.copies.proven(alive, 1) == 2
+        assert engine.catalog.copies.protected(alive, 1) == 1
+        assert {engine.catalog.volumes.get(v.id).state for v in discs} == {VolumeState.FULL}
+        (new,) = [v for v in engine.catalog.volumes.all(VolumeState.FULL) if v.id not in
+                  {disc.id for disc in discs}]  # fmt: skip
+        take_out(lab.config.library.path, new.barcode)
+        await engine.mounts.inventory.sync()
+        assert await lab.read(alive) == DATA[1][:1_000_000]

@@ -168,7 +168,8 @@ CREATE TABLE volumes (
     inside       TEXT,                         -- barcode in its VOLUME.json; NULL: its own. A disc that
                                                -- was made anew from parity keeps the old one there
     vault        TEXT NOT NULL DEFAULT '',     -- where it is to be kept, as its set's; '': here
-    audit_head   TEXT                          -- head of the audit chain in its VOLUME.json
+    audit_head   TEXT,                         -- head of the audit chain in its VOLUME.json
+    quarantine   TEXT NOT NULL DEFAULT ''      -- why an admin wants it spared; '': he does not
 ) STRICT;
 CREATE INDEX volumes_by_state ON volumes (state);
 CREATE INDEX volumes_by_set ON volumes (set_id, set_index) WHERE set_id IS NOT NULL;
