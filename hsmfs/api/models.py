@@ -257,6 +257,13 @@ class DiscsOrder(Body):
     discs: list[str] = []
 
 
+class QuarantineOrder(DiscsOrder):
+    """Spare discs: nothing is written to them, and they are read only if nothing else will do."""
+
+    reason: Annotated[str, Field(max_length=500)] = ""
+    """For the next admin; '': lift the quarantine."""
+
+
 class ScrubOrder(DiscsOrder):
     """Test discs; none: all that hold something."""
 

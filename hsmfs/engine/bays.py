@@ -225,7 +225,9 @@ class Bays:
             refuse_blank(session)
             bay.checked = None
         elif fresh or bay.checked != claim.volume or claim.purpose is Purpose.BURN:
-            await check_medium(session, claim.purpose, self._catalog, self.ledger)
+            await check_medium(
+                session, claim.purpose, self._catalog, self.ledger, size=claim.bytes
+            )
             bay.checked = claim.volume
             if fresh:
                 self.pace.loaded(drive.serial, trio.current_time() - began)

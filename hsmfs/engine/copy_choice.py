@@ -37,7 +37,7 @@ def _health(volume: Volume) -> tuple[bool, bool, bool]:
     """The smaller, the better: in the library before outside, sound before suspect."""
     return (
         volume.state is VolumeState.EXPORTED,
-        volume.state is not VolumeState.FULL,
+        not volume.proven,
         volume.vault != "",  # it is about to leave
     )
 

@@ -116,6 +116,8 @@ def replacements(engine: Engine) -> list[dict[str, Any]]:
 
 def _verdict(volume: Volume, entries: list[Entry]) -> str:
     """In words what a drive's reading tells: not a class of the standards."""
+    if volume.quarantine:
+        return f"under quarantine: {volume.quarantine}"
     if volume.state in (VolumeState.SUSPECT, VolumeState.DAMAGED, VolumeState.LOST):
         return f"{word(volume.state)}: {volume.reason}" if volume.reason else word(volume.state)
     if volume.burned_ns is None:

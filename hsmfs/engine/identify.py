@@ -26,12 +26,12 @@ from .session import Session
 
 
 async def check_medium(
-    session: Session, purpose: Purpose, catalog: Catalog, ledger: Ledger
+    session: Session, purpose: Purpose, catalog: Catalog, ledger: Ledger, *, size: int = 0
 ) -> None:
-    """Return if the disc may be used for the purpose.
+    """Return if the disc may be used for the purpose. size: bytes to be burned on it.
 
-    Raises MediaError for a half-burned disc (now damaged), WrongVolume (both discs are flagged) or
-    ForeignDisc (among blank discs: set aside).
+    Raises MediaError for a half-burned disc (now damaged) or one too small (now under quarantine),
+    WrongVolume (both discs are flagged) or ForeignDisc (among blank discs: set aside).
     """
     volume, medium = session.volume, session.medium
     if volume.state is VolumeState.BLANK and not medium.blank:
@@ -47,6 +47,8 @@ async def check_medium(
         raise MediaError(f"{reason}; nothing on it counts", next_step="take it out of the library")
     if medium.blank:
         if purpose is Purpose.BURN:
+            if 0 < medium.capacity_bytes < size:
+                raise await ledger.too_small(volume, size, medium.capacity_bytes)
             return
         if volume.state is VolumeState.BURNING:
             raise MediaError(f"disc {volume.barcode} is still blank", next_step="burn it")

@@ -14,7 +14,7 @@ from .. import clock, logs
 from ..catalog.catalog import Catalog
 from ..catalog.health import Apart, Entry, Kind
 from ..catalog.volumes import Volume
-from ..errors import ChecksumMismatch, HsmError, UnreadableSector
+from ..errors import ChecksumMismatch, Conflict, HsmError, MediaError, UnreadableSector
 from ..library.health import Attempt, Blame, blame
 from ..library.ports import Drive
 from ..states import VOLUME_TRANSITIONS, VolumeState
@@ -206,6 +206,29 @@ class Ledger:
         self._events.emit(
             "volume_state", volume=found.barcode, state=state.name.lower(), reason=reason
         )
+
+    async def quarantine(self, volume: Volume, reason: str) -> None:
+        """Write nothing more to the disc, read it only if nothing else will do, and do not count on
+        it; '': lift that. Raises Conflict for a disc that is being burned.
+        """
+        if reason and self._catalog.queues.burn(volume.id) is not None:
+            raise Conflict(f"disc {volume.barcode} is being burned", next_step="wait until it is")
+        await self._quarantine(volume, reason)
+
+    async def too_small(self, volume: Volume, size: int, takes: int) -> MediaError:
+        """The blank disc has no room for an image: it is spared, as others may have."""
+        reason = f"takes {takes} bytes, too few for an image of {size}"
+        await self._quarantine(volume, reason)
+        return MediaError(
+            f"disc {volume.barcode} {reason}",
+            next_step="take it out, or set [library] disc to the size of the discs",
+        )
+
+    async def _quarantine(self, volume: Volume, reason: str) -> None:
+        async with self._catalog.write():
+            self._catalog.volumes.set_quarantine(volume.id, reason)
+        log.info("quarantine", volume=volume.barcode, reason=reason or "lifted")
+        self._events.emit("quarantine", volume=volume.barcode, reason=reason, lifted=not reason)
 
     async def set_aside(self, volume: Volume, what: str) -> None:
         """A disc that lay among the blank ones was written by others: it is never written on."""

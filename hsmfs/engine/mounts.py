@@ -92,10 +92,13 @@ class Mounts(Bays):
         bytes, count: wanted of it, by how many requests; since, last: when the oldest and the
         latest of them came, in trio's time. unknown: read whatever lies there, be the disc blank to
         the catalog; its label is not checked, and the next user's check is made anew.
-        Raises VolumeMissing (not in the library), MediaError (damaged; for a burn: not blank),
-        WrongVolume or ForeignDisc, DriveError if no drive can take it, ChangerError.
+        Raises VolumeMissing (not in the library), MediaError (damaged; for a burn: not blank, under
+        quarantine or too small), WrongVolume or ForeignDisc, DriveError if no drive can take it,
+        ChangerError.
         """
         found = self._admit(volume, _LOOKED_AT if unknown else _ADMITTED[purpose])
+        if purpose is Purpose.BURN and found.quarantine:
+            raise MediaError(f"disc {found.barcode} is under quarantine: {found.quarantine}")
         now = trio.current_time()
         claim = Claim(
             next(self._numbers), volume, found.barcode, purpose, urgency, bytes, who,

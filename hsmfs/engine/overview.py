@@ -218,7 +218,7 @@ def copy_view(engine: Engine, copy: Copy, attr: Attr) -> views.CopyView:
         copy.version in (attr.version, wanted),
         word(copy.state),
         volume.barcode if volume else str(where.volume),
-        word(volume.state) if volume else "unknown",
+        shown_state(volume) if volume else "unknown",
         place_of(engine.robot, volume) if volume else "unknown",
         where.sector,
         where.stored,
@@ -334,6 +334,11 @@ def _size(reports: Reports, ino: InodeNo) -> int:
     return attr.size if attr else 0
 
 
+def shown_state(volume: Volume) -> str:
+    """A disc's state in words, and whether it is under quarantine."""
+    return word(volume.state) + (", under quarantine" if volume.quarantine else "")
+
+
 def volume_view(engine: Engine, volume: Volume) -> views.VolumeView:
     """A disc and where it is."""
     return views.VolumeView(
@@ -353,6 +358,7 @@ def volume_view(engine: Engine, volume: Volume) -> views.VolumeView:
         volume.write_errors,
         volume.root_hash,
         volume.vault,
+        volume.quarantine,
     )
 
 

@@ -161,9 +161,9 @@ class ParityReader:
         sums = Syndromes(volume.set_index, range(group.m), runs, make)
         sums.spare(self._spared(group, volume))
         faults: list[str] = []
-        rows = sorted(range(group.m), key=lambda row: self._row_effort(group, row))
+        rows = sorted(range(group.m), key=lambda row: self._row_rank(group, row))
         for row in rows[: len(sums.lost)]:
-            if self._row_effort(group, row) is Effort.NONE:  # before a fetch puts it away
+            if self._row_rank(group, row)[1] is Effort.NONE:  # before a fetch puts it away
                 await self._add_row(group, volume, sums, row, urgency, faults)
         faults += await self._add_data(group, volume, sums, urgency, progress)
         for row in (row for row in rows if row not in sums.rows_read):
@@ -193,14 +193,21 @@ class ParityReader:
         need = len(data) + 1
         if len(usable) < need:
             return set()
+        sound = [disc for disc in usable if disc.proven]
+        usable = sound if len(sound) >= need else usable
         chosen = fewest_exchanges([tuple(disc.id for disc in usable)], self._effort, need=need)
         return {index for disc, index in data.items() if disc not in chosen}
 
-    def _row_effort(self, group: VolumeSet, row: int) -> Effort:
-        for disc in self._catalog.sets.discs(group.id):
-            if disc.set_index == group.k + row:
-                return self._effort(disc.id)
-        return Effort.EXCHANGE
+    def _row_disc(self, group: VolumeSet, row: int) -> Volume | None:
+        discs = self._catalog.sets.discs(group.id)
+        return next((disc for disc in discs if disc.set_index == group.k + row), None)
+
+    def _row_rank(self, group: VolumeSet, row: int) -> tuple[bool, Effort]:
+        """The smaller, the better: a sound disc before a suspect one, then fewer exchanges."""
+        disc = self._row_disc(group, row)
+        return (True, Effort.EXCHANGE) if disc is None else (
+            not disc.proven, self._effort(disc.id)
+        )  # fmt: skip
 
     async def _add_spared(
         self,
@@ -266,8 +273,7 @@ class ParityReader:
         faults: list[str],
     ) -> None:
         """Read one more parity row, or tell why its disc cannot be had."""
-        discs = self._catalog.sets.discs(group.id)
-        disc = next((d for d in discs if d.set_index == group.k + row), None)
+        disc = self._row_disc(group, row)
         if disc is None:
             faults.append(f"parity disc {row + 1} of set {group.name} is gone")
             return
@@ -275,6 +281,7 @@ class ParityReader:
         async def take(sector: int, got: bytes, bad: tuple[int, ...]) -> None:
             await clock.blocking(lambda: sums.add_row(row, sector, got, bad), clock.HASH)
 
+        discs = self._catalog.sets.discs(group.id)
         longest = max((d.used for d in discs if (d.set_index or 0) < group.k), default=0)
         error = await self._read_member(
             disc, sums.runs, longest // SECTOR, urgency, take, parity=True

@@ -223,6 +223,8 @@ class Engine:
         Drives are the last to stop, so that a disc that is being burned is finished.
         """
         recovered = await self.files.recover()
+        async with self.catalog.write():
+            self.catalog.volumes.size_blanks(self.library.disc_bytes)
         crash.point("engine.recovered")
         await self.trust.begin()
         self.access.tokens.load()

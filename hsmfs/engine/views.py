@@ -339,6 +339,8 @@ class VolumeView:
     root_hash: str | None
     vault: str
     """Where a policy wants it kept; '': in the library."""
+    quarantine: str
+    """Why an admin wants it spared; '': he does not."""
 
 
 @dataclass(frozen=True, slots=True)

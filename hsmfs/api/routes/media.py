@@ -19,7 +19,7 @@ from ...engine.views import Acted
 from ...errors import NotFound
 from ...states import VolumeState
 from ..deps import EngineDep, Who
-from ..models import DiscsOrder, ReplaceOrder, ScrubOrder
+from ..models import DiscsOrder, QuarantineOrder, ReplaceOrder, ScrubOrder
 from ..router import Routes
 
 routes = Routes("media")
@@ -53,6 +53,16 @@ async def scrub_act(
     volumes = _named(engine, order.discs)
     await (engine.scrubber.pause if act == "pause" else engine.scrubber.resume)(volumes)
     return Acted(detail={"act": act, "discs": order.discs})
+
+
+@routes.post("/quarantine", Role.OPERATOR)
+async def quarantine(engine: EngineDep, order: QuarantineOrder) -> Acted:
+    """Put discs under quarantine, or lift it."""
+    volumes = _named(engine, order.discs)
+    for volume in volumes:
+        await engine.mounts.ledger.quarantine(volume, order.reason)
+    await engine.catalog.sync()
+    return Acted(detail={"discs": [v.barcode for v in volumes], "reason": order.reason})
 
 
 @routes.get("/volumes/{barcode}/health", Role.VIEWER)

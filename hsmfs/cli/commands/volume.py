@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ..context import Ctl, json_option
 from ..output import percent, size, when
 from .handover import handover
 from .health import show_health
+from .quarantine import quarantine
 from .replace import certificate, refresh, repack, replacements
 from .sets import close, rebuild, set_group
 from .vault import adopt, export, import_, labels, leaving, stay
@@ -28,8 +31,8 @@ def command() -> None:
 
 
 for _part in (
-    set_group, close, rebuild, refresh, repack, replacements, certificate, export, handover,
-    leaving, stay, import_, labels, adopt,
+    set_group, close, rebuild, refresh, repack, replacements, certificate, quarantine, export,
+    handover, leaving, stay, import_, labels, adopt,
 ):  # fmt: skip
     command.add_command(_part)
 
@@ -50,7 +53,7 @@ def list_(ctl: Ctl, state: str | None) -> None:
             (
                 v["barcode"], out.state(v["state"]), v["place"], size(v["used"]),
                 percent(v["used"], v["capacity"]), when(v["burned_ns"]), v["loads"],
-                v["read_errors"] + v["write_errors"], v["reason"],
+                v["read_errors"] + v["write_errors"], _reason(v),
             )
             for v in found
         ],
@@ -73,6 +76,7 @@ def info(ctl: Ctl, barcode: str) -> None:
             ("disc", volume["barcode"]),
             ("state", out.state(volume["state"])),
             ("reason", volume["reason"] or None),
+            ("quarantine", volume["quarantine"] or None),
             ("place", volume["place"]),
             ("to be kept in", volume["vault"] or None),
             ("used", f"{size(volume['used'])} of {size(volume['capacity'])}"),
@@ -87,3 +91,9 @@ def info(ctl: Ctl, barcode: str) -> None:
         ]
     )
     show_health(ctl, volume["health"])
+
+
+def _reason(volume: dict[str, Any]) -> str:
+    """Why it is as it is, an admin's own word first."""
+    spared = volume["quarantine"] and f"quarantine: {volume['quarantine']}"
+    return "; ".join(filter(None, (spared, volume["reason"])))

@@ -84,6 +84,18 @@ async def test_a_bad_sector_sends_to_the_next_copy(rig, chunky, nursery, kind):
     assert states == {1: CopyState.DAMAGED, 2: CopyState.VALID}
 
 
+async def test_a_disc_under_quarantine_is_read_only_if_no_other_will_do(rig, chunky, nursery):
+    one, other = await rig.stub(chunky, ONE, TWO), await rig.stub(chunky, ONE)
+    await rig.serve(nursery)
+    assert await rig.read(other) == chunky  # ONE lies in a drive now
+    await rig.mounts.ledger.quarantine(rig.volume(ONE), "fell down")
+    assert await rig.read(one) == chunky
+    assert rig.volume(TWO).loads == 1
+    await rig.ended(one)
+    await rig.release(other)
+    assert await rig.read(other) == chunky
+
+
 @pytest.mark.expect_log("unreadable|recall failed|disc is suspect")
 async def test_no_copy_left_says_which_disc_and_sector(rig, chunky, nursery):
     ino = await rig.stub(chunky, ONE)
