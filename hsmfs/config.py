@@ -168,6 +168,7 @@ class LibraryConfig(_Table):
     drive_devices: tuple[str, ...] = ()
     burner: Literal["growisofs", "xorriso"] = "growisofs"
     barcodes: bool = True
+    """False: the changer reads none; see `library.labels`."""
     drives: Annotated[int, Field(ge=1, le=limits.DRIVES)] = 3
     magazines: Annotated[int, Field(ge=1, le=4096)] = 28
     slots_per_magazine: Annotated[int, Field(ge=1, le=limits.MAGAZINE_SLOTS)] = 12

@@ -6,7 +6,8 @@ nobody else. Who gets a drive is decided in mounts.py.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
+from functools import partial
 from typing import Any
 
 import trio
@@ -15,6 +16,8 @@ from .. import crash, logs
 from ..catalog.catalog import Catalog
 from ..config import Config
 from ..errors import ChangerError, Conflict, DoorOpen, DriveError, HsmError, NotFound, VolumeMissing
+from ..library.journal import Difference
+from ..library.labels import labelled
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..states import DriveState
@@ -22,7 +25,7 @@ from ..types import Barcode, ElementAddress, VolumeId
 from . import schedule
 from .bay import Bay, Claim, DriveStuck
 from .events import Events
-from .identify import check_medium, refuse_blank
+from .identify import check_medium, check_place, refuse_blank
 from .inventory import Inventory
 from .ledger import Ledger
 from .pace import Pace
@@ -97,6 +100,22 @@ class Bays:
     async def move(self, barcode: Barcode, dst: ElementAddress) -> None:
         """Move a disc that is in no drive, as an operator asks. Raises as `Robot.move`."""
         await self.robot_care.move(lambda: self._robot.move(barcode, dst))
+
+    async def look(self, *, rescan: bool = False) -> list[Difference]:
+        """Take over what the robot says. rescan: it reads every label again; if that takes a drive
+        and none is empty, an idle one is emptied. Raises as `Inventory.sync`.
+        """
+        found = await self.inventory.sync(rescan=rescan)
+        held = {e.address: e.barcode for e in self._robot.elements.values() if e.full}
+        if rescan and None in held.values() and self._all_hold(held):
+            idle = (held[bay.drive.address] for bay in self._bays.values() if not bay.busy)
+            if (barcode := next(filter(None, idle), None)) is not None:
+                await self.take_out(barcode)
+                found += await self.inventory.sync(rescan=True)
+        return found
+
+    def _all_hold(self, held: Container[ElementAddress]) -> bool:
+        return all(bay.drive.address in held for bay in self._bays.values())
 
     async def take_out(self, barcode: Barcode) -> bool:
         """Put the disc away if it lies in an idle drive; True if it lies in no drive after that."""
@@ -225,6 +244,8 @@ class Bays:
             refuse_blank(session)
             bay.checked = None
         elif fresh or bay.checked != claim.volume or claim.purpose is Purpose.BURN:
+            if (changer := labelled(self._library)) is not None:
+                await check_place(session, partial(changer.mistaken, drive.address))
             await check_medium(
                 session, claim.purpose, self._catalog, self.ledger, size=claim.bytes
             )

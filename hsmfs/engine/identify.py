@@ -16,13 +16,38 @@ from ..catalog.catalog import Catalog
 from ..catalog.volumes import Volume
 from ..disc.layout import VolumeLabel
 from ..disc.reader import DiscReader
-from ..errors import ForeignDisc, MediaError, UnreadableSector, WrongVolume
+from ..errors import ForeignDisc, MediaError, UnreadableSector, VolumeMissing, WrongVolume
 from ..library.ports import DiscStatus
 from ..states import VolumeState
 from ..types import SECTOR
 from .ledger import Ledger
 from .schedule import Purpose
 from .session import Session
+
+
+async def check_place(
+    session: Session, mistaken: Callable[[VolumeLabel | None], Awaitable[None]]
+) -> None:
+    """Return if the disc may be the one that it was taken for, where no barcodes are read.
+
+    Else people changed the places of discs: `mistaken` is told what was found, None for a blank
+    disc, and VolumeMissing raised; nobody is to blame.
+    """
+    volume, medium = session.volume, session.medium
+    if volume.state is VolumeState.BURNING or medium.status is DiscStatus.INCOMPLETE:
+        return
+    label: VolumeLabel | None = None
+    if not medium.blank:
+        try:
+            label = await read_label(session, session.test)
+        except MediaError:
+            return
+    if (label.uuid if label is not None else None) != volume.uuid:
+        await mistaken(label)
+        raise VolumeMissing(
+            f"disc {volume.barcode} is not where it was: another one lies there",
+            next_step="run 'hsmctl library inventory --rescan'",
+        )
 
 
 async def check_medium(

@@ -19,7 +19,9 @@ from ..catalog.catalog import Catalog
 from ..catalog.queues import RecallClass
 from ..catalog.volumes import Volume
 from ..config import Config
+from ..disc.layout import VolumeLabel
 from ..errors import Conflict
+from ..library.labels import labelled
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..pool.pools import Pools
@@ -196,6 +198,12 @@ class Engine:
             self.vault.came_back(volume)
             self.renewer.came_back(volume)
 
+        def called(label: VolumeLabel) -> str:
+            volume = self.catalog.volumes.by_uuid(label.uuid)
+            return volume.barcode if volume is not None else label.barcode
+
+        if (changer := labelled(self.library)) is not None:
+            changer.called = called
         config, note = self.config, self.trust.audit.note
         self.rollback.note = self.versions.note = self.burst.note = note
         self.verifier.note = note

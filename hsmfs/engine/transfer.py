@@ -268,8 +268,11 @@ class Transfer:
         A disc that an operator put straight into a slot is recognised too. Raises NotFound,
         VolumeMissing if a named disc is in neither, DoorOpen, ChangerError.
         """
-        await self._mounts.inventory.sync()
-        mail = [e for e in self._elements(ElementKind.IMPORT_EXPORT) if e.barcode is not None]
+        await self._mounts.look()
+        mail = [e for e in self._elements(ElementKind.IMPORT_EXPORT) if e.full]
+        if any(e.barcode is None for e in mail):
+            await self._mounts.look(rescan=True)
+            mail = [e for e in self._elements(ElementKind.IMPORT_EXPORT) if e.barcode is not None]
         named = {volume.barcode for volume in self.named(names)} if names else None
         moved: list[str] = []
         for element in mail:

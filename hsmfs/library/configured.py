@@ -5,9 +5,12 @@ Everything else asks for `ports.Library` and cannot tell a simulated robot from 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hsmfs.config import LibraryConfig
 from hsmfs.errors import ConfigError
 from hsmfs.library.activity import WatchedLibrary
+from hsmfs.library.labels import LabelledLibrary, Memory
 from hsmfs.library.ports import Library
 from hsmfs.library.scsi.config import ScsiConfig
 from hsmfs.library.scsi.library import ScsiLibrary
@@ -23,6 +26,7 @@ def build(config: LibraryConfig) -> bool:
     A real one is only looked for. Raises ConfigError if the one that is there has another size
     than the configuration says.
     """
+    _labels(config)
     if config.kind == "scsi":
         ScsiLibrary(scsi(config))
         return False
@@ -36,20 +40,29 @@ def build(config: LibraryConfig) -> bool:
 
 def open_library(config: LibraryConfig) -> Library:
     """Open it; blocking, up to seconds. Raises ConfigError if it is not there or another one."""
+    labels = _labels(config)
+    library: Library
     if config.kind == "scsi":
-        return WatchedLibrary(ScsiLibrary(scsi(config)))
-    return WatchedLibrary(SimulatedLibrary(_simulated(config)))
+        library = ScsiLibrary(scsi(config))
+    else:
+        library = SimulatedLibrary(_simulated(config))
+    if labels is not None:
+        library = LabelledLibrary(library, Memory(labels))
+    return WatchedLibrary(library)
+
+
+def _labels(config: LibraryConfig) -> Path | None:
+    """The file that remembers which disc is where, if the changer reads no barcodes."""
+    if config.barcodes:
+        return None
+    if config.path is None:
+        raise ConfigError("library: a changer without barcodes needs [library] path")
+    return config.path / "labels.json"
 
 
 def scsi(config: LibraryConfig) -> ScsiConfig:
     """The part of the configuration that a SCSI library has."""
-    labels = None
-    if not config.barcodes:
-        if config.path is None:
-            raise ConfigError("library: a changer without barcodes needs [library] path")
-        labels = config.path / "labels.json"
     return ScsiConfig(
-        labels=labels,
         changer=config.changer,
         drive_devices=config.drive_devices,
         drives=config.drives,

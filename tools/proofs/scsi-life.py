@@ -1,16 +1,18 @@
 """A whole life on a SCSI library: real DICOM files to write-once discs, through loss, and back.
 
-    tools/prove scsi-life
+    tools/prove scsi-life [--no-barcodes]
 
 Everything happens in a real kernel (User Mode Linux) with a SCSI media changer and two write-once
 burners, sets of three data discs and one of parity: archive, release, recall; a disc pulled out
 with the robot, recall through parity, the disc made anew; the set exported to a vault and imported
 again; the catalog lost and made again from the discs. After each step every file is compared with
-what was written.
+what was written. With --no-barcodes as for a changer that reads none: which disc is where is lost
+with the catalog, too, and found out by the labels inside.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -32,7 +34,7 @@ from lib.tempfs import TempFs
 
 from hsmfs.cli.client import Client
 from hsmfs.cli.links import SocketLink
-from tests.lab.tgt import MAIL, Tgt
+from tests.lab.tgt import MAIL, SLOT, Tgt
 
 CLAIM = "real files live on a SCSI library, and outlive the loss of a disc and of the catalog"
 PLACE = "vault A, shelf 3"
@@ -44,6 +46,8 @@ DRIVES, DISCS = 2, 8
 DISC = "64 MiB"
 DATA, PARITY = 3, 1
 POLL_S = 0.5
+LABELS = "labels.json"
+"""In the library's path: which disc without a barcode lies where."""
 
 
 class Life:
@@ -55,6 +59,16 @@ class Life:
         self.archive = fs.mountpoint / "archive"
         self.meant: dict[str, tuple[str, int, int, int]] = {}
         """By path: checksum, mode, size, time of modification."""
+        self.bodies: dict[str, str] = {}
+        """What the lab calls discs that bear no barcode."""
+
+    def meet(self, barcodes: list[str]) -> None:
+        """Each disc is loaded once and given a name."""
+        self.fs.control("library", "inventory", "--rescan", timeout_s=STEP_S)
+        for place in self.api.get("/library"):
+            if SLOT <= place["address"] < SLOT + len(barcodes):
+                self.bodies[place["barcode"]] = barcodes[place["address"] - SLOT]
+        self.p.figure("discs without a barcode", len(self.bodies), at_least=len(barcodes))
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
@@ -130,7 +144,7 @@ class Life:
         """They are brought back, as many at a time as there are mail slots."""
         for start in range(0, len(barcodes), self.tgt.mails):
             for number, barcode in enumerate(barcodes[start : start + self.tgt.mails]):
-                self.tgt.put(barcode, MAIL + number)
+                self.tgt.put(self.bodies.get(barcode, barcode), MAIL + number)
             self.fs.control("volume", "import")
 
     def refused(self) -> None:
@@ -146,6 +160,7 @@ class Life:
     def lose_catalog(self) -> None:
         """The state directory is gone; it is made again from the discs alone."""
         self.fs.stop()
+        (self.fs.folder / LABELS).unlink(missing_ok=True)
         state = self.fs.folder / "state"
         state.rename(self.fs.folder / "lost")
         state.mkdir()
@@ -190,7 +205,7 @@ def telling(p: Proof, fs: TempFs) -> Iterator[None]:
         raise
 
 
-def live(p: Proof) -> None:
+def live(p: Proof, *, labelled: bool) -> None:
     """Everything, inside the lab's kernel."""
     began = time.monotonic()
     barcodes = [f"S0001D{number:02}" for number in range(1, DISCS + 1)]
@@ -203,8 +218,14 @@ def live(p: Proof) -> None:
         "recall": {"shelf_wait": "1 s"},
         "sets": {"parity": "raid5", "discs": DATA + PARITY},
     }
-    with scsi_fs(tables, Path("/run/hsmfs")) as fs, telling(p, fs):
+    place = Path("/run/hsmfs")
+    if not labelled:
+        tables["library"] |= {"barcodes": False, "path": str(place)}
+    with scsi_fs(tables, place) as fs, telling(p, fs):
         life = Life(p, fs, tgt)
+        if not labelled:
+            with life.step("discs are met and named"):
+                life.meet(barcodes)
         with life.step("500 files are written"):
             life.write()
         with life.step("archived: burned, read back and compared"):
@@ -241,10 +262,14 @@ def live(p: Proof) -> None:
 
 
 def main() -> None:
-    if "--inside" in sys.argv:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--no-barcodes", action="store_true")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.inside:
         with proof(CLAIM) as p:
-            live(p)
-    code = inside([__file__, "--inside"], memory=MEMORY, limit_s=2 * LIMIT_S)
+            live(p, labelled=not given.no_barcodes)
+    code = inside([__file__, "--inside", *sys.argv[1:]], memory=MEMORY, limit_s=2 * LIMIT_S)
     if code == 124:
         print(f"NOT PROVED: {CLAIM}: the lab's kernel ended early")
     sys.exit(1 if code else 0)

@@ -28,7 +28,7 @@ async def elements(engine: EngineDep) -> Response:
 @routes.post("/library/inventory", Role.OPERATOR)
 async def inventory(engine: EngineDep, rescan: bool = False) -> list[dict[str, Any]]:
     """Ask the robot for everything, and say what was not as the catalog had it."""
-    found = await engine.mounts.inventory.sync(rescan=rescan)
+    found = await engine.mounts.look(rescan=rescan)
     return [
         {"kind": d.kind.value, "barcode": d.barcode, "meaning": d.meaning} for d in found
     ]

@@ -141,12 +141,23 @@ class _Tour:
 
     async def run(self) -> dict[str, int]:
         await self._clear_gripper()
+        await self._recognise()
         await self._all()
         await take_unseen(
             self._harvest, self._fetch, lambda code: self._told(code, self._visited, self._visited)
         )
         elements = await self._library.changer.inventory()
         return {e.barcode: e.address for e in elements if e.barcode is not None}
+
+    async def _recognise(self) -> None:
+        """Discs whose labels are not known are looked at, in drives that are empty if need be."""
+        elements = await self._library.changer.inventory()
+        if any(e.full and e.barcode is None for e in elements):
+            for drive in self._library.drives:
+                inside = next(e for e in elements if e.address == drive.address)
+                if inside.full:
+                    await self._put_away(drive, inside.source)
+            await self._library.changer.rescan()
 
     async def _all(self) -> None:
         """Visit every disc that needs it."""

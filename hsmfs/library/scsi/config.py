@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 Burner = Literal["growisofs", "xorriso"]
@@ -22,5 +21,3 @@ class ScsiConfig:
     slots_per_magazine: int = 12
     disc_bytes: int = 25 * 10**9
     burner: Burner = "growisofs"
-    labels: Path | None = None
-    """For a changer without a barcode reader: the file that remembers which disc is where."""

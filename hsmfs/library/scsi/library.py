@@ -8,13 +8,12 @@ from pathlib import Path
 
 from hsmfs.clock import MEDIA, blocking
 from hsmfs.errors import ConfigError
-from hsmfs.library.ports import Changer, ElementKind
+from hsmfs.library.ports import ElementKind
 from hsmfs.library.scsi import burner, discovery
 from hsmfs.library.scsi.changer import ScsiChanger
 from hsmfs.library.scsi.config import ScsiConfig
 from hsmfs.library.scsi.discovery import Found, Place
 from hsmfs.library.scsi.drive import ScsiDrive
-from hsmfs.library.scsi.labels import LabelledChanger, Memory
 from hsmfs.library.scsi.link import Link, Opener
 from hsmfs.library.scsi.sg import Generic
 from hsmfs.types import ElementAddress
@@ -49,12 +48,11 @@ class ScsiLibrary:
         self.drives = tuple(self._drive(place, config, opener) for place in found.places)
         find = discovery.again(found.changer, opener)
         self._link = Link("the changer", _path(find), opener)
-        robot = ScsiChanger(self._link, found.spans, self.drives, config.slots_per_magazine)
+        self.changer = ScsiChanger(
+            self._link, found.spans, self.drives, config.slots_per_magazine
+        )
         for drive in self.drives:
-            drive.full = partial(robot.holds_disc, drive.address)
-        self.changer: Changer = robot
-        if config.labels is not None:
-            self.changer = LabelledChanger(robot, self.drives, Memory(config.labels))
+            drive.full = partial(self.changer.holds_disc, drive.address)
 
     async def close(self) -> None:
         """Free the drives and let go of all devices; discs stay where they are."""
