@@ -240,13 +240,17 @@ class Queues:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('burn_before_ns', ?)", (at_ns,))
 
     def put_migration(self, m: Migration) -> None:
-        """Ask for a file to be archived; a request for the same version keeps its time."""
+        """Ask for a file to be archived; a request for the same version keeps its time, and stays
+        in the name of who asked for the most copies.
+        """
         self._db.execute(
             f"INSERT INTO migrations ({_MIGRATION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (ino) DO UPDATE SET"
             " queued_ns = iif(version = excluded.version, queued_ns, excluded.queued_ns),"
             " release = max(release, excluded.release), version = excluded.version,"
-            " copies = max(copies, excluded.copies), policy = excluded.policy,"
+            " copies = max(copies, excluded.copies),"
+            " policy = iif(version = excluded.version AND copies > excluded.copies,"
+            " policy, excluded.policy),"
             " vault = iif(excluded.vault = '', vault, excluded.vault)",
             (m.ino, m.version, m.copies, m.policy, m.group_key, m.queued_ns, int(m.release),
              m.vault),

@@ -96,7 +96,8 @@ def reconcile(
             differences.append(
                 Difference(
                     DifferenceKind.UNLABELLED, None, None, element.address,
-                    f"a disc in {element.place} bears no label that reads",
+                    f"a disc in {element.place} bears no label that reads;"
+                    " 'hsmctl library inventory --rescan' looks again",
                 )
             )  # fmt: skip
     moves = {move.barcode: move for move in open_moves}

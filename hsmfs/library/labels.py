@@ -26,7 +26,7 @@ from hsmfs.types import SECTOR, Barcode, ElementAddress
 
 log = logs.get(__name__)
 _PLACES = (ElementKind.STORAGE, ElementKind.IMPORT_EXPORT, ElementKind.DRIVE)
-BLANK = "BLANK"
+NAME = "N"
 """Names of blank discs are this and a number that grows; the first is the time in milliseconds, so
 that they stay new, and in the order of burning, when the file is lost."""
 Called = Callable[[VolumeLabel], str]
@@ -173,7 +173,7 @@ class LabelledChanger:
             medium = await drive.load()
             if medium.status is DiscStatus.BLANK:
                 self._memory.given += 1
-                return f"{BLANK}{self._memory.given:05}"
+                return f"{NAME}{self._memory.given}"
             sectors = medium.written_bytes // SECTOR
 
             def read_at(sector: int, count: int) -> bytes:

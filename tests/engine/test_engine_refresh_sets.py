@@ -164,3 +164,19 @@ async def test_old_discs_count_until_the_new_ones_have_parity_too(make_lab, need
         take_out(lab.config.library.path, new.barcode)
         await engine.mounts.inventory.sync()
         assert await lab.read(alive) == DATA[1][:1_000_000]
+
+
+async def test_an_order_for_its_files_meanwhile_spends_no_disc(make_lab):
+    lab = sets_lab(make_lab)
+    async with lab.running() as engine:
+        inos, discs = await filled(lab, [DATA[0][:1_000_000], DATA[1][:1_000_000]])
+        for ino in inos:
+            await engine.releaser.release(ino, "test")
+        await engine.refresher.ask([discs[0]], "refresh", "test")
+        await copied(lab)
+        await engine.migrator.archive(inos, 1, "somebody")
+        await close_sets(lab)
+        await replaced(lab)
+        await lab.until(lambda: not engine.catalog.queues.migrations(), 60, flush=True)
+        assert [engine.catalog.copies.proven(ino, 1) for ino in inos] == [1, 1]
+        assert {c.copy_no for ino in inos for c in engine.catalog.copies.all_of(ino)} == {1, 2}

@@ -70,7 +70,7 @@ def forget(lab) -> None:
 async def test_archive_recall_and_restart(lab):
     async with lab.running():
         before = await filled(lab)
-        assert all(disc.barcode.startswith("BLANK") for disc in before)
+        assert all(disc.barcode.startswith("N") for disc in before)
         await read_back(lab)
     async with lab.running():
         assert [d.barcode for d in discs(lab)] == [d.barcode for d in before]

@@ -40,7 +40,7 @@ async def test_blank_discs_get_names_that_stay(changer, library, file) -> None:
     await changer.rescan()
     names = await slots(changer)
     assert len(set(names.values())) == len(names)
-    assert all(name.startswith("BLANK") for name in names.values())
+    assert all(name.startswith("N") for name in names.values())
     assert all(drive.loaded is None for drive in library.drives)
     again = LabelledChanger(library.changer, library.drives, Memory(file))
     assert await slots(again) == names
