@@ -20,6 +20,7 @@ from ..catalog.catalog import Catalog
 from ..catalog.sets import SpooledRow, VolumeSet
 from ..catalog.volumes import Volume
 from ..config import Config
+from ..disc.image import sha256_of
 from ..disc.layout import VolumeLabel
 from ..disc.parity_image import OVERHEAD, ParityFacts
 from ..errors import HsmError, MediaError, VolumeMissing
@@ -34,7 +35,7 @@ from .parity_disc import BurnImage, burn_parity, facts_of
 from .plan import Target, Targets
 from .schedule import Purpose
 from .spool import Spool
-from .spooled import data_discs, needed, pending
+from .spooled import data_discs, needed, pending, unknown
 
 log = logs.get(__name__)
 AGAIN = 120.0
@@ -264,16 +265,15 @@ class VolumeSets:
                 async with self._catalog.write():
                     self._catalog.sets.set_state(group.id, SetState.CLOSING)
                 crash.point("sets.closing")
+            if closing:
+                await self._know(group)
             await self._fold(group)
             if closing and not burning:
                 await self._finish(group)
-        except HsmError as fault:
-            log.warning("parity put off", set=group.name, error=fault.message)
-            self._events.emit("parity_put_off", set=group.name, error=fault.message)
-            again = AGAIN
-        except OSError as fault:
-            log.warning("parity put off", set=group.name, error=str(fault))
-            self._events.emit("parity_put_off", set=group.name, error=str(fault))
+        except (HsmError, OSError) as fault:
+            why = fault.message if isinstance(fault, HsmError) else str(fault)
+            log.warning("parity put off", set=group.name, error=why)
+            self._events.emit("parity_put_off", set=group.name, error=why)
             again = AGAIN
         if again:
             await trio.sleep(again)
@@ -281,6 +281,20 @@ class VolumeSets:
         self._poke()
 
     # Folding
+
+    async def _know(self, group: VolumeSet) -> None:
+        """Read discs of which a catalog made from discs knows no checksum, after their test."""
+        for volume in unknown(self._catalog, group):
+            if volume.state in (VolumeState.LOST, VolumeState.DAMAGED):
+                await self._drop(group, volume, MediaError(f"it is {volume.state.name.lower()}"))
+                continue
+            if volume.state is not VolumeState.FULL:
+                raise HsmError(f"disc {volume.barcode} was not tested since the rebuild")
+            await self._fetch(volume)
+            path = self._spool.path / self._spool.image(volume.id)
+            sha = await clock.blocking(lambda path=path: sha256_of(path).hex(), clock.HASH)  # type: ignore[misc]
+            async with self._catalog.write():
+                self._catalog.volumes.set_image(volume.id, volume.used, sha, volume.root_hash or "")
 
     async def _fold(self, group: VolumeSet) -> None:
         """Bring all verified discs into the rows, and let their images go."""

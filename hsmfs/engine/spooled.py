@@ -38,6 +38,15 @@ def pending(catalog: Catalog, group: VolumeSet) -> list[Volume]:
     ]
 
 
+def unknown(catalog: Catalog, group: VolumeSet) -> list[Volume]:
+    """Data discs of a set with parity whose images a catalog made from discs does not know."""
+    return [
+        volume
+        for volume in data_discs(catalog, group)
+        if group.m and volume.image_sha256 is None and volume.burned_ns is not None
+    ]
+
+
 def needed(catalog: Catalog) -> set[str]:
     """Names in the spool that must not be deleted, though no burn names them."""
     names = catalog.sets.spooled()

@@ -100,6 +100,22 @@ async def test_a_lost_parity_disc_is_made_anew(make_lab):
         assert member(engine, 3).state is VolumeState.FULL
 
 
+@pytest.mark.expect_log(LOG + "|parity put off")
+async def test_a_set_that_was_open_is_closed_after_its_discs_were_read(lab, monkeypatch):
+    """No disc tells the checksum of its own image, which parity needs."""
+    monkeypatch.setattr("hsmfs.engine.sets.AGAIN", 0.1)
+    async with lab.running():
+        await lab.archive(await lab.file(b"f0", DATA[0]))
+    await rebuilt(lab)
+    async with lab.running() as engine:
+        (group,) = engine.catalog.sets.all()
+        await engine.migrator.sets.close(group)
+        await lab.until(lambda: engine.catalog.sets.get(group.id).state is SetState.CLOSED, 60)
+        take_out(lab.config.library.path, member(engine, 0).barcode)
+        await engine.mounts.inventory.sync()
+        assert await lab.read(engine.catalog.names.resolve(b"/f0").ino) == DATA[0]
+
+
 @pytest.mark.expect_log(LOG)
 async def test_discs_are_suspect_until_they_are_read_then_sound(lab, monkeypatch):
     discs = await filled(lab)
