@@ -73,19 +73,32 @@ FINDINGS_KEPT = 100_000
 """Findings of one check that are kept; a catalog with more is past repair one by one."""
 
 
-async def run(catalog: Catalog, begun: Callable[[str], None] = lambda name: None) -> list[Finding]:
+async def run(
+    catalog: Catalog, begun: Callable[[str], None] = lambda name: None, *, at_once: int = 1
+) -> list[Finding]:
     """All findings, by check; begun is called with each check's name before it starts.
 
     A snapshot a check, so that a long fsck does not keep the WAL from being checkpointed.
+    at_once: checks that run side by side, where nobody else needs the processors.
     """
-    found: list[Finding] = []
-    for check in CHECKS:
-        begun(check.__name__)
-        try:
-            found += await catalog.read(lambda reports, check=check: _bounded(check(reports.db)))  # type: ignore[misc]
-        except CatalogDamaged as fault:
-            found.append(Finding(check.__name__, Severity.ERROR, "catalog", fault.message))
-    return found
+    found: dict[str, list[Finding]] = {}
+    todo = iter(CHECKS)
+
+    async def work() -> None:
+        for check in todo:
+            name = check.__name__
+            begun(name)
+            try:
+                found[name] = await catalog.read(
+                    lambda reports, check=check: _bounded(check(reports.db))  # type: ignore[misc]
+                )
+            except CatalogDamaged as fault:
+                found[name] = [Finding(name, Severity.ERROR, "catalog", fault.message)]
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(at_once):
+            nursery.start_soon(work)
+    return [finding for check in CHECKS for finding in found[check.__name__]]
 
 
 def _bounded(findings: Iterable[Finding]) -> list[Finding]:

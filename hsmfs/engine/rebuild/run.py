@@ -35,6 +35,8 @@ from .sources import Source
 log = logs.get(__name__)
 FOLDER = "rebuild"
 LOST = "rebuild.lost.jsonl"
+CHECKS_AT_ONCE = 3
+"""Checks of fsck side by side: nobody uses the catalog yet."""
 
 
 @dataclass(slots=True)
@@ -245,10 +247,10 @@ class Rebuild:
                 self._progress.disc = name
                 self._step(number)
 
-            found = await check.run(catalog, begun)
-            if found:
-                self._report.repaired = await check.repair(catalog, found)
-                found = await check.run(catalog)
+            found = await check.run(catalog, begun, at_once=CHECKS_AT_ONCE)
+            self._report.repaired = await check.repair(catalog, found)
+            if self._report.repaired:
+                found = await check.run(catalog, at_once=CHECKS_AT_ONCE)
             self._report.findings = sum(one.severity is not Severity.NOTE for one in found)
             await catalog.sync()
             await catalog.checkpoint()
