@@ -47,3 +47,16 @@ async def test_replacement_and_its_certificate(world, monkeypatch):
 async def test_forecast(world):
     found = (await world.get("/media/forecast", growth=0)).json()
     assert found["discs_a_year"] == 0 and found["assumed"]
+
+
+async def test_quarantine_is_seen_where_discs_are_shown_and_lifted(world):
+    disc = await burned(world)
+    order = {"discs": [disc], "reason": "fell down"}
+    assert (await world.post("/quarantine", order)).json()["detail"] == order
+    assert (await world.get(f"/volumes/{disc}")).json()["quarantine"] == "fell down"
+    health = (await world.get(f"/volumes/{disc}/health")).json()
+    assert health["verdict"] == "under quarantine: fell down"
+    refused = (await world.post("/release", {"paths": [{"path": "/one"}]})).json()
+    assert refused["failed"] == 1 and "0 verified copies" in refused["failures"][0]["error"]
+    assert (await world.post("/quarantine", {"discs": [disc]})).json()["ok"]
+    assert (await world.get(f"/volumes/{disc}")).json()["quarantine"] == ""
