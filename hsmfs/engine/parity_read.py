@@ -10,7 +10,7 @@ lost, sectors that do not read as holes, as long as parity makes up for them.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
@@ -54,6 +54,23 @@ class Salvaged:
 
     data: bytes
     bad: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Ask:
+    """What is asked of a set: sums over its discs in the place of one of them.
+
+    Attributes:
+        progress: told the bytes that were read.
+        faults: what was wrong with discs that could not be had.
+    """
+
+    group: VolumeSet
+    volume: Volume
+    sums: Syndromes
+    urgency: RecallClass
+    progress: Callable[[int], None] = lambda count: None
+    faults: list[str] = field(default_factory=list)
 
 
 class ParityReader:
@@ -115,11 +132,12 @@ class ParityReader:
         group = self._catalog.sets.of(volume.id)
         assert group is not None
         sums = Syndromes(None, [row], runs, make)
-        faults = await self._add_data(group, volume, sums, RecallClass.BULK, progress)
+        ask = _Ask(group, volume, sums, RecallClass.BULK, progress)
+        await self._add_data(ask)
         if not sums.complete:
             raise RecallFailed(
                 f"parity disc {volume.barcode} needs every data disc of set {group.name}:"
-                f" {'; '.join(faults) or 'some have sectors that do not read'}",
+                f" {'; '.join(ask.faults) or 'some have sectors that do not read'}",
                 next_step="rebuild those first: 'hsmctl volume rebuild'",
             )
         return sums
@@ -136,7 +154,7 @@ class ParityReader:
             found.append(Salvaged(data, bad))
 
         try:
-            await self._each(volume, 0, runs, urgency, take, whole=True)
+            await self._each(volume, runs, urgency, take, whole=True)
         except (ChangerError, Conflict):
             raise
         except HsmError as error:
@@ -160,28 +178,29 @@ class ParityReader:
         assert group is not None and volume.set_index is not None
         sums = Syndromes(volume.set_index, range(group.m), runs, make)
         sums.spare(self._spared(group, volume))
-        faults: list[str] = []
+        ask = _Ask(group, volume, sums, urgency, progress)
         rows = sorted(range(group.m), key=lambda row: self._row_rank(group, row))
         for row in rows[: len(sums.lost)]:
             if self._row_rank(group, row)[1] is Effort.NONE:  # before a fetch puts it away
-                await self._add_row(group, volume, sums, row, urgency, faults)
-        faults += await self._add_data(group, volume, sums, urgency, progress)
+                await self._add_row(ask, row)
+        await self._add_data(ask)
         for row in (row for row in rows if row not in sums.rows_read):
             if sums.short(len(sums.rows_read)):
-                await self._add_row(group, volume, sums, row, urgency, faults)
+                await self._add_row(ask, row)
         if sums.spared and sums.short(len(sums.rows_read)):
-            faults += await self._add_spared(group, volume, sums, urgency, progress)
+            await self._add_spared(ask)
         if len(sums.rows_read) < len(sums.lost):
-            raise self._hopeless(group, volume, faults)
+            raise _hopeless(ask)
         return sums
 
     async def complete(
         self, group: VolumeSet, volume: Volume, sums: Syndromes, urgency: RecallClass
     ) -> None:
         """Read what was not needed so far, too: then one disc that reads wrong can be found out."""
-        await self._add_spared(group, volume, sums, urgency, lambda count: None)
+        ask = _Ask(group, volume, sums, urgency)
+        await self._add_spared(ask)
         for row in set(range(group.m)) - sums.rows_read:
-            await self._add_row(group, volume, sums, row, urgency, [])
+            await self._add_row(ask, row)
 
     def _spared(self, group: VolumeSet, volume: Volume) -> set[int]:
         """Data discs that are not asked, because parity discs cost fewer exchanges."""
@@ -209,73 +228,44 @@ class ParityReader:
             not disc.proven, self._effort(disc.id)
         )  # fmt: skip
 
-    async def _add_spared(
-        self,
-        group: VolumeSet,
-        volume: Volume,
-        sums: Syndromes,
-        urgency: RecallClass,
-        progress: Callable[[int], None],
-    ) -> list[str]:
+    async def _add_spared(self, ask: _Ask) -> None:
         """Ask the data discs that were spared after all."""
-        again = set(sums.spared)
+        again = set(ask.sums.spared)
         for index in again:
-            sums.found(index)
-        return await self._add_data(group, volume, sums, urgency, progress, only=again)
+            ask.sums.found(index)
+        await self._add_data(ask, only=again)
 
-    async def _add_data(
-        self,
-        group: VolumeSet,
-        volume: Volume,
-        sums: Syndromes,
-        urgency: RecallClass,
-        progress: Callable[[int], None],
-        *,
-        only: set[int] | None = None,
-    ) -> list[str]:
-        """Read the data discs but the one that is wanted; what was wrong with those that fail.
-
-        only: these; None: all that are not spared.
-        """
+    async def _add_data(self, ask: _Ask, *, only: set[int] | None = None) -> None:
+        """Read the data discs but the one that is wanted. only: these; None: all not spared."""
+        group, sums = ask.group, ask.sums
         data = [
             disc
             for disc in self._catalog.sets.discs(group.id)
-            if disc.id != volume.id and (disc.set_index or 0) < group.k
+            if disc.id != ask.volume.id and (disc.set_index or 0) < group.k
             and disc.set_index not in sums.spared and (only is None or disc.set_index in only)
         ]
-        faults: list[str] = []
         for disc in sorted(data, key=lambda disc: self._effort(disc.id)):
             index = disc.set_index or 0
 
             async def take(
                 sector: int, got: bytes, bad: tuple[int, ...], index: int = index
             ) -> None:
-                await clock.blocking(
-                    lambda: sums.add_data(index, sector, got, bad), clock.HASH
-                )
-                progress(len(got))
+                await clock.blocking(lambda: sums.add_data(index, sector, got, bad), clock.HASH)
+                ask.progress(len(got))
 
-            sectors = disc.used // SECTOR
-            error = await self._read_member(disc, sums.runs, sectors, urgency, take)
+            error = await self._read_member(ask, disc, disc.used // SECTOR, take)
             if error is not None:
                 sums.lost.add(index)
-                faults.append(f"disc {disc.barcode}: {error.message}")
-                self._refuse_if_hopeless(group, volume, sums, faults)
-        return faults
+                ask.faults.append(f"disc {disc.barcode}: {error.message}")
+                if len(sums.lost - sums.spared) > group.m:
+                    raise _hopeless(ask)
 
-    async def _add_row(
-        self,
-        group: VolumeSet,
-        volume: Volume,
-        sums: Syndromes,
-        row: int,
-        urgency: RecallClass,
-        faults: list[str],
-    ) -> None:
+    async def _add_row(self, ask: _Ask, row: int) -> None:
         """Read one more parity row, or tell why its disc cannot be had."""
+        group, sums = ask.group, ask.sums
         disc = self._row_disc(group, row)
         if disc is None:
-            faults.append(f"parity disc {row + 1} of set {group.name} is gone")
+            ask.faults.append(f"parity disc {row + 1} of set {group.name} is gone")
             return
 
         async def take(sector: int, got: bytes, bad: tuple[int, ...]) -> None:
@@ -283,43 +273,21 @@ class ParityReader:
 
         discs = self._catalog.sets.discs(group.id)
         longest = max((d.used for d in discs if (d.set_index or 0) < group.k), default=0)
-        error = await self._read_member(
-            disc, sums.runs, longest // SECTOR, urgency, take, parity=True
-        )
+        error = await self._read_member(ask, disc, longest // SECTOR, take, parity=True)
         if error is not None:
-            faults.append(f"disc {disc.barcode}: {error.message}")
+            ask.faults.append(f"disc {disc.barcode}: {error.message}")
             return
         sums.rows_read.add(row)
 
-    def _refuse_if_hopeless(
-        self, group: VolumeSet, volume: Volume, sums: Syndromes, faults: list[str]
-    ) -> None:
-        if len(sums.lost - sums.spared) > group.m:
-            raise self._hopeless(group, volume, faults)
-
-    def _hopeless(self, group: VolumeSet, volume: Volume, faults: list[str]) -> RecallFailed:
-        return RecallFailed(
-            f"disc {volume.barcode} cannot be made up for by set {group.name}"
-            f" ({group.k}+{group.m}): {'; '.join(faults)}",
-            next_step="bring discs of the set back (see 'hsmctl volume set info')",
-        )
-
     async def _read_member(
-        self,
-        disc: Volume,
-        runs: Sequence[Run],
-        sectors: int,
-        urgency: RecallClass,
-        take: Take,
-        *,
-        parity: bool = False,
+        self, ask: _Ask, disc: Volume, sectors: int, take: Take, *, parity: bool = False
     ) -> HsmError | None:
-        """Read the runs of a member as far as it goes; its fault if it cannot be had."""
-        cut = [(at, min(count, sectors - at)) for at, count in runs if at < sectors]
+        """Read what is asked of a member as far as it goes; its fault if it cannot be had."""
+        cut = [(at, min(count, sectors - at)) for at, count in ask.sums.runs if at < sectors]
         if not cut:
             return None
         try:
-            await self._each(disc, sectors, cut, urgency, take, parity=parity)
+            await self._each(disc, cut, ask.urgency, take, parity=parity)
         except (ChangerError, Conflict):
             raise
         except HsmError as error:
@@ -329,7 +297,6 @@ class ParityReader:
     async def _each(
         self,
         disc: Volume,
-        sectors: int,
         runs: Sequence[Run],
         urgency: RecallClass,
         take: Take,
@@ -377,6 +344,15 @@ class ParityReader:
                 lambda: parity_place(Iso(read_at)), clock.MEDIA
             )
         return self._places[key]
+
+
+def _hopeless(ask: _Ask) -> RecallFailed:
+    group = ask.group
+    return RecallFailed(
+        f"disc {ask.volume.barcode} cannot be made up for by set {group.name}"
+        f" ({group.k}+{group.m}): {'; '.join(ask.faults)}",
+        next_step="bring discs of the set back (see 'hsmctl volume set info')",
+    )
 
 
 async def _facts(session: Session) -> ParityFacts | None:
