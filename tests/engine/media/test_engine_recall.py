@@ -85,7 +85,11 @@ async def test_a_bad_sector_sends_to_the_next_copy(rig, chunky, nursery, kind):
 
 
 async def test_a_disc_under_quarantine_is_read_only_if_no_other_will_do(rig, chunky, nursery):
-    one, other = await rig.stub(chunky, ONE, TWO), await rig.stub(chunky, ONE)
+    one, other = await rig.file(chunky), await rig.file(chunky)
+    await rig.burn(ONE, [(one, 0, len(chunky)), (other, 0, len(chunky))])
+    await rig.burn(TWO, [(one, 0, len(chunky))], copy=2)
+    for ino in (one, other):
+        await rig.release(ino)
     await rig.serve(nursery)
     assert await rig.read(other) == chunky  # ONE lies in a drive now
     await rig.mounts.ledger.quarantine(rig.volume(ONE), "fell down")
