@@ -71,7 +71,7 @@ async def test_a_patient_is_known_from_the_headers_and_brought_in(study_lab):
         assert (await engine.prefetcher.status())["files"] == 2, "what was read is as any other"
         async with engine.catalog.write():
             new = engine.catalog.names.create(1, b"undone", 0o100644, 0, 0, 1).ino
-            engine.catalog.history.stub_of(inos[0], 1, new)
+            engine.catalog.history.inherit(inos[0], new)
         assert engine.catalog.studies.of(new) == KNOWN
 
 
