@@ -120,6 +120,28 @@ class Beside:
             self._thread.start()
         self._jobs.put(job)
 
+    async def run(self, job: Callable[[], object]) -> None:
+        """Have the thread do a job and wait for it, even if cancelled; raises what it raises.
+
+        Whoever the job let go on runs after this task, which is told first.
+        """
+        over, token = trio.Event(), trio.lowlevel.current_trio_token()
+        fault: list[BaseException] = []
+
+        def done() -> None:
+            try:
+                job()
+            except BaseException as found:
+                fault.append(found)
+            finally:
+                token.run_sync_soon(over.set)
+
+        self.do(done)
+        with trio.CancelScope(shield=True):
+            await over.wait()
+        if fault:
+            raise fault[0]
+
     def end(self) -> None:
         """No more jobs: wait for those given, and for the thread."""
         if self._thread is not None:

@@ -36,6 +36,13 @@ def sync(path: Path) -> None:
         os.close(fd)
 
 
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """pwrite until all is written; blocks if the disk is busy. Raises OSError."""
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
+
+
 async def flushed(fd: int, *, data_only: bool = False) -> None:
     """Return when the file is durable, as fsync(2) or fdatasync(2) says. Raises OSError.
 

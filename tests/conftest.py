@@ -18,7 +18,7 @@ import trio
 import trio.testing
 from hypothesis import HealthCheck, settings
 
-from hsmfs import durable
+from hsmfs import clock, durable
 from hsmfs.watchdog import LoopWatch
 
 settings.register_profile(
@@ -103,6 +103,7 @@ def patient_clock(
     to_loop = trio.from_thread.run
     monkeypatch.setattr(trio.to_thread, "run_sync", counted(trio.to_thread.run_sync, 1))
     monkeypatch.setattr(durable, "flushed", counted(durable.flushed, 1))
+    monkeypatch.setattr(clock.Beside, "run", counted(clock.Beside.run, 1))
     monkeypatch.setattr(
         trio.from_thread, "run", lambda f, *args, **more: to_loop(counted(f, -1), *args, **more)
     )

@@ -6,8 +6,8 @@ How it is durable without an fsync on the event loop (docs/durability.md):
   must not await. When it is left, its statements are in the redo log (redo.py), which is a copy in
   memory: kill -9 loses nothing. SQLite's own transaction stays open over many of them and is
   committed now and then, by a thread while the disks are busy (`commit`).
-- `sync()` makes everything acknowledged before the call durable: a commit, and fdatasync of the WAL
-  by the kernel's own worker (durable.py), shared by all who wait.
+- `sync()` makes everything acknowledged before the call durable, shared by all who wait: what is
+  new in the log is synced, and now and then a commit is made and the WAL synced (`_sync_wal`).
 - The loop's connection never syncs. SQLite must sync the WAL's header when a checkpointed WAL
   starts anew (an old header before new frames would replay old pages). So a reader (`_pin`) keeps
   it from that, but in `checkpoint()`: in a thread, while the gate keeps writers waiting.
@@ -77,7 +77,7 @@ class Catalog:
         self._keeper = connect(self.path, synchronous="FULL")
         with faults(self.path):
             migrate.upgrade(self._keeper, str(self.path))
-            self._redo = RedoLog(state / redo.FILE)
+            self._redo = RedoLog(state)
             self._recover()
         self._pins = [connect(self.path, readonly=True, cache=64) for _ in range(2)]
         self._readers = [connect(self.path, readonly=True) for _ in range(READERS)]
@@ -228,7 +228,7 @@ class Catalog:
             self._pending += 1
             crash.point("catalog.noted")
         elif changes:
-            self._commit_here()
+            self._commit_here(self._redo.beyond())
         elif not self._pending:
             self.db.control("ROLLBACK")
         self.db.noted = None
@@ -255,23 +255,22 @@ class Catalog:
         self.names.rolled_back()
         if self._pending:
             self.db.control("BEGIN IMMEDIATE")
-            for statements in self._redo.records():
+            for statements in self._redo.records(self._redo.committed):
                 for sql, values in statements:
                     self.db.control(sql, values)
         self._undone = False
 
     def _recover(self) -> None:
-        """Commit what the last daemon acknowledged and did not commit; durable."""
+        """Commit what the log has and the database has not; durable."""
         found = self._keeper.execute("SELECT value FROM meta WHERE key = 'redo'").get
         with self._keeper:
             if found is not None:
-                self._redo.begin(found)
-                for statements in self._redo.records():
+                for statements in self._redo.records(found):
                     for sql, values in statements:
                         self._keeper.execute(sql, values)
-            epoch = redo.new_epoch()
-            self._keeper.execute("INSERT OR REPLACE INTO meta VALUES ('redo', ?)", (epoch,))
-        self._redo.begin(epoch)
+            place = redo.new_place()
+            self._keeper.execute("INSERT OR REPLACE INTO meta VALUES ('redo', ?)", (place,))
+        self._redo.begin(place)
 
     async def commit(self) -> None:
         """Commit what is pending, for readers and the sync; by a thread while the disks are busy.
@@ -288,52 +287,41 @@ class Catalog:
             self._commit_here()
             pressure.DISK.took(time.monotonic_ns() - began)
 
-    def _commit_here(self) -> None:
+    def _commit_here(self, place: int | None = None) -> None:
+        """place: of the redo log, up to which it goes; its end by default."""
         if self._undone:
             self._again()
+        place = place or self._redo.end
         try:
-            self._end_transaction()
+            self._end_transaction(place)
         except BaseException:
             self._again()
             raise
-        self._committed()
+        self._pending = 0
+        self._redo.commit(place)
 
-    def _end_transaction(self) -> None:
+    def _end_transaction(self, place: int) -> None:
         """On whichever thread has the connection."""
         with faults(self.path):
-            epoch = self._redo.epoch + 1
-            self.db.control("UPDATE meta SET value = ? WHERE key = 'redo'", (epoch,))
+            self.db.control("UPDATE meta SET value = ? WHERE key = 'redo'", (place,))
             crash.point("catalog.commit.begun")
             self.db.control("COMMIT")
             crash.point("catalog.commit.done")
 
-    def _committed(self) -> None:
-        self._pending = 0
-        self._redo.begin(self._redo.epoch + 1)
-
     async def _commit_aside(self) -> None:
-        """Others that wait run after this task, which is told first."""
-        self._lent = over = trio.Event()
-        committed, token = trio.Event(), trio.lowlevel.current_trio_token()
-        fault: list[BaseException] = []
-
         def commit() -> None:
             try:
                 self._commit_here()
-            except BaseException as found:
-                fault.append(found)
             finally:
                 self.db.give_back()
-                token.run_sync_soon(committed.set)
 
+        self._lent = over = trio.Event()
         self.db.lend()
-        self._committer.do(commit)
-        with trio.CancelScope(shield=True):
-            await committed.wait()
-        self._lent = None
-        over.set()
-        if fault:
-            raise fault[0]
+        try:
+            await self._committer.run(commit)
+        finally:
+            self._lent = None
+            over.set()
 
     async def read(self, f: Callable[[Reports], T]) -> T:
         """Run f in a thread on a read-only snapshot, and return what it returns."""
@@ -375,16 +363,23 @@ class Catalog:
         self._syncing = over = trio.Event()
         try:
             commits = self.commits
-            # The kernel tells once of a page that it lost: what the WAL held goes another way.
-            if self._torn and not await self.checkpoint():
-                raise OSError("a sync of the catalog's WAL failed, and readers keep the WAL")
-            await self.commit()
-            self._torn = True
-            await durable.flushed(self._wal_fd, data_only=True)
-            self.durable, self._torn = commits, False
+            if self._torn or not self._redo.whole or not await self._redo.flush():
+                await self._sync_wal()
+            self.durable = commits
         finally:
             self._syncing = None
             over.set()
+
+    async def _sync_wal(self) -> None:
+        # The kernel tells once of a page that it lost: what the WAL held goes another way.
+        if self._torn and not await self.checkpoint():
+            raise OSError("a sync of the catalog's WAL failed, and readers keep the WAL")
+        await self.commit()
+        place = self._redo.committed
+        self._torn = True
+        await durable.flushed(self._wal_fd, data_only=True)
+        self._torn = False
+        self._redo.anchor(place)
 
     def wal_bytes(self) -> int:
         """Bytes of the WAL file; it is reused, so this does not shrink."""

@@ -14,6 +14,7 @@ import trio
 
 from .. import crash
 from ..disc.reader import Bytes
+from ..durable import write_all
 from ..errors import HsmError
 from ..pool.fallocate import begin_writing
 from ..pool.store import Pool
@@ -145,10 +146,3 @@ def append_all(fd: int, data: bytes, offset: int, size: int) -> None:
         if offset + len(data) > size:
             os.ftruncate(fd, size)
         raise
-
-
-def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    """pwrite until all is written."""
-    done = os.pwrite(fd, data, offset)
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], offset + done)

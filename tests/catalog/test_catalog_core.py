@@ -18,6 +18,7 @@ from hsmfs.catalog import migrate
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.connection import connect
 from hsmfs.catalog.queues import Migration
+from hsmfs.catalog.redo import RedoLog
 from hsmfs.catalog.reports import Place, Query, Reports
 from hsmfs.errors import CatalogDamaged, CatalogInUse, NotFound, PosixError, SchemaTooNew
 from hsmfs.states import FileState
@@ -219,15 +220,15 @@ async def test_loop_never_syncs_and_wal_is_reused(tmp_path):
 
 @pytest.fixture
 def flushes(monkeypatch):
-    """The syncs of the kernel's that were waited for."""
+    """The syncs of the redo log."""
     made = []
-    flushed = durable.flushed
+    write = RedoLog._write
 
-    async def counted(fd, **kwargs):
-        made.append(fd)
-        await flushed(fd, **kwargs)
+    def counted(log, place, data):
+        made.append(place)
+        write(log, place, data)
 
-    monkeypatch.setattr(durable, "flushed", counted)
+    monkeypatch.setattr(RedoLog, "_write", counted)
     return made
 
 
@@ -261,6 +262,7 @@ async def test_a_sync_that_fails_is_told_and_tried_again(catalog, tmp_path, monk
     async def fails(fd, **kwargs):
         raise OSError(errno.EIO, "the disk is gone")
 
+    monkeypatch.setattr(RedoLog, "whole", False)
     monkeypatch.setattr(durable, "flushed", fails)
     with pytest.raises(OSError, match="the disk is gone"):
         await catalog.sync()

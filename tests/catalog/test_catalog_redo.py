@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -34,13 +35,19 @@ class Held:
         self.threads, self.began, self.let_go = [], threading.Event(), threading.Event()
         end = catalog._end_transaction
 
-        def held():
+        def held(place):
             self.threads.append(threading.current_thread().name)
             self.began.set()
             assert self.let_go.wait(30)
-            end()
+            end(place)
 
         monkeypatch.setattr(catalog, "_end_transaction", held)
+
+
+@pytest.fixture
+def small_log(monkeypatch):
+    """To be asked for before the catalog."""
+    monkeypatch.setattr(redo, "SIZE", 1 << 14)
 
 
 @pytest.fixture
@@ -71,6 +78,20 @@ def killed(tmp_path):
     shutil.copytree(tmp_path / "c", left)
     (left / "catalog.db-shm").unlink()
     return contextlib.closing(Catalog.open(left))
+
+
+def spoil(file, place):
+    """Change the byte of the log's there, as if it had not reached the disk."""
+    place %= redo.SIZE
+    whole = bytearray(file.read_bytes())
+    whole[place] ^= 0xFF
+    file.write_bytes(whole)
+
+
+async def grow(catalog):
+    """A change that the small log has no room for."""
+    async with catalog.write():
+        catalog.xattrs.set(ROOT, b"user.large", bytes(redo.SIZE))
 
 
 async def listed(catalog):
@@ -109,11 +130,8 @@ async def test_it_survives_any_number_of_kills_and_commits(catalog, tmp_path):
 
 async def test_a_record_that_is_not_whole_ends_the_log(catalog, tmp_path):
     await make(catalog, b"a")
-    whole = catalog._redo.used
     await make(catalog, b"b")
-    with open(tmp_path / "c" / redo.FILE, "r+b") as log:
-        log.seek(whole + 40)
-        log.write(b"\xff")
+    spoil(tmp_path / "c" / redo.FILE, catalog._redo.end - 1)
     with killed(tmp_path) as after:
         assert await listed(after) == {b"a"}
 
@@ -129,12 +147,14 @@ async def test_an_old_log_is_not_taken_for_this_catalog_s(catalog, tmp_path):
         assert await listed(other) == set()
 
 
-async def test_what_does_not_fit_is_committed(catalog, tmp_path, monkeypatch):
-    monkeypatch.setattr(redo, "SIZE", 2000)
-    for number in range(10):
+async def test_what_does_not_fit_is_committed(small_log, catalog, tmp_path):
+    for number in range(200):
         await make(catalog, b"%d" % number)
-    with killed(tmp_path) as after:
-        assert await listed(after) == await listed(catalog)
+        if number % 50 == 9:
+            await grow(catalog)
+        if number % 20 == 11:
+            with killed(tmp_path) as after:
+                assert await listed(after) == await listed(catalog)
 
 
 async def test_a_change_outside_a_transaction_is_refused(catalog):
@@ -154,6 +174,112 @@ async def test_a_catalog_whose_making_was_cut_off_is_finished(tmp_path):
     assert Catalog.complete(tmp_path / "c")
     with pytest.raises(CatalogInUse, match="already"):
         Catalog.create(tmp_path / "c")
+
+
+# What a power cut leaves
+
+
+class Power:
+    """Keeps what is durable of a catalog: its database since the last sync of the WAL."""
+
+    def __init__(self, folder, catalog):
+        self._folder, self._kept = folder, folder / "kept"
+        self.wal_syncs = 0
+        anchor = catalog._redo.anchor
+        catalog._redo.anchor = lambda place: (anchor(place), self._keep())
+        self._keep()
+
+    def _keep(self):
+        self.wal_syncs += 1
+        shutil.rmtree(self._kept, ignore_errors=True)
+        shutil.copytree(self._folder / "c", self._kept)
+        (self._kept / "catalog.db-shm").unlink()
+
+    def cut(self, *, wal=False):
+        """What a cut leaves now, opened; wal: with the commits that nobody synced."""
+        left = self._folder / f"cut{len(os.listdir(self._folder))}"
+        shutil.copytree(self._kept, left)
+        (left / redo.FILE).write_bytes(bytes(redo.SIZE))
+        synced = [redo.SYNCED, *(["catalog.db-wal"] if wal else [])]
+        for name in synced:
+            shutil.copy(self._folder / "c" / name, left / name)
+        return contextlib.closing(Catalog.open(left))
+
+
+@pytest.fixture
+def power(catalog, tmp_path):
+    return Power(tmp_path, catalog)
+
+
+async def test_a_sync_is_one_of_the_log_and_no_commit(catalog, power):
+    before = catalog._redo.committed
+    await make(catalog, b"a")
+    await catalog.sync()
+    await make(catalog, b"b")
+    assert catalog._redo.committed == before
+    with power.cut() as after:
+        assert await listed(after) == {b"a"}
+
+
+@pytest.mark.parametrize("wal", [False, True], ids=["wal lost", "wal kept"])
+async def test_a_power_cut_takes_nothing_that_was_synced(small_log, catalog, power, wal):
+    """Around the ring many times, with commits that nobody synced, and some that do not fit."""
+    for number in range(500):
+        await make(catalog, b"%d" % number)
+        if number % 7 == 2:
+            await catalog.commit()
+        if number % 100 == 51:
+            await grow(catalog)
+        if number % 3:
+            continue
+        await catalog.sync()
+        if number % 10 == 3:
+            with power.cut(wal=wal) as after:
+                assert await listed(after) == await listed(catalog)
+    assert 5 < power.wal_syncs < 100
+
+
+async def test_a_record_is_not_taken_without_the_one_before_it(catalog, power, tmp_path):
+    ends = []
+    for name in b"a", b"b", b"c":
+        await make(catalog, name)
+        await catalog.sync()
+        ends.append(catalog._redo.end)
+    spoil(tmp_path / "c" / redo.SYNCED, ends[1] - 1)
+    with power.cut() as after:
+        assert await listed(after) == {b"a"}
+
+
+async def test_what_the_log_lost_before_it_was_synced_is_synced_by_the_wal(
+    small_log, catalog, power
+):
+    for number in range(200):
+        await make(catalog, b"%d" % number)
+        if number % 20 == 0:
+            await catalog.commit()
+    assert not catalog._redo.whole
+    await catalog.sync()
+    assert catalog._redo.whole
+    with power.cut() as after:
+        assert await listed(after) == await listed(catalog)
+
+
+@pytest.mark.expect_log("cannot be synced")
+async def test_a_log_that_cannot_be_synced_is_not_trusted(catalog, power, monkeypatch):
+    await make(catalog, b"a")
+    with monkeypatch.context() as patched:
+        patched.setattr(redo.RedoLog, "_write", fails_to_write)
+        await catalog.sync()
+    assert catalog.durable == catalog.commits
+    assert catalog._redo.anchored == catalog._redo.end
+    await make(catalog, b"b")
+    await catalog.sync()
+    with power.cut() as after:
+        assert await listed(after) == {b"a", b"b"}
+
+
+def fails_to_write(self, place, data):
+    raise OSError(errno.EIO, "the page is lost")
 
 
 # What is undone
@@ -176,15 +302,14 @@ async def test_a_commit_that_fails_loses_nothing(catalog, tmp_path, monkeypatch,
     request.getfixturevalue(disk)
     await make(catalog, b"a")
 
-    def fails():
+    def fails(place):
         catalog.db.control("ROLLBACK")  # as SQLite does
         raise apsw.FullError("disk is full")
 
     with monkeypatch.context() as patched:
         patched.setattr(catalog, "_end_transaction", fails)
         with pytest.raises(apsw.FullError):
-            await catalog.sync()
-        assert catalog.durable < catalog.commits
+            await catalog.commit()
     assert await listed(catalog) == {b"a"}
     await make(catalog, b"b")
     with killed(tmp_path) as after:
@@ -213,7 +338,7 @@ async def test_a_busy_disk_has_its_commits_in_a_thread(catalog, busy, monkeypatc
     held = Held(catalog, monkeypatch)
     await make(catalog, b"a")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(catalog.sync)
+        nursery.start_soon(catalog.commit)
         nursery.start_soon(make, catalog, b"b")
         with trio.fail_after(30):
             while not held.began.is_set():  # noqa: ASYNC110 - a thread sets it
@@ -229,7 +354,7 @@ async def test_a_query_meanwhile_sees_the_whole_commit(catalog, busy, monkeypatc
     held = Held(catalog, monkeypatch)
     await make(catalog, b"a")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(catalog.sync)
+        nursery.start_soon(catalog.commit)
         with trio.fail_after(30):
             while not catalog.committing:
                 await trio.lowlevel.checkpoint()

@@ -2,8 +2,9 @@
 
 In a life that will end by a power cut every fsync copies the file as it is then. At the cut each
 file that was written since is, by the seed, as it was synced or as it is now; the WAL may end with
-any of its newer bytes, and the redo log, which is never synced, may be anything that it was. SQLite
-checkpoints in C, so what they sync is copied when the catalog says that it made one.
+any of its newer bytes. The mapped redo log, which is never synced, may be anything that it was; of
+the one that is synced any sector may have been written since. SQLite checkpoints in C, so what they
+sync is copied when the catalog says that it made one.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import shutil
 from bisect import bisect_left
 from pathlib import Path
 
+from hsmfs.catalog import redo
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.pool import store
 
 TREES = ("state", "pool")
 WAL = "catalog.db-wal"
 WAL_HEADER, FRAME_HEADER = 32, 24
+SECTOR = 512
+"""Bytes that a disk writes all or none of."""
 
 
 class Disks:
@@ -104,13 +108,22 @@ class Disks:
                 wal.write_bytes(now[: rng.randint(len(then), len(now))])
             else:
                 wal.write_bytes(then)
-        redo = kept / "catalog.redo"
-        if redo.exists():
+        mapped = kept / redo.FILE
+        if mapped.exists():
             chance = rng.random()
             if chance < 0.4:
-                shutil.copyfile(redo, state / "catalog.redo")
+                shutil.copyfile(mapped, state / redo.FILE)
             elif chance < 0.6:
-                (state / "catalog.redo").write_bytes(bytes(redo.stat().st_size))
+                (state / redo.FILE).write_bytes(bytes(mapped.stat().st_size))
+        synced = state / redo.SYNCED
+        if synced.exists():
+            pairs = zip(_sectors(kept / redo.SYNCED), _sectors(synced), strict=True)
+            synced.write_bytes(b"".join(rng.choice(pair) for pair in pairs))
+
+
+def _sectors(path: Path) -> list[bytes]:
+    data = path.read_bytes()
+    return [data[at : at + SECTOR] for at in range(0, len(data), SECTOR)]
 
 
 class Wal:

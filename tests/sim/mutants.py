@@ -75,7 +75,7 @@ _recover = Catalog._recover
 
 
 def _forget_redo(self: Catalog) -> None:
-    self._redo.records = lambda: iter(())  # type: ignore[method-assign]
+    self._redo.records = lambda place: iter(())  # type: ignore[method-assign]
     _recover(self)
     del self._redo.records  # type: ignore[method-assign]
 

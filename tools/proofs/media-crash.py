@@ -17,7 +17,6 @@ import copy
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,8 @@ from lib import mediaacts as acts
 from lib.agreement import DRIVES, disagreements, discs, full
 from lib.crashlab import Died, Entry, Lab, bad_lives
 from lib.tempfs import TempFs, TempFsError
+
+from hsmfs.catalog.catalog import Catalog
 
 LEAST = 40
 STATE = ("pool", "state", "library", "spool")
@@ -214,11 +215,12 @@ def go_on(folder: Path) -> None:
     """The robot puts its disc where it was told to; without a catalog that was into a drive."""
     elements = folder / "library/elements"
     (disc,) = (elements / "00001").iterdir()
-    catalog_file = folder / "state/catalog.db"
-    if catalog_file.exists():
-        with closing(sqlite3.connect(catalog_file)) as catalog:
-            told = "SELECT dst FROM moves WHERE finished_ns IS NULL ORDER BY id DESC"
-            (target,) = catalog.execute(told).fetchone()
+    state = folder / "state"
+    if (state / "catalog.db").exists():
+        # What the journal of moves got last is in the redo log.
+        with closing(Catalog.open(state)) as catalog:
+            told = "SELECT dst FROM moves WHERE finished_ns IS NULL ORDER BY id DESC LIMIT 1"
+            target = catalog.db.execute(told).get
     else:
         drives = (address for address in DRIVES if not any((elements / f"{address:05d}").iterdir()))
         target = next(drives)

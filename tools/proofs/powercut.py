@@ -1,6 +1,6 @@
 """A power cut at any moment: what was fsynced is there, nothing is corrupt, nothing is stuck.
 
-    tools/prove powercut [--cuts 24] [--seed N]
+    tools/prove powercut [--cuts 24] [--points REGEX] [--seed N]
 
 Everything lies on an ext4 on a loop device. At a point of the daemon's life, drawn by the seed,
 the daemon is killed and the filesystem is shut down without its journal being flushed
@@ -16,6 +16,7 @@ import errno
 import fcntl
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -108,11 +109,12 @@ def cut_at(point: str, folder: Path, seed: int) -> tuple[list[str], int]:
 def main(p: Proof) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cuts", type=int, default=24)
+    parser.add_argument("--points", default=".", help="draw only from those that match")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hsmfs-power-") as name:
         folder = Path(name)
-        found = points(folder, given.seed)
+        found = [x for x in points(folder, given.seed) if re.search(given.points, x)]
         chosen = random.Random(given.seed).sample(found, min(given.cuts, len(found)))
         p.say(f"seed {given.seed}; {len(chosen)} of {len(found)} points drawn")
         bad = checked = 0
