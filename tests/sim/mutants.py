@@ -13,6 +13,7 @@ from typing import Any
 from hsmfs import clock
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.copies import Copies
+from hsmfs.catalog.redo import RedoLog
 from hsmfs.catalog.trash import Trash
 from hsmfs.disc import parity, reader
 from hsmfs.engine import bays, plan, reading, verify
@@ -148,6 +149,9 @@ MUTANTS: dict[str, Mutant] = {
     "redo-ignored": Mutant(
         "what the redo log holds is not replayed after kill -9",
         _put(Catalog, "_recover", _forget_redo)),
+    "log-unsynced": Mutant(
+        "a sync writes nothing for a power cut to leave",
+        _put(RedoLog, "_write", lambda self, place, data: None)),
     "trash-at-once": Mutant(
         "deleted files are purged at once", _put(Trash, "put", _no_keep(Trash.put))),
     "robot-disbelieved": Mutant(
