@@ -69,6 +69,7 @@ class RedoLog:
             os.close(fd)
         self._fd = _file(folder / SYNCED)
         self._synced = mmap.mmap(self._fd, SIZE, access=mmap.ACCESS_READ)
+        durable.sync(folder)
         self._thread = clock.Beside("redo")
         self.begin(0)
 
@@ -168,7 +169,6 @@ def _file(path: Path) -> int:
         if size < SIZE:
             durable.write_all(fd, bytes(SIZE - size), size)
             os.fsync(fd)
-            durable.sync(path.parent)
     except BaseException:
         os.close(fd)
         raise
