@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What it costs to make a new name durable, by the redo log and by a commit and the WAL; ADR 16.
+"""What it costs to make a new name durable, by the redo log and by a commit and the WAL; ADR 17.
 
     tools/bench/sync.py [--count 300] [--folder DIR]
 
