@@ -143,7 +143,7 @@ async def test_read_under_a_release_is_not_zeros(world, monkeypatch):
     real, reads = os.pread, []
 
     def pread(fd, size, offset):
-        if not reads:
+        if size == 10 and not reads:  # not the look at the disks' requests, on the loop
             reads.append(1)
             trio.from_thread.run(lambda: world.files.release(live, 0, even_open=True))
         return real(fd, size, offset)
