@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from . import smb
+from . import records, smb
 from .nfs import until
 from .world import Nas
 
@@ -31,6 +31,7 @@ def files(world: Nas) -> None:
         try:
             looks(world, client)
             waits(world, client, meant)
+            records.by_smb(world, client, "smb")
             restarts(world, client, meant)
         finally:
             smb.umount(client)
