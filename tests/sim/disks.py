@@ -3,8 +3,8 @@
 In a life that will end by a power cut every fsync copies the file as it is then. At the cut each
 file that was written since is, by the seed, as it was synced or as it is now; the WAL may end with
 any of its newer bytes. The mapped redo log, which is never synced, may be anything that it was; of
-the one that is synced any sector may have been written since. SQLite checkpoints in C, so what they
-sync is copied when the catalog says that it made one.
+the one that is synced any sector may have been written since. SQLite recovers and checkpoints in C, so
+what that syncs is copied when the catalog was opened, and when it says that it made a checkpoint.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 import shutil
 from bisect import bisect_left
 from pathlib import Path
+from typing import Any
 
 from hsmfs.catalog import redo
 from hsmfs.catalog.catalog import Catalog
@@ -51,7 +52,12 @@ class Disks:
 
         os.fsync, os.fdatasync = fsync, fdatasync  # type: ignore[assignment]
         store.syncfs = lambda fd: self._keep_tree("pool")
-        create, start = Catalog.create.__func__, Catalog._start_anew  # type: ignore[attr-defined]
+        opened, create = Catalog.__init__, Catalog.create.__func__  # type: ignore[attr-defined]
+        start = Catalog._start_anew
+
+        def recovered(catalog: Catalog, *given: Any) -> None:
+            opened(catalog, *given)
+            self._keep_tree("state")
 
         def created(cls: type[Catalog], state: Path, **more: int) -> Catalog:
             made: Catalog = create(cls, state, **more)
@@ -63,6 +69,7 @@ class Disks:
             self._keep_tree("state")
             return anew
 
+        Catalog.__init__ = recovered  # type: ignore[method-assign]
         Catalog.create = classmethod(created)  # type: ignore[assignment,method-assign]
         Catalog._start_anew = started  # type: ignore[method-assign]
 
