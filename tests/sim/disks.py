@@ -3,8 +3,9 @@
 In a life that will end by a power cut every fsync copies the file as it is then. At the cut each
 file that was written since is, by the seed, as it was synced or as it is now; the WAL may end with
 any of its newer bytes. The mapped redo log, which is never synced, may be anything that it was; of
-the one that is synced any sector may have been written since. SQLite recovers and checkpoints in C, so
-what that syncs is copied when the catalog was opened, and when it says that it made a checkpoint.
+the one that is synced any sector may have been written since. SQLite recovers and checkpoints in C,
+so what that syncs is copied when the catalog was opened, and when it says that it made a
+checkpoint.
 """
 
 from __future__ import annotations
