@@ -1,10 +1,11 @@
 """Watches the event loop: how long each step of a task keeps all others waiting.
 
 A trio instrument. The daemon keeps its histogram for the metrics and logs each stall; tests fail
-on one. It relies on nothing but trio and the kernel's account of this thread: the time that the
-thread stood ready in the run queue because other programs had the processors is left out, as no
-code of ours could make it shorter. All else counts: computing, a blocking call, a page that comes
-from disk, and waiting for Python's lock while other threads of ours hold it.
+on one. It relies on nothing but trio and the kernel's accounts: the time that the thread stood
+ready in the run queue because other programs had the processors is left out, and so is what the
+host of a virtual machine took from a processor meanwhile, as no code of ours could make either
+shorter. All else counts: computing, a blocking call, a page that comes from disk, and waiting for
+Python's lock while other threads of ours hold it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ FRESH_SECONDS = 0.001
 """The account of the run queue is read anew before a step if it is older than this, so a step is
 credited with at most this much that the steps just before it waited."""
 
+_TICKS = os.sysconf("SC_CLK_TCK")
+STOLEN_FRESH_SECONDS = 0.02
+"""The same for what the host took."""
+
 log = logs.get(__name__)
 
 
@@ -41,9 +46,9 @@ class Stall:
 
     task: str
     seconds: float
-    """Without the time in the run queue."""
+    """Without the time in the run queue, and what the host took."""
     queued: float
-    """Seconds in the run queue."""
+    """Seconds in the run queue, and of the host."""
     stack: str
     """Where it was when the threshold passed; empty without a sampler."""
 
@@ -69,9 +74,9 @@ class LoopWatch(trio.abc.Instrument):
     Attributes:
         counts: steps by bucket of BOUNDS.
         total, worst: seconds of all steps, and of the longest.
-        worst_wall: seconds of the longest with its time in the run queue.
+        worst_wall: seconds of the longest with its time in the run queue and of the host.
         stall_count: steps longer than threshold.
-        preempted: steps that only the run queue made longer than threshold.
+        preempted: steps that only the run queue or the host made longer than threshold.
         stalls: the last ones.
     """
 
@@ -92,7 +97,9 @@ class LoopWatch(trio.abc.Instrument):
         self._schedstat = -1
         self._started: float | None = None
         self._queued_ns = 0
-        self._looked = 0.0
+        self._looked = self._stolen_looked = 0.0
+        self._host = Host()
+        self._stolen: list[int] = []
         self._sampler = _Sampler(self) if sample else None
 
     @property
@@ -132,6 +139,9 @@ class LoopWatch(trio.abc.Instrument):
         if now - self._looked > FRESH_SECONDS and self._schedstat >= 0:
             self._queued_ns, self._looked = self._run_queue_ns(), now
             now = time.perf_counter()
+        if now - self._stolen_looked > STOLEN_FRESH_SECONDS:
+            self._stolen, self._stolen_looked = self._host.took(), now
+            now = time.perf_counter()
         self._started = now
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -143,8 +153,10 @@ class LoopWatch(trio.abc.Instrument):
         if seconds > self.threshold:
             self.worst_wall = max(self.worst_wall, seconds)
             if self._schedstat >= 0:
-                queued = min(seconds, (self._run_queue_ns() - self._queued_ns) / 1e9)
-                seconds -= queued
+                queued = (self._run_queue_ns() - self._queued_ns) / 1e9
+            took = zip(self._stolen, self._host.took(), strict=False)
+            queued = min(seconds, queued + max((now - then for then, now in took), default=0) / 1e9)
+            seconds -= queued
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
         self.worst = max(self.worst, seconds)
@@ -163,6 +175,24 @@ class LoopWatch(trio.abc.Instrument):
     def _run_queue_ns(self) -> int:
         """Nanoseconds this thread waited for a processor (the second field of schedstat)."""
         return int(os.pread(self._schedstat, 100, 0).split()[1])
+
+
+class Host:
+    """What the host of this virtual machine took from its processors ("steal" in proc(5))."""
+
+    def __init__(self, path: str = "/proc/stat") -> None:
+        self._path = path
+
+    def took(self) -> list[int]:
+        """Nanoseconds of each processor since the start, in ticks of 10 ms."""
+        found = []
+        with contextlib.suppress(OSError), open(self._path, "rb") as lines:
+            next(lines, None)  # all of them together
+            for line in lines:
+                if not line.startswith(b"cpu"):
+                    break
+                found.append(int(line.split()[8]) * 10**9 // _TICKS)
+        return found
 
 
 class _Sampler(threading.Thread):

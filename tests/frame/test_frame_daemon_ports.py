@@ -1,5 +1,7 @@
 """Service notification and the event loop's watchdog."""
 
+import itertools
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from hsmfs import limits, sdnotify
-from hsmfs.watchdog import LoopWatch, Stall, log_stall
+from hsmfs.watchdog import Host, LoopWatch, Stall, log_stall
 
 
 @pytest.fixture
@@ -76,6 +78,25 @@ async def test_a_stall_is_seen_with_its_stack() -> None:
     assert sum(watch.counts) == watch.steps >= 1
     assert watch.worst == seen[0].seconds
     assert sum(watch.counts[7:]) == 1, "longer than 50 ms"
+
+
+async def test_what_the_host_took_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count()
+    monkeypatch.setattr(Host, "took", lambda self: [0, next(seconds) * 10**9])
+    with LoopWatch(0.05) as watch:
+        await trio.lowlevel.checkpoint()
+        spin(0.2)
+        await trio.lowlevel.checkpoint()
+    assert (watch.stall_count, watch.preempted) == (0, 1)
+    assert watch.worst < 0.05 < 0.2 <= watch.worst_wall
+
+
+def test_what_the_host_took_of_each_processor(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    lines = ["cpu  1 0 0 9 0 0 0 7", "cpu0 1 0 0 9 0 0 0 7", "cpu1 0 0 0 9 0 0 0 0", "intr 1"]
+    stat.write_text("".join(f"{line} 0 0\n" for line in lines))
+    assert Host(str(stat)).took() == [7 * 10**9 // os.sysconf("SC_CLK_TCK"), 0]
+    assert Host(str(tmp_path / "none")).took() == []
 
 
 async def test_a_wait_is_no_stall(loop_watch: LoopWatch, autojump_clock: MockClock) -> None:
