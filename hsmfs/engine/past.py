@@ -14,6 +14,7 @@ from ..catalog.catalog import Catalog
 from ..catalog.past import MOVED, Left
 from ..errors import Conflict
 from ..types import ROOT, Attr, InodeNo
+from .batches import at_leisure
 from .files import Files
 from .live import Live
 from .passing import PassingStubs
@@ -110,19 +111,19 @@ class Past:
 
     async def page(self, folder: InodeNo, time_ns: int, after: int, limit: int) -> Page:
         """Names with cookies greater than after, as many as limit at most."""
-        changes, found = await self._changes(folder, time_ns), list[tuple[int, bytes, Attr]]()
+        changes, following = await self._changes(folder, time_ns), None
         if after < MOVED:
             rows = self._catalog.names.entries(folder, after, limit)
-            for cookie, name, now in rows:
-                if name not in changes.names and (was := self.attr(now.ino, time_ns)) is not None:
-                    found.append((cookie, name, was))
-            return Page(found, rows[-1][0] if len(rows) == limit else MOVED)
-        begin = bisect_right(changes.left, after, key=lambda left: left.cookie)
-        rest = changes.left[begin : begin + limit]
-        for cookie, name, ino in rest:
-            if (was := self.attr(ino, time_ns)) is not None:
-                found.append((cookie, name, was))
-        return Page(found, rest[-1].cookie if len(rest) == limit else None)
+            borne = [Left(at, name, now.ino) for at, name, now in rows if name not in changes.names]
+            following = rows[-1][0] if len(rows) == limit else MOVED
+        else:
+            begin = bisect_right(changes.left, after, key=lambda left: left.cookie)
+            borne = changes.left[begin : begin + limit]
+            if len(borne) == limit:
+                following = borne[-1].cookie
+        attrs = await at_leisure(self._catalog, borne, lambda one: self.attr(one.ino, time_ns))
+        pairs = zip(borne, attrs, strict=True)
+        return Page([(at, name, was) for (at, name, _), was in pairs if was is not None], following)
 
     async def _changes(self, folder: InodeNo, time_ns: int) -> _Changes:
         """What is remembered is true until the folder is changed again."""

@@ -9,7 +9,7 @@ import trio
 
 from hsmfs import clock
 from hsmfs.catalog.past import BEGINS, MOVED
-from hsmfs.engine import passing
+from hsmfs.engine import batches, passing
 from hsmfs.engine.past import Past
 from hsmfs.engine.stubs import Unkept
 from hsmfs.errors import Conflict
@@ -235,3 +235,26 @@ async def test_how_far_it_reaches(lab):
         lab.engine.catalog.db.execute("INSERT INTO meta VALUES (?, ?)", (BEGINS, now))
     assert past.reaches(now)
     assert not past.reaches(now - 1)
+
+
+async def test_others_get_their_turn_while_many_names_are_listed(lab, past, monkeypatch):
+    where = await folder(lab, b"many")
+    for number in range(20):
+        await folder(lab, b"%d" % number, where)
+    then = clock.now_ns()
+    await past.page(where, then, 0, 1)  # what changed is known from here on
+    monkeypatch.setattr(batches, "BATCH_SECONDS", 0)
+    turns = 0
+    async with trio.open_nursery() as nursery:
+
+        async def others():
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        nursery.start_soon(others)
+        page = await past.page(where, then, 0, 100)
+        nursery.cancel_scope.cancel()
+    assert len(page.names) == 20
+    assert turns >= 10
