@@ -53,17 +53,11 @@ class Disks:
 
         os.fsync, os.fdatasync = fsync, fdatasync  # type: ignore[assignment]
         store.syncfs = lambda fd: self._keep_tree("pool")
-        opened, create = Catalog.__init__, Catalog.create.__func__  # type: ignore[attr-defined]
-        start = Catalog._start_anew
+        opened, start = Catalog.__init__, Catalog._start_anew
 
         def recovered(catalog: Catalog, *given: Any) -> None:
             opened(catalog, *given)
             self._keep_tree("state")
-
-        def created(cls: type[Catalog], state: Path, **more: int) -> Catalog:
-            made: Catalog = create(cls, state, **more)
-            self._keep_tree("state")
-            return made
 
         def started(catalog: Catalog) -> bool:
             anew: bool = start(catalog)
@@ -71,7 +65,6 @@ class Disks:
             return anew
 
         Catalog.__init__ = recovered  # type: ignore[method-assign]
-        Catalog.create = classmethod(created)  # type: ignore[assignment,method-assign]
         Catalog._start_anew = started  # type: ignore[method-assign]
 
     def _keep(self, fd: int) -> None:
