@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..tempfs import REPOSITORY
 from .nfs import sh
-from .world import Nas
+from .world import Nas, Section
 
 PROGRAMS = {
     "NFS": ("v4.2", "git or delete or rename or rclone or restic or dcmtk or orthanc"),
@@ -51,4 +51,4 @@ def scratch() -> None:
     sh("mount", "-o", "loop", image, SCRATCH)
 
 
-SECTIONS = {f"{way}: programs": functools.partial(programs, way) for way in PROGRAMS}
+SECTIONS = {f"{way}: programs": Section(functools.partial(programs, way)) for way in PROGRAMS}

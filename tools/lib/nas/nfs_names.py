@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,7 @@ from hsmfs.catalog.catalog import Catalog
 from hsmfs.types import ROOT
 
 from . import lock, nfs
-from .world import Nas
+from .world import Nas, Section
 
 FOLDERS = {"hundred": 100_000, "ten": 10_000}
 SQUASHED = 65534
@@ -139,50 +137,57 @@ def _refused(act: Callable[[], object]) -> bool:
 
 def locks(nas: Nas) -> None:
     """flock and POSIX locks hold between clients, and against programs on this host."""
-    (nas.fs.mountpoint / "locked").write_bytes(b"x" * 100)
+    for name in ("locked", "waited"):
+        (nas.fs.mountpoint / name).write_bytes(b"x" * 100)
+    (first, one), *_, (second, two) = nas.mounts.items()
+    with lock.Locker([two / "waited"]) as waiting:
+        with (one / "waited").open("r+b") as file:
+            lock.lock("posix", file.fileno())
+            waiting.ask("wait", 0)
+            waits = False
+            try:
+                waiting.answer(1.0)
+            except TimeoutError:
+                waits = True
+            nas.p.require(waits, f"{second} did not wait for a lock held over {first}")
+        freed = time.monotonic()
+        _exclusive(nas)  # meanwhile: it asks again after 30 s
+        found, when = waiting.answer()
+    nas.p.require(found == "free", f"who waited for a lock found it {found}")
+    nas.p.figure("a lock waited for comes after", when - freed, "s", at_most=45.0)
+
+
+def _exclusive(nas: Nas) -> None:
+    """A lock held over one client is held for all others, and free when it is given up."""
     places = {**nas.mounts, "local": nas.fs.mountpoint}
-    for holder, mount in nas.mounts.items():
-        for kind in ("flock", "posix"):
-            with (mount / "locked").open("r+b") as file:
-                lock.lock(kind, file.fileno())
-                for other, place in places.items():
-                    if kind == "flock" and other == "local":
-                        continue  # of clients these are POSIX locks here, which flock(2) is not
-                    got = _try(kind, place / "locked")
-                    nas.p.require(got == "held", f"{kind} held over {holder}: {other} got {got}")
-            for other, place in places.items():
-                got = _try(kind, place / "locked")
-                nas.p.require(got == "free", f"{kind} given up over {holder}: {other} finds {got}")
-        nas.p.say(f"locks held over {holder} exclude all others, and end")
-    _blocking(nas)
+    with lock.Locker([place / "locked" for place in places.values()]) as other:
 
+        def found(kind: str, place: str) -> str:
+            other.ask(kind, list(places).index(place))
+            return other.answer()[0]
 
-def _blocking(nas: Nas) -> None:
-    """Who waits for a lock gets it when its holder gives it up."""
-    (_, one), *_, (second, two) = nas.mounts.items()
-    with (one / "locked").open("r+b") as file:
-        lock.lock("posix", file.fileno())
-        words = [sys.executable, "-P", lock.__file__, "wait", str(two / "locked")]
-        waiting = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-        time.sleep(1.0)
-        nas.p.require(waiting.poll() is None, f"{second} did not wait for a lock")
-        began = time.monotonic()
-    try:
-        waiting.wait(60)
-        nas.p.figure("a lock waited for comes after", time.monotonic() - began, "s", at_most=45.0)
-    finally:
-        waiting.kill()
-
-
-def _try(kind: str, path: Path) -> str:
-    """What a process of its own finds."""
-    words = [sys.executable, "-P", lock.__file__, kind, str(path)]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        for holder, mount in nas.mounts.items():
+            for kind in ("flock", "posix"):
+                with (mount / "locked").open("r+b") as file:
+                    lock.lock(kind, file.fileno())
+                    for place in places:
+                        if kind == "flock" and place == "local":
+                            continue  # of clients these are POSIX locks here, flock(2) is not
+                        got = found(kind, place)
+                        nas.p.require(
+                            got == "held", f"{kind} held over {holder}: {place} got {got}"
+                        )
+                for place in places:
+                    got = found(kind, place)
+                    nas.p.require(
+                        got == "free", f"{kind} given up over {holder}: {place} finds {got}"
+                    )
+            nas.p.say(f"locks held over {holder} exclude all others, and end")
 
 
 SECTIONS = {
-    "NFS: handles": handles,
-    "NFS: large folders": folders,
-    "NFS: owners, and hsmctl export": owners,
-    "NFS: locks": locks,
+    "NFS: handles": Section(handles),
+    "NFS: large folders": Section(folders),
+    "NFS: owners, and hsmctl export": Section(owners),
+    "NFS: locks": Section(locks),
 }

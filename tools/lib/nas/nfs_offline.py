@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 from . import nfs, readers
-from .world import Nas
+from .world import Nas, Section
 
 SIZE = 1_500_000
 CLIENTS = 200
-CROWD_BYTES = 400_000
+CROWD_BYTES = 300_000
+"""More than the head."""
 PROBES = 60
 PROBE_BYTES = 65536
 HEADER = 65536
@@ -31,7 +32,7 @@ TICK_S = 0.01
 
 def head(nas: Nas) -> None:
     """Headers are read without a recall, whatever the client reads ahead."""
-    meant = nas.offline("heads", 4, SIZE)
+    meant = nas.offline["heads"]
     for version, mount in nas.mounts.items():
         for size in (512, 4096, HEADER):
             nfs.drop_caches()
@@ -54,7 +55,7 @@ def recall(nas: Nas) -> None:
 
 def _recall(nas: Nas, version: str) -> None:
     folder, mount = f"whole-{version}", nas.mounts[version]
-    meant = nas.offline(folder, 3, SIZE)
+    meant = nas.offline[folder]
     (nas.fs.mountpoint / folder / "resident").write_bytes(b"r" * PROBE_BYTES)
     nfs.drop_caches()
     found: dict[str, bytes] = {}
@@ -79,21 +80,31 @@ def _recall(nas: Nas, version: str) -> None:
 
 def crowd(nas: Nas) -> None:
     """200 clients wait for discs with 8 threads of nfsd; resident files stay fast."""
-    meant = nas.offline("crowd", CLIENTS, CROWD_BYTES)
+    meant = nas.offline["crowd"]
     resident = [f"resident{n}" for n in range(PROBES)]
     for name in resident:
         (nas.fs.mountpoint / name).write_bytes(b"r" * PROBE_BYTES)
-    drives = [drive["name"] for drive in nas.fs.ask("status")["drives"]]
-    for drive in drives:
-        nas.fs.control("drive", "down", drive, "--reason", "slow")
     idle = _latencies(nas, resident)
     names = sorted(meant)
     mounts = list(nas.mounts.values())
     paths = [mounts[n % len(mounts)] / name for n, name in enumerate(names)]
     words = [sys.executable, "-P", readers.__file__, str(CROWD_BYTES), *map(str, paths)]
-    waiting = subprocess.Popen(words, stdout=subprocess.PIPE)
-    nfs.until(lambda: len(nas.fs.ask("waiters")) >= CLIENTS, "200 readers wait", WAIT_S)
-    nas.p.figure("readers that wait for a disc", len(nas.fs.ask("waiters")), at_least=CLIENTS)
+    with nas.drives_down():
+        waiting = subprocess.Popen(words, stdout=subprocess.PIPE)
+        nfs.until(lambda: len(nas.api.get("/waiters")) >= CLIENTS, "200 readers wait", WAIT_S)
+        waiters = nas.fs.ask("waiters")
+        nas.p.figure("readers that wait for a disc", len(waiters), at_least=CLIENTS)
+        _beside(nas, resident, idle)
+    began = time.monotonic()
+    said, _ = waiting.communicate(timeout=2 * WAIT_S)
+    nas.p.figure("all of them served after the drives are up", time.monotonic() - began, "s")
+    wrong = [name for name in names if (nas.fs.mountpoint / name).read_bytes() != meant[name]]
+    nas.p.require(not wrong, f"bytes differ: {wrong[:3]}")
+    nas.p.figure("readers that got their bytes", int(said or 0), at_least=CLIENTS)
+
+
+def _beside(nas: Nas, resident: list[str], idle: dict[str, list[float]]) -> None:
+    """Resident files are read as quickly as they were when nobody waited, or nearly so."""
     for version, busy in _quietest(nas, resident, idle).items():
         quiet = statistics.median(idle[version])
         nas.p.figure(f"{version}: resident read, idle (median)", 1000 * quiet, "ms")
@@ -104,14 +115,6 @@ def crowd(nas: Nas) -> None:
         nas.p.say(f"  {found / quiet:.1f} times idle: within {shown}")
         means = statistics.mean(idle[version]), statistics.mean(busy)
         nas.p.say("  means {:.2f} and {:.2f} ms".format(*(1000 * mean for mean in means)))
-    for drive in drives:
-        nas.fs.control("drive", "up", drive)
-    began = time.monotonic()
-    said, _ = waiting.communicate(timeout=2 * WAIT_S)
-    nas.p.figure("all of them served after the drives are up", time.monotonic() - began, "s")
-    wrong = [name for name in names if (nas.fs.mountpoint / name).read_bytes() != meant[name]]
-    nas.p.require(not wrong, f"bytes differ: {wrong[:3]}")
-    nas.p.figure("readers that got their bytes", int(said or 0), at_least=CLIENTS)
 
 
 def _sequential(path: Path, count: int, size: int) -> bytes:
@@ -142,9 +145,7 @@ def _bound(idle: list[float]) -> float:
     return max(2 * statistics.median(idle), TICK_S)
 
 
-def _quietest(
-    nas: Nas, names: list[str], idle: dict[str, list[float]]
-) -> dict[str, list[float]]:
+def _quietest(nas: Nas, names: list[str], idle: dict[str, list[float]]) -> dict[str, list[float]]:
     """As `_latencies`; where it does not hold the best of three, as what else the machine has to do
     comes and goes, and a thread of nfsd that is held does not.
     """
@@ -173,7 +174,7 @@ def _latencies(nas: Nas, names: list[str]) -> dict[str, list[float]]:
 
 
 SECTIONS = {
-    "NFS: heads of files on discs": head,
-    "NFS: files on discs": recall,
-    "NFS: 200 readers wait": crowd,
+    "NFS: heads of files on discs": Section(head, {"heads": (4, SIZE)}),
+    "NFS: files on discs": Section(recall, {f"whole-{v}": (3, SIZE) for v in nfs.VERSIONS}),
+    "NFS: 200 readers wait": Section(crowd, {"crowd": (CLIENTS, CROWD_BYTES)}),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .. import forbidden
 from . import nfs
-from .world import Nas
+from .world import Nas, Section
 
 SIZE = 90_000
 LOCAL = ("open by its handle", "write through a bind mount")
@@ -95,13 +95,13 @@ def _mapped_at_the_commit(world: Nas, version: str, there: Path, folder: str) ->
             world.p.say(f"{version}: close after the commit: {errno.errorcode[fault.errno]}")
     nfs.until(lambda: _seen(world, name)[0] == "retained", f"{version}: it is a record")
     before = _seen(world, name)
-    tried = forbidden.errno_of(lambda: _overwrite(path))
+    tried = forbidden.errno_of(lambda: overwrite(path))
     world.p.require(tried, f"{version}: what was written after the commit was acknowledged")
     nfs.drop_caches()
     world.p.require(_seen(world, name) == before, f"{version}: a mapping changed a record")
 
 
-def _overwrite(path: Path) -> None:
+def overwrite(path: Path) -> None:
     """NFS 3 knows no opening: there the write is refused, at the latest when it is to last."""
     with path.open("r+b", buffering=0) as file:
         file.write(b"after ")
@@ -117,4 +117,4 @@ def _seen(world: Nas, name: str) -> tuple[str, int | None, str, int, int]:
     return kept["state"], kept["until_ns"], content, attr.st_mode, attr.st_uid
 
 
-SECTIONS = {"NFS: records": by_nfs}
+SECTIONS = {"NFS: records": Section(by_nfs)}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import records, smb
 from .nfs import until
-from .world import Nas
+from .world import Nas, Section
 
 OFFLINE = 0x1000
 SIZE = 600_000
@@ -23,7 +23,7 @@ def attributes(path: Path) -> int:
 
 def files(world: Nas) -> None:
     """The share of one folder, mounted by the kernel's client."""
-    meant = world.offline("smb", 4, SIZE)
+    meant = world.offline["smb"]
     (world.fs.mountpoint / "smb").chmod(0o777)
     with smb.serve(Path("/run/smb")) as samba:
         world.fs.control("export", "smb", "files", world.fs.mountpoint / "smb")
@@ -55,19 +55,15 @@ def waits(world: Nas, client: Path, meant: dict[str, bytes]) -> None:
     """A read of a file on disc waits; meanwhile the same session writes, reads and lists."""
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append((client / "0000").read_bytes()))
-    drives = [drive["name"] for drive in world.fs.ask("drive", "list")]
-    for name in drives:
-        world.fs.control("drive", "down", name, "--reason", "the proof holds recalls up")
-    reader.start()
-    until(lambda: world.fs.ask("waiters", "list"), "the client's read waits")
-    began = time.monotonic()
-    (client / "new").write_bytes(b"new")
-    same = (client / "new").read_bytes() == b"new" and "new" in os.listdir(client)
-    world.p.require(same and not got, "the session did not go on while a read waited")
-    took = time.monotonic() - began
-    world.p.figure("SMB: write, read, list while a read waits", took, "s", at_most=5)
-    for name in drives:
-        world.fs.control("drive", "up", name)
+    with world.drives_down():
+        reader.start()
+        until(lambda: world.api.get("/waiters"), "the client's read waits")
+        began = time.monotonic()
+        (client / "new").write_bytes(b"new")
+        same = (client / "new").read_bytes() == b"new" and "new" in os.listdir(client)
+        world.p.require(same and not got, "the session did not go on while a read waited")
+        took = time.monotonic() - began
+        world.p.figure("SMB: write, read, list while a read waits", took, "s", at_most=5)
     reader.join()
     world.p.require(got == [meant["smb/0000"]], "the client got other bytes than were archived")
     until(lambda: not attributes(client / "0000") & OFFLINE, "the attribute goes", 15)
@@ -88,4 +84,4 @@ def restarts(world: Nas, client: Path, meant: dict[str, bytes]) -> None:
     world.p.figure("SMB: seconds until a client goes on after a restart", took, "s", at_most=60)
 
 
-SECTIONS = {"SMB: the kernel's client": files}
+SECTIONS = {"SMB: the kernel's client": Section(files, {"smb": (4, SIZE)})}
