@@ -44,6 +44,16 @@ async def test_drive_fails_while_burning(rig, library):
         await rig.drive.burn(rig.image(), progress)
 
 
+async def test_a_fault_of_once_does_not_strike_two_drives(rig, library, monkeypatch):
+    library.faults.add(Fault(FaultKind.BURN_FAILS))
+    told = library.faults.armed(FaultKind.BURN_FAILS)
+    assert library.faults.spend(told[0])  # the other drive asked at the same time, and was first
+    await rig.loaded_blank()
+    monkeypatch.setattr(library.faults, "armed", lambda kind, **_: told)
+    await rig.drive.burn(rig.image(), progress)
+    assert rig.drive.loaded.status is DiscStatus.CLOSED
+
+
 async def test_burn_fault_is_over_after_one(rig, library):
     library.faults.add(Fault(FaultKind.BURN_FAILS))
     disc = await rig.loaded_blank()

@@ -146,21 +146,21 @@ class SimulatedDrive:
         for fault in self._touched(FaultKind.UNREADABLE, medium, sector, count):
             first = fault.first_in(sector, count)
             assert first is not None
-            self._faults.spend(fault)
             raise UnreadableSector(
                 f"drive {self.name} cannot read sector {first} of disc {medium.barcode}", first
             )
         with self._failing("reading", medium):
             data = read_sectors(self._fd, self._buffer, sector, count, medium.barcode)
         for fault in self._touched(FaultKind.CORRUPT, medium, sector, count):
-            self._faults.spend(fault)
             data = _spoil(data, sector, fault)
         return data
 
-    def _touched(self, kind: FaultKind, medium: Medium, sector: int, count: int) -> list[Fault]:
+    def _touched(
+        self, kind: FaultKind, medium: Medium, sector: int, count: int
+    ) -> Iterator[Fault]:
         faults = self._faults.armed(kind, drive=self.name, barcode=medium.barcode)
         hits = [f for f in faults if f.first_in(sector, count) is not None]
-        return sorted(hits, key=lambda fault: fault.sector)
+        return filter(self._faults.spend, sorted(hits, key=lambda fault: fault.sector))
 
     async def _copy(
         self, medium: Medium, source: int, target: int, size: int, on_progress: Progress
@@ -176,16 +176,14 @@ class SimulatedDrive:
 
     def _burn_block(self, medium: Medium, source: int, target: int, at: int, size: int) -> None:
         end = min(at + BLOCK, size)
-        fault = None
-        for armed in self._faults.armed(
-            FaultKind.BURN_FAILS, drive=self.name, barcode=medium.barcode
-        ):
-            if armed.at_byte < end:
-                fault, end = armed, max(at, armed.at_byte)
+        faults = self._faults.armed(FaultKind.BURN_FAILS, drive=self.name, barcode=medium.barcode)
+        hits = sorted((f for f in faults if f.at_byte < end), key=lambda fault: fault.at_byte)
+        fault = next(filter(self._faults.spend, hits), None)
+        if fault is not None:
+            end = max(at, fault.at_byte)
         with self._failing("burning", medium):
             copied = self._buffer.copy(source, target, at, end - at)
         if fault is not None:
-            self._faults.spend(fault)
             raise DriveError(
                 f"drive {self.name} failed burning disc {medium.barcode} at byte {end};"
                 " the disc is spoiled"

@@ -157,13 +157,14 @@ class Faults:
                 return armed.fault
         return None
 
-    def spend(self, fault: Fault) -> None:
-        """Count one that `armed` told as having happened."""
+    def spend(self, fault: Fault) -> bool:
+        """Have one happen that `armed` told of; False if it did meanwhile, to another drive."""
         with self._lock:
             for armed in self._all():
                 if armed.fault == fault and not armed.over:
                     self._spend(armed)
-                    return
+                    return True
+        return False
 
     def _all(self) -> list[_Armed]:
         return self._own + self._filed
