@@ -23,7 +23,7 @@ Examples:
 """,
 )
 @click.argument("directory", required=False)
-@click.option("--to", metavar="PATH", help="Where it shall be, under the mountpoint.")
+@click.option("--to", metavar="PATH", help="Where what is in it shall be; default: the mountpoint.")
 @click.option("--pool", metavar="NAME", help="The pool that takes the files.")
 @click.option("--link", is_flag=True, help="Share the files by hard links; the tree stays.")
 @click.option("--undo", is_flag=True, help="Give the tree back; until its files were migrated.")
