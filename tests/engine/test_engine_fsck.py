@@ -15,7 +15,7 @@ from hsmfs.engine.spool import Spool
 from hsmfs.library.ports import Element, ElementKind
 from hsmfs.pool.pools import Pools
 from hsmfs.pool.store import Pool
-from hsmfs.states import CopyState, FileState
+from hsmfs.states import CopyState, FileState, VolumeState
 from hsmfs.types import ROOT, Range, StoredPart
 
 SIZE = 100_000
@@ -114,6 +114,16 @@ async def test_lost_bytes_are_said(world):
     assert loss.ino == world.plain
     assert not report.clean
     assert "DATA IS MISSING" in report.verdict
+
+
+async def test_lost_bytes_are_said_while_a_reader_has_the_file_open(world):
+    await world.released()
+    live = world.files.open(world.kept, write=False)
+    async with world.catalog.write():
+        world.catalog.volumes.set_state(world.volume, VolumeState.LOST, "broken")
+    report = await world.fsck(files=world.files)
+    assert [f.check for f in report.findings] == ["absent_bytes_are_on_discs"]
+    world.files.close(live, write=False)
 
 
 async def test_lost_bytes_with_a_copy_become_a_stub(world):

@@ -66,6 +66,8 @@ def proof(claim: str) -> Iterator[Proof]:
     try:
         yield p
     except BaseException as e:
+        if isinstance(e, SystemExit) and {"-h", "--help"} & set(sys.argv):
+            raise
         traceback.print_exc()
         p.broken.append(f"{type(e).__name__}: {e}")
     if not p.requirements and not p.broken:

@@ -1,10 +1,10 @@
 """fsck: the catalog against itself, the pools, the library and the spool.
 
-Works without a daemon on an open catalog, and inside one: then what is in use is left alone, and a
-finding counts only if it is seen twice. Nothing is ever deleted but the rows of what is gone: files
-that nobody knows go to the pool's lost+found, inodes without a name to /lost+found.
+Works without a daemon on an open catalog, and inside one: then what is in use is left alone (but
+told, if bytes are lost), and a finding counts only if it is seen twice. Nothing is ever deleted but
+the rows of what is gone: files that nobody knows go to the pool's lost+found, inodes without a name
+to /lost+found.
 """
-
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -169,7 +169,7 @@ class _Look:
         findings = await check.run(self._catalog, begun)
         if findings and self._files is not None:
             again = set(await check.run(self._catalog, begun))
-            findings = [one for one in findings if one in again and not self._in_use(one)]
+            findings = [one for one in findings if one in again and self._sure(one)]
         problems = [Problem(finding, self._mender(finding)) for finding in findings]
         if any(finding.object == "catalog" for finding in findings):
             return problems
@@ -184,6 +184,10 @@ class _Look:
                 self._catalog, self._spool, self._kept, self._files is not None
             )
         return problems
+
+    def _sure(self, finding: Finding) -> bool:
+        """What is lost is lost for those who use the file, too; the rest may be their doing."""
+        return finding.severity is Severity.LOSS or not self._in_use(finding)
 
     def _in_use(self, finding: Finding) -> bool:
         return (
