@@ -136,12 +136,18 @@ class TrashConfig(_Table):
 
 
 class VersionsConfig(_Table):
-    """Which older versions of files a disc must not be retired with."""
+    """Older versions: which a disc must not be retired with, and which are kept without a disc."""
 
     keep_for: Duration | None = None
     """So long after they were overwritten; None: as long as the trash."""
     keep_last: Annotated[int, Field(ge=0, le=1000)] = 0
     """And so many of each file, however old."""
+    keep_unarchived: Size = 64 * 2**20
+    """Largest file that is copied before it is changed in place if no disc has it; 0: never."""
+    settle: Duration = 600.0
+    """It must have lain still for so long."""
+    keep_share: Annotated[int, Field(ge=0, le=100)] = 10
+    """Percent of a pool that such old bytes may fill."""
 
 
 class SnapshotsConfig(_Table):

@@ -1,13 +1,23 @@
 """Tokens of the API and destructive orders that wait for a second person.
 
+Both end when the wall clock or the compliance clock says so: a `Moment` is a time of both.
+
 Of a token only a salted hash is here, and no snapshot on a disc has even that (snapshot.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .connection import Database
+
+
+class Moment(NamedTuple):
+    """UTC ns by the wall clock and by the compliance clock."""
+
+    wall_ns: int
+    worm_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,9 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A destructive order and what the second person said; times UTC ns."""
+    """A destructive order and what the second person said; times UTC ns, void_ns by the compliance
+    clock.
+    """
 
     id: int
     act: str
@@ -39,6 +51,7 @@ class Approval:
     asked_by: str
     asked_ns: int
     until_ns: int
+    void_ns: int
     decided_by: str | None
     decided_ns: int | None
     approved: int
@@ -53,6 +66,10 @@ class Approval:
         if self.decided_ns is None:
             return "waits"
         return "approved" if self.approved else "refused"
+
+    def over(self, now: Moment) -> bool:
+        """Whether its time is over by either clock."""
+        return now.wall_ns >= self.until_ns or now.worm_ns >= self.void_ns
 
 
 class Tokens:
@@ -95,13 +112,13 @@ class Approvals:
         self._db = db
 
     def ask(
-        self, act: str, body: str, digest: bytes, who: str, now_ns: int, until_ns: int
+        self, act: str, body: str, digest: bytes, who: str, now: Moment, lasts_ns: int
     ) -> Approval:
-        """Put an order down for the second person."""
+        """Put an order down for the second person, for so long."""
         self._db.execute(
-            "INSERT INTO approvals (act, body, digest, asked_by, asked_ns, until_ns)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (act, body, digest, who, now_ns, until_ns),
+            "INSERT INTO approvals (act, body, digest, asked_by, asked_ns, until_ns, void_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (act, body, digest, who, now.wall_ns, now.wall_ns + lasts_ns, now.worm_ns + lasts_ns),
         )
         found = self.get(int(self._db.last_insert_rowid()))
         assert found is not None
@@ -111,20 +128,20 @@ class Approvals:
         """The one of that number."""
         return self._one("SELECT * FROM approvals WHERE id = ?", number)
 
-    def open(self, digest: bytes, who: str, now_ns: int) -> Approval | None:
+    def open(self, digest: bytes, who: str, now: Moment) -> Approval | None:
         """The newest of that order by that person that was not carried out and is in time."""
         return self._one(
             "SELECT * FROM approvals WHERE digest = ? AND asked_by = ? AND used_ns IS NULL"
-            " AND until_ns > ? ORDER BY id DESC LIMIT 1",
-            digest, who, now_ns,
+            " AND until_ns > ? AND void_ns > ? ORDER BY id DESC LIMIT 1",
+            digest, who, *now,
         )  # fmt: skip
 
-    def waiting(self, now_ns: int) -> list[Approval]:
+    def waiting(self, now: Moment) -> list[Approval]:
         """Those that were not carried out nor refused and are in time, the oldest first."""
         rows = self._db.execute(
-            "SELECT * FROM approvals WHERE used_ns IS NULL AND until_ns > ?"
+            "SELECT * FROM approvals WHERE used_ns IS NULL AND until_ns > ? AND void_ns > ?"
             " AND NOT (decided_ns IS NOT NULL AND approved = 0) ORDER BY id",
-            (now_ns,),
+            now,
         )
         return [Approval(*row) for row in rows]
 

@@ -36,6 +36,7 @@ from .foreign import Foreign
 from .health import Health
 from .history import History
 from .inodes import Inodes
+from .kept import Kept
 from .lock import lock
 from .namespace import Namespace
 from .queues import Queues
@@ -65,7 +66,7 @@ class Catalog:
 
     Attributes:
         inodes, names, xattrs, copies, volumes, sets, health, refreshes, queues, studies, trash,
-            history, adoptions: tables by job; what writes must be called inside `write()`.
+            history, kept, adoptions: tables by job; what writes must be called inside `write()`.
         commits: transactions acknowledged since the catalog was opened.
         durable: those of them that a power cut cannot undo any more.
     """
@@ -109,6 +110,7 @@ class Catalog:
         self.studies = Studies(self.db)
         self.trash = Trash(self.db, self.inodes)
         self.history = History(self.db)
+        self.kept = Kept(self.db)
         self.adoptions = Adoptions(self.db)
         self.vault = Vault(self.db)
         self.foreign = Foreign(self.db)

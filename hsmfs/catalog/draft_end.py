@@ -97,6 +97,7 @@ class Ending:
         )
         run("UPDATE moves SET finished_ns = ?, ok = 0 WHERE finished_ns IS NULL", (clock.now_ns(),))
         run("DELETE FROM trash WHERE ino IN (SELECT ino FROM dentries)")
+        run("DELETE FROM kept")  # what the time before was is not known any more
 
     def _sets(self) -> None:
         """A set of which a parity disc is there is closed: what it lacks can be made anew."""
@@ -312,6 +313,7 @@ class Ending:
                 "SELECT ino, version, size, dirty FROM inodes WHERE state IS NOT NULL"
                 " AND (pool IS NOT NULL OR (dirty = 1 AND size > 0))"
                 " AND ino NOT IN (SELECT ino FROM rebuild_pool)"
+                " AND (nlink > 0 OR ino IN (SELECT ino FROM trash))"
             ).fetchall()
             for ino, version, size, dirty in rows:
                 self._without_pool(InodeNo(ino), version, size, bool(dirty))

@@ -1,7 +1,7 @@
 """What is needed to take a tree back to a time: moves of names, and data versions that ended.
 
 A deletion costs nothing here: the trash has it. A rename or a hard link costs one row, and so does
-the first write to a file that was archived; creating, writing and deleting cost none.
+the first write to a file that was archived, or lay still; creating, writing and deleting cost none.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class History(Past):
     def ended(
         self, ino: InodeNo, version: DataVersion, size: int, mtime_ns: int, now_ns: int
     ) -> None:
-        """Bytes that are on discs, or their mtime, are about to change; in a transaction."""
+        """Bytes that are on discs or lay still, or their mtime, are about to change; in a
+        transaction.
+        """
         self._db.execute(
             "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?)",
             (ino, version, size, mtime_ns, now_ns),
@@ -105,13 +107,16 @@ class History(Past):
 
     def lost_since(self, time_ns: int, purge_ns: int) -> int:
         """Names that went to the trash, as far as they stay longer than purge_ns, and versions
-        that ended, since a time.
+        that ended since a time, but those of files that only grew.
         """
         gone: int = self._db.execute(
             "SELECT count(*) FROM trash WHERE purge_ns > ?", (purge_ns,)
         ).get
         ended: int = self._db.execute(
-            "SELECT count(*) FROM versions WHERE ended_ns > ?", (time_ns,)
+            "SELECT count(*) FROM versions v WHERE ended_ns > ? AND NOT EXISTS"
+            " (SELECT 1 FROM kept k WHERE k.ino = v.ino AND k.version = v.version"
+            " AND k.holder = v.ino)",
+            (time_ns,),
         ).get
         return gone + ended
 

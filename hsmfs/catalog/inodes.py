@@ -96,10 +96,10 @@ class Inodes:
         return [Attr(*row) for row in rows]
 
     def unlinked(self) -> list[Attr]:
-        """Inodes without a name that are not in the trash."""
+        """Inodes without a name that are neither in the trash nor kept for older versions."""
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM inodes WHERE nlink = 0"
-            " AND ino NOT IN (SELECT ino FROM trash)"
+            " AND ino NOT IN (SELECT ino FROM trash) AND ino NOT IN (SELECT holder FROM kept)"
         )
         return [Attr(*row) for row in rows]
 
@@ -282,6 +282,10 @@ class Inodes:
             (attr.pool, attr.blocks, attr.state, self.next_seq(), attr.ino),
         )
 
+    def set_size(self, ino: InodeNo, size: int) -> None:
+        """Bytes, of a dirty inode whose pool file may be gone."""
+        self._db.execute("UPDATE inodes SET size = ? WHERE ino = ?", (size, ino))
+
     def set_blocks(self, ino: InodeNo, blocks: int) -> None:
         """512-byte units on disk."""
         self._db.execute("UPDATE inodes SET blocks = ? WHERE ino = ?", (blocks, ino))
@@ -307,8 +311,9 @@ class Inodes:
         many = (json.dumps(inos),)
         for table in ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash", "retained",
                       "retention_wishes", "held", "versions", "mismatches", "study_files",
-                      "prefetched"):  # fmt: skip
+                      "prefetched", "kept"):  # fmt: skip
             self._db.execute(f"DELETE FROM {table} WHERE ino IN {LISTED}", many)
+        self._db.execute(f"DELETE FROM kept WHERE holder IN {LISTED}", many)
         rows = self._db.execute(
             f"DELETE FROM inodes WHERE ino IN {LISTED} RETURNING ino, pool", many
         ).fetchall()

@@ -209,6 +209,10 @@ class Queues:
         )
         return {InodeNo(ino) for (ino,) in rows.fetchall()}
 
+    def follow(self, ino: InodeNo, version: DataVersion) -> None:
+        """A file that waits for a disc has a new version, which is to be archived instead."""
+        self._db.execute("UPDATE migrations SET version = ? WHERE ino = ?", (version, ino))
+
     def migrations(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Migration]:
         """Requests by group and inode, greater than after."""
         rows = self._db.execute(

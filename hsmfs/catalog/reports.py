@@ -19,6 +19,7 @@ from .health import Health
 from .history import History
 from .holds import Holds
 from .inodes import LISTED, PREFIXED, Inodes
+from .kept import Kept
 from .namespace import Namespace
 from .queues import Queues
 from .refreshes import Refreshes
@@ -148,6 +149,10 @@ class Reports:
     @cached_property
     def history(self) -> History:
         return History(self.db)
+
+    @cached_property
+    def kept(self) -> Kept:
+        return Kept(self.db)
 
     def files(self, query: Query, *, limit: int = -1) -> Iterator[Attr]:
         """Regular files with a name that match, oldest mtime first within one state."""

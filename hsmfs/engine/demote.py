@@ -15,7 +15,7 @@ import trio
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..errors import Conflict, HsmError, PoolFull, PosixError
-from ..limits import COPY_BUFFER_BYTES
+from ..pool.copying import duplicate
 from ..pool.pools import DISK, FAST, Pools
 from ..pool.store import Pool
 from ..types import InodeNo
@@ -96,7 +96,7 @@ class Demoter:
         await self._files.settle(live)
         fd, gen = self._files.file(live), live.gen
         try:
-            blocks = await clock.blocking(lambda: _copy(fd, new, live.ino))
+            blocks = await clock.blocking(lambda: duplicate(fd, new, live.ino))
         except OSError as fault:
             await clock.blocking(lambda: new.remove(live.ino))
             if fault.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -129,32 +129,3 @@ class Demoter:
         used = live.opens or live.writing or live.holds > 1 or live.unsaved_ranges
         if used or live.unflushed or (gen is not None and live.gen != gen):
             raise Conflict(f"inode {live.ino} is in use", next_step="it is tried again later")
-
-
-def _copy(source: int, pool: Pool, ino: InodeNo) -> int:
-    """Copy data and holes, durable when this returns; the 512-byte units of the copy."""
-    fd = pool.open(ino)
-    try:
-        os.ftruncate(fd, 0)
-        found = os.fstat(source)
-        os.ftruncate(fd, found.st_size)
-        at = 0
-        while at < found.st_size:
-            try:
-                at = os.lseek(source, at, os.SEEK_DATA)
-            except OSError as fault:
-                if fault.errno == errno.ENXIO:
-                    break
-                raise
-            end = os.lseek(source, at, os.SEEK_HOLE)
-            while at < end:
-                data = os.pread(source, min(COPY_BUFFER_BYTES, end - at), at)
-                if not data:
-                    raise OSError(errno.EIO, "the file became shorter")
-                at += os.pwrite(fd, data, at)
-        os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
-        os.fsync(fd)
-        pool.fsync_folder(ino)
-        return os.fstat(fd).st_blocks
-    finally:
-        os.close(fd)

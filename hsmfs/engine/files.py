@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from .. import clock, crash, durable
 from ..catalog.catalog import Catalog
@@ -23,6 +24,9 @@ from .incoming import append_all
 from .live import Live
 from .ranges import overlap, subtract
 from .residency import LARGE, Residency
+
+if TYPE_CHECKING:
+    from .keeping import Keeping, Spared
 
 Wait = Callable[[InodeNo, Range, Requester], Awaitable[None]]
 """Returns when the range is on disk; raises HsmError if it cannot come, or not in time."""
@@ -38,6 +42,7 @@ class Files(Residency):
         wait_for: set by the recaller; how a reader waits for absent bytes.
         make_room: set by the releaser; asked before ENOSPC is given.
         rewritten: set by the recaller; a file that is not all on disk begins a new version.
+        keeping: set by the engine; keeps what files were before they are changed in place.
     """
 
     def __init__(self, catalog: Catalog, pools: Pools) -> None:
@@ -45,6 +50,7 @@ class Files(Residency):
         self.wait_for: Wait = _nobody_recalls
         self.make_room: MakeRoom = _no_room
         self.rewritten: Callable[[InodeNo], None] = lambda ino: None
+        self.keeping: Keeping | None = None
         self._pressure = WritePressure()
         self._buffer = memoryview(bytearray(1 << 20))
 
@@ -107,6 +113,14 @@ class Files(Residency):
                 nlink=attr.nlink, ctime_ns=attr.ctime_ns, change_seq=attr.change_seq
             )
 
+    def renew(self, ino: InodeNo) -> None:
+        """The row of an inode that nobody writes was changed: take all of it over; as it changes.
+        """
+        live, attr = self._live.get(ino), self.catalog.inodes.get_raw(ino)
+        if live is not None and attr is not None:
+            self.catalog.if_undone(live.as_now())
+            live.attr = attr
+
     # Handles
 
     def open(self, ino: InodeNo, *, write: bool) -> Live:
@@ -115,6 +129,8 @@ class Files(Residency):
         live.holds -= 1
         live.opens += 1
         live.writers += write
+        if write and self.keeping is not None:
+            self.keeping.arm(live)
         return live
 
     def close(self, live: Live, *, write: bool) -> None:
@@ -206,13 +222,13 @@ class Files(Residency):
         while this waited.
         """
         locked = live.attr.locked
-        if live.plain:
+        if live.plain(offset):
             # Whatever may pause comes first: meanwhile the file may be sealed.
             if live.fd < 0:
                 await self.opened(live)
             if not live.attr.dirty:
                 await self._mark_dirty(live)
-        if live.plain:
+        if live.plain(offset):
             _refuse_locked(live, locked)
             await self._pwrite(live, offset, data)
         else:
@@ -223,8 +239,12 @@ class Files(Residency):
 
     async def _write_careful(self, live: Live, offset: int, data: bytes) -> None:
         await self.opened(live)
+        if offset < live.stake:
+            await self._spare(live, offset)
         if live.sealed:
             await self._begin_version(live)
+        elif not live.attr.dirty:
+            await self._mark_dirty(live)
         end = offset + len(data)
         covered = overlap(live.absent, Range(offset, end))
         await self._pwrite(live, offset, data)
@@ -291,9 +311,30 @@ class Files(Residency):
         live.dirty_mark = self.catalog.commits
         live.attr = live.attr._replace(dirty=True, pool=pool)
 
-    async def _begin_version(self, live: Live) -> None:
-        """The bytes are about to differ from what the checksums say; durable when this returns."""
+    async def _spare(self, live: Live, start: int, *, emptied: bool = False) -> None:
+        """Bytes from start on are about to change: what older versions need is set aside first."""
+        assert self.keeping is not None
+        spared = await self.keeping.spare(live, start, emptied=emptied)
+        try:
+            if spared.ends:
+                await self._begin_version(live, spared)
+            elif spared.cut:
+                async with self.catalog.write():
+                    self.keeping.note(live.attr, spared)
+                await self.catalog.sync()
+        finally:
+            self.keeping.done(spared)
+        crash.point("keeping.noted")
+        if spared.linked:
+            await self.keeping.part(live, spared)
+        live.stake = spared.stake
+
+    async def _begin_version(self, live: Live, spared: Spared | None = None) -> None:
+        """The bytes are about to differ from what the checksums say, or from what is kept; durable
+        when this returns. Not so if the file only grows: nothing depends on that note.
+        """
         await self._keep_ranges(live)
+        last = live.sealed or spared is None or spared.cut
         attr, pool = live.attr, self.pool_of(live).id
         version = DataVersion(attr.version + 1)
         base = attr.base_version if live.absent else version
@@ -301,6 +342,9 @@ class Files(Residency):
         async with self.catalog.write():
             self.catalog.inodes.set_version(live.ino, version, base)
             self._note_version(attr)
+            if spared is not None and self.keeping is not None:
+                self.keeping.note(attr, spared)
+                self.catalog.queues.follow(live.ino, version)
             self.catalog.inodes.set_dirty(live.ino, pool)
             self.catalog.inodes.set_state(live.ino, state)
         live.attr = attr._replace(
@@ -309,8 +353,9 @@ class Files(Residency):
         live.dirty_mark = self.catalog.commits
         live.sealed = False
         crash.point("files.new_version.committed")
-        await self.catalog.sync()
-        crash.point("files.new_version.synced")
+        if last:
+            await self.catalog.sync()
+            crash.point("files.new_version.synced")
         if live.absent:
             self.rewritten(live.ino)
 
@@ -334,6 +379,7 @@ class Files(Residency):
                 self._touch_times(live)
                 return
             await self._keep_ranges(live)
+            await self._spare_cut(live, size)
             if live.sealed:
                 await self._begin_version(live)
             elif not live.attr.dirty:
@@ -361,6 +407,15 @@ class Files(Residency):
             now = clock.now_ns()
             live.attr = live.attr._replace(size=size, mtime_ns=now, ctime_ns=now)
             live.unflushed = True
+
+    async def _spare_cut(self, live: Live, size: int) -> None:
+        """As `_spare`, before a truncation, which needs no opening."""
+        before = live.attr.size
+        if self.keeping is not None and not live.writers:
+            self.keeping.arm(live)
+        if min(size, before) < live.stake:
+            await self.opened(live)
+            await self._spare(live, min(size, before), emptied=not size)
 
     async def _ftruncate(self, live: Live, fd: int, size: int) -> None:
         cut = live.attr.size - size

@@ -18,6 +18,7 @@ from ..limits import BATCH_ROWS
 from ..pool.pools import Pools
 from ..types import InodeNo
 from .events import Events
+from .keeping import Keeping
 from .residency import Residency
 
 log = logs.get(__name__)
@@ -34,9 +35,11 @@ class Housekeeper:
     """One task with the engine's small regular duties."""
 
     def __init__(
-        self, catalog: Catalog, pools: Pools, files: Residency, events: Events, config: Config
+        self, catalog: Catalog, pools: Pools, files: Residency, keeping: Keeping, events: Events,
+        config: Config,
     ) -> None:
         self._catalog, self._pools, self._files, self._events = catalog, pools, files, events
+        self._keeping = keeping
         self._interval = config.fs.sync_interval
         self._keep_ns = int(config.trash.keep * 1e9)
         self._checkpointed = catalog.commits
@@ -98,6 +101,8 @@ class Housekeeper:
         if self._catalog.trash.frozen:
             return 0
         await self._forget_moves()
+        await self._keeping.purge_due()
+        crash.point("housekeeping.kept.purged")
         trash, now, after = self._catalog.trash, clock.now_ns(), self._purged_to
 
         def due() -> list[tuple[int, InodeNo]]:
@@ -124,6 +129,7 @@ class Housekeeper:
 
     async def _look_at_pools(self) -> None:
         """What the catalog says of the pools' use counts where a capacity is set."""
+        await self._keeping.look()
         if all(pool.capacity is None for pool in self._pools):
             return
         used = await self._catalog.read(lambda reports: reports.pool_blocks())

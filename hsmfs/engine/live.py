@@ -9,6 +9,9 @@ import trio
 
 from ..types import Attr, InodeNo, Range
 
+UNKNOWN = 1 << 63
+"""Beyond the end of any file."""
+
 
 class Live:
     """One per inode in use; made and dropped by `Files` alone.
@@ -26,6 +29,8 @@ class Live:
         opens, writers: open handles, and those that may write.
         holds: how many of the engine's workers need it.
         opening: set while a thread opens the pool file.
+        stake: so many first bytes must not change before it was seen whether an older version needs
+            them (keeping.py); UNKNOWN after each opening, and none soon after the first change.
         cut: the pool file was made shorter, so closing it may begin to write it back.
         lock: held for whatever changes version, ranges or state; a plain write to a plain
             resident file does not need it.
@@ -34,7 +39,7 @@ class Live:
 
     __slots__ = (
         "absent", "arrived", "attr", "cut", "dirty_mark", "fd", "gen", "holds", "ino", "lock",
-        "opening", "opens", "sealed", "unflushed", "unsaved_ranges", "writers", "writing",
+        "opening", "opens", "sealed", "stake", "unflushed", "unsaved_ranges", "writers", "writing",
     )  # fmt: skip
 
     def __init__(self, attr: Attr, absent: list[Range], sealed: bool) -> None:
@@ -44,16 +49,15 @@ class Live:
         self.sealed = sealed
         self.fd = -1
         self.gen = self.dirty_mark = 0
-        self.opens = self.writers = self.writing = self.holds = 0
+        self.opens = self.writers = self.writing = self.holds = self.stake = 0
         self.unflushed = self.unsaved_ranges = self.cut = False
         self.opening: trio.Event | None = None
         self.lock = trio.Lock()
         self.arrived = trio.Event()
 
-    @property
-    def plain(self) -> bool:
-        """True if a write needs nothing but the pool file."""
-        return not self.sealed and not self.absent
+    def plain(self, offset: int) -> bool:
+        """True if a write there needs nothing but the pool file."""
+        return offset >= self.stake and not self.sealed and not self.absent
 
     @property
     def blocks(self) -> int:

@@ -91,6 +91,8 @@ class Past:
         was = was._replace(size=then.size, mtime_ns=then.mtime_ns)
         if then.version == now.version:
             return was
+        if (kept := self._catalog.kept.holder(then.ino, then.version)) is not None:
+            return was._replace(state=kept.state, blocks=kept.blocks, version=then.version)
         state, blocks = self.stubs.residence(then)
         return was._replace(state=state, blocks=blocks, version=then.version)
 
@@ -143,9 +145,10 @@ class Past:
     # Bytes
 
     async def open(self, ino: InodeNo, time_ns: int) -> Live:
-        """Begin to read what a file was, as `Files.open`; a stub for bytes that are on discs only.
+        """Begin to read what a file was, as `Files.open`: it may be longer now. A stub for bytes
+        that are on discs only.
 
-        What is read of a file itself is right as long as its `gen` stays. Raises PosixError ENOENT,
+        What is read of it is right as long as its `gen` stays. Raises PosixError ENOENT,
         Unkept, or Conflict if no disc that can be read has the bytes.
         """
         await self._catalog.settled()
@@ -153,4 +156,6 @@ class Past:
         then = version_then(self._catalog, now, time_ns) if now is not None else None
         if now is None or then is None or then.version == now.version:
             return self._files.open(ino, write=False)
+        if (kept := self._catalog.kept.holder(ino, then.version)) is not None:
+            return self._files.open(kept.ino, write=False)
         return await self.stubs.open(now, then)

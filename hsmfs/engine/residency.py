@@ -25,7 +25,8 @@ from .batches import at_leisure, in_batches
 from .descriptors import fitted, give_back
 from .incoming import Incoming, bring_in, locks, sync_bytes, verify_all
 from .live import Live
-from .ranges import overlap, subtract
+from .ranges import subtract
+from .recover import recover
 
 CLOSER = clock.Beside("closer")
 """The last close of a file without a name frees its blocks (with the mount option `discard` that
@@ -409,6 +410,7 @@ class Residency:
                 if live is not None:
                     opened[ino] = live.attr.pool  # of which the row does not know yet, perhaps
                 going.append(ino)
+            going += self._widowed(going)
             self.catalog.copies.mark_dead(going)
             deleted = self.catalog.inodes.delete(going)
             if deleted:
@@ -429,6 +431,11 @@ class Residency:
             crash.point("purge.removed")
         return kept
 
+    def _widowed(self, inos: Sequence[InodeNo]) -> list[InodeNo]:
+        """Inodes that have older versions of these files alone; who reads one now keeps it."""
+        found = self.catalog.kept.widowed(inos) if inos else []
+        return [ino for ino in found if ino not in self._live and ino not in inos]
+
     def _still_locked(self, inos: Sequence[InodeNo]) -> set[InodeNo]:
         """Those that are retained or held; whose time is over may go."""
         stay = set[InodeNo]()
@@ -441,31 +448,7 @@ class Residency:
 
     async def recover(self) -> int:
         """After a start: take dirty inodes' truth from their pool files; how many there were."""
-        dirty = self.catalog.inodes.dirty()
-        for attr in dirty:
-            found = await clock.blocking(lambda attr=attr: self._stat(attr))  # type: ignore[misc]
-            if found is not None:
-                attr = attr._replace(
-                    size=found.st_size,
-                    blocks=found.st_blocks,
-                    mtime_ns=found.st_mtime_ns,
-                    ctime_ns=max(attr.ctime_ns, found.st_mtime_ns),
-                )
-            absent = overlap(self.catalog.inodes.absent(attr.ino), Range(0, attr.size))
-            async with self.catalog.write():
-                self.catalog.inodes.put(attr._replace(dirty=False))
-                self.catalog.inodes.set_absent(attr.ino, absent)
-                if not absent and attr.state in (FileState.PARTIAL, FileState.MIGRATED):
-                    self.catalog.inodes.set_state(attr.ino, FileState.RESIDENT)
-        return len(dirty)
-
-    def _stat(self, attr: Attr) -> os.stat_result | None:
-        if attr.pool is None:
-            return None
-        try:
-            return os.stat(self.pools[attr.pool].path_of(attr.ino))
-        except FileNotFoundError:
-            return None
+        return await recover(self.catalog, self.pools)
 
 
 def _refuse_release(live: Live, even_open: bool) -> None:

@@ -2,8 +2,9 @@
 
 Deletions and renames since then are undone in the opposite order. What was made since is set aside
 into the trash, as are the files whose older bytes are put in their place, so a rollback destroys
-nothing and can itself be undone. Older bytes come from discs: the file becomes a stub of the
-version that it was then. What cannot be had back is named. Permissions are left as they are.
+nothing and can itself be undone. Older bytes are those that were set aside, or come from discs: the
+file becomes a stub of the version that it was then. What cannot be had back is named. Permissions
+are left as they are.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from ..limits import BATCH_ROWS, QUEUE_ROWS_SHOWN
 from ..types import ROOT, Attr, InodeNo
 from .files import Files
 from .jobs import Job
+from .keeping import Keeping
 from .paths import path_of
-from .stubs import Unkept, make_stub, refuse_locked, version_then
+from .stubs import Unkept, dress, make_stub, refuse_locked, refuse_lost, version_then
 from .trust.audit import Note, unheard
 from .views import b64, text
 
@@ -47,7 +49,7 @@ class Report:
     reverted: int = 0
     failures: int = 0
     unkept: int = 0
-    """Of the failures, files that were overwritten before a disc had them: those bytes are gone."""
+    """Of the failures, files whose bytes of then were on no disc, and not set aside: gone."""
     failed: list[dict[str, Any]] = field(default_factory=list)
 
     def fail(self, path: bytes, why: str) -> None:
@@ -64,8 +66,11 @@ class Report:
 class Rollback:
     """Wired by the engine. note: puts a finished rollback on record."""
 
-    def __init__(self, catalog: Catalog, files: Files, keep_s: float) -> None:
+    def __init__(
+        self, catalog: Catalog, files: Files, keeping: Keeping, keep_s: float
+    ) -> None:
         self._catalog, self._files, self._keep_ns = catalog, files, int(keep_s * 1e9)
+        self._keeping = keeping
         self.note: Note = unheard
 
     async def run(
@@ -307,49 +312,63 @@ class Rollback:
     # Bytes
 
     async def _revert(self, attr: Attr, to_ns: int, found: Report, dry_run: bool) -> None:
-        """Put a stub of the version of that time in the file's place."""
+        """Put the version of that time in the file's place."""
         names: list[tuple[InodeNo, bytes]] = []
         try:
             async with self._catalog.write():
-                now = self._files.attr(attr.ino)
-                if now is None or now.nlink == 0:
-                    return  # deleted meanwhile
-                version = self._wanted(now, to_ns)
-                if version is None:
-                    return
-                if not dry_run:
-                    names = self._stand_in(version)
+                then = self._wanted(attr.ino, to_ns)
+            if then is None:
+                return
+            if not dry_run:
+                names = await self._stand_in(then, to_ns)
             found.reverted += 1
             for parent, name in names:
                 self._told(parent, name)
-        except HsmError as fault:
+        except (HsmError, OSError) as fault:
             found.unkept += isinstance(fault, Unkept)
-            found.fail(path_of(self._catalog, attr.ino), fault.message)
+            found.fail(path_of(self._catalog, attr.ino), _why(fault))
         crash.point("rollback.reverted")
 
-    def _wanted(self, attr: Attr, to_ns: int) -> Version | None:
-        """None: it is as it was. Raises Conflict if those bytes cannot be had."""
+    def _wanted(self, ino: InodeNo, to_ns: int) -> Version | None:
+        """None: it is as it was, or was deleted meanwhile. Raises Conflict if those bytes cannot
+        be had.
+        """
+        attr = self._files.attr(ino)
+        if attr is None or attr.nlink == 0:
+            return None
         refuse_locked(attr)
         then = version_then(self._catalog, attr, to_ns)
         if then is None:
             return None
-        if not self._catalog.copies.is_archived(attr.ino, then.version):
-            raise Conflict("no disc that can be read has what it was then")
-        live = self._files.live(attr.ino)
+        refuse_lost(self._catalog, then)
+        live = self._files.live(ino)
         if live is not None and live.writers:
             raise Conflict("is open for writing")
         return then
 
-    def _stand_in(self, then: Version) -> list[tuple[InodeNo, bytes]]:
-        """Make the stub and give it the file's names; the file goes to the trash."""
-        old, now = self._files.attr(then.ino), clock.now_ns()
-        assert old is not None
-        new = make_stub(self._catalog, old, then.version, then.size, then.mtime_ns)
-        names = self._catalog.history.stand_in(then.ino, new.ino, now)
-        for name in names[1:]:  # before the last one, as it is undone in the opposite order
-            self._catalog.history.unlinked(then.ino, name, now - 1)
-        self._catalog.trash.put(then.ino, *names[0], now, self._keep_ns)
-        self._files.touch_links(old._replace(nlink=0, ctime_ns=now))
+    async def _stand_in(self, then: Version, to_ns: int) -> list[tuple[InodeNo, bytes]]:
+        """Give an inode with the older bytes, or a stub, the file's names; the file goes to the
+        trash.
+        """
+        async with (
+            self._keeping.bytes_of(then.ino, then.version, then.size) as ready,
+            self._catalog.write(),
+        ):
+            if self._wanted(then.ino, to_ns) != then:
+                raise Conflict("is being changed")
+            old, now = self._files.attr(then.ino), clock.now_ns()
+            assert old is not None
+            if ready is None:
+                new = make_stub(self._catalog, old, then.version, then.size, then.mtime_ns)
+            else:
+                new = dress(self._catalog, ready, old, then.mtime_ns)
+            names = self._catalog.history.stand_in(then.ino, new.ino, now)
+            for name in names[1:]:  # before the last one, as it is undone in the opposite order
+                self._catalog.history.unlinked(then.ino, name, now - 1)
+            self._catalog.trash.put(then.ino, *names[0], now, self._keep_ns)
+            self._files.touch_links(old._replace(nlink=0, ctime_ns=now))
+            if ready is not None:
+                self._files.renew(ready)
         return names
 
     def _told(self, parent: InodeNo, name: bytes) -> None:

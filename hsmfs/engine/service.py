@@ -43,6 +43,7 @@ from .integrity.discs import Reading
 from .integrity.tree import Verifier
 from .jobs import Jobs
 from .journal import CatalogJournal
+from .keeping import Keeping
 from .migrate import Migrator
 from .mounts import Mounts
 from .policies import Policies
@@ -73,7 +74,7 @@ class Engine:
     Attributes:
         config, catalog, pools, library: what it was given; the caller closes them after it.
         robot, files, events, mounts, guard, recaller, migrator, renewer, releaser, demoter,
-            policies, housekeeper, adopter, scrubber, refresher, verifier, trash, rollback,
+            policies, keeping, housekeeper, adopter, scrubber, refresher, verifier, trash, rollback,
             versions, burst, backups, jobs, recorder, prefetcher:
             the parts; each is the job of the module that it comes from.
         access: who may ask the API for what.
@@ -128,7 +129,10 @@ class Engine:
         self.policies = Policies(
             catalog, pools, self.migrator, self.releaser, self.demoter, events, config
         )
-        self.housekeeper = Housekeeper(catalog, pools, files, events, config)
+        self.keeping = files.keeping = Keeping(
+            catalog, files, config.versions, config.trash.keep
+        )
+        self.housekeeper = Housekeeper(catalog, pools, files, self.keeping, events, config)
         self.adopter = Adopter(catalog, pools, files)
         self.backups = Backups(catalog, config, events)
         self.jobs = Jobs()
@@ -138,8 +142,8 @@ class Engine:
             catalog, files, self.robot, mounts, self.migrator.blanks, config
         )
         self.trash = TrashCan(catalog, files, self.events)
-        self.rollback = Rollback(catalog, files, config.trash.keep)
-        self.versions = Versions(catalog, files, config.trash.keep)
+        self.rollback = Rollback(catalog, files, self.keeping, config.trash.keep)
+        self.versions = Versions(catalog, files, self.keeping, config.trash.keep)
         self.burst = Burst(catalog, events, config.trash)
         self.control = Control(self)
         journal.note = trust.audit.note

@@ -1,4 +1,5 @@
-"""Which version a file had at a time, and older versions as files of their own: stubs.
+"""Which version a file had at a time, and older versions as files of their own: stubs, and inodes
+that have the bytes because no disc had them.
 
 A stub is a new inode with rows of the old version's copies and checksums: the same sectors of the
 same discs. Nothing is copied, and the file itself keeps its number, its bytes and its handles.
@@ -11,11 +12,13 @@ from ..catalog.catalog import Catalog
 from ..catalog.history import Version
 from ..errors import Conflict
 from ..states import FileState
-from ..types import Attr, DataVersion, Range
+from ..types import Attr, DataVersion, InodeNo, Range
 
 
 class Unkept(Conflict):
-    """What the file was is nowhere: it was overwritten in place before a disc had it."""
+    """What the file was is nowhere: it was overwritten in place before a disc had it, and it had
+    not lain still, or was not set aside (keeping.py).
+    """
 
 
 def version_then(catalog: Catalog, attr: Attr, time_ns: int) -> Version | None:
@@ -23,12 +26,38 @@ def version_then(catalog: Catalog, attr: Attr, time_ns: int) -> Version | None:
 
     One of the present number differs in its times alone. Raises Unkept.
     """
-    history = catalog.history
-    then = history.version_at(attr.ino, time_ns)
+    history, ino = catalog.history, attr.ino
+    then = history.version_at(ino, time_ns)
     last = attr if then is None else then
-    if last.mtime_ns > time_ns and not history.burned_before(attr.ino, last.version, time_ns):
+    if last.mtime_ns <= time_ns or history.burned_before(ino, last.version, time_ns):
+        return then
+    if not catalog.kept.was_so(ino, last.version, time_ns):
         raise Unkept("was changed since, and what it was then was on no disc")
     return then
+
+
+def refuse_lost(catalog: Catalog, then: Version) -> None:
+    """Raise Unkept, or Conflict, if neither a disc nor an inode has an older version."""
+    ino, version = then.ino, then.version
+    if catalog.kept.holder(ino, version) is None and not catalog.copies.is_archived(ino, version):
+        if catalog.kept.knows(ino, version):
+            raise Unkept("was overwritten since, and there was no room to set aside what it was")
+        raise Conflict("no disc that can be read has what it was then")
+
+
+def dress(catalog: Catalog, ino: InodeNo, like: Attr, mtime_ns: int) -> Attr:
+    """Give an inode without a name, which has bytes of an older version, owner, permissions and
+    attributes of the file as they are now. In a transaction.
+    """
+    attr = catalog.inodes.get_raw(ino)
+    assert attr is not None
+    catalog.history.inherit(like.ino, ino)
+    return catalog.inodes.put(
+        attr._replace(
+            mode=like.mode, uid=like.uid, gid=like.gid, atime_ns=like.atime_ns, mtime_ns=mtime_ns,
+            ctime_ns=clock.now_ns(),
+        )
+    )
 
 
 def make_stub(

@@ -1,6 +1,7 @@
 """Older versions of one path: what the file was, and the files that had its name before.
 
-Versions of the file itself are on discs: bytes that were archived before they were overwritten.
+Versions of the file itself are on discs, if they were archived before they were overwritten, or
+were set aside then (keeping.py).
 Files that were deleted or replaced (a program that saves by renaming does that) are in the trash,
 each perhaps with versions of its own. A version is named INODE.VERSION; restoring one destroys
 nothing: what it replaces goes to the trash.
@@ -19,8 +20,9 @@ from ..logs import printable
 from ..states import VolumeState
 from ..types import Attr, DataVersion, InodeNo
 from .files import Files
+from .keeping import Keeping
 from .paths import path_of, resolve
-from .stubs import make_stub, refuse_locked
+from .stubs import dress, make_stub, refuse_locked
 from .trust.audit import Note, unheard
 
 
@@ -32,8 +34,9 @@ class VersionView:
         id: INODE.VERSION, what `restore` wants.
         mtime_ns: its last change; None: not known. until_ns: when it was overwritten, replaced or
             deleted; None: it is what is there now, or not known.
-        where: now (the file as it is), discs, trash (deleted or replaced, all there still), or
-            lost (no disc that can be read has all of it).
+        where: now (the file as it is), discs, disk (set aside when it was overwritten), trash
+            (deleted or replaced, all there still), or lost (it is on no disc that can be read, and
+            was not set aside).
         discs: barcodes of those that have it; those outside the library are named in outside.
     """
 
@@ -50,8 +53,11 @@ class VersionView:
 class Versions:
     """Wired by the engine. note: puts a restored version on record."""
 
-    def __init__(self, catalog: Catalog, files: Files, keep_s: float) -> None:
+    def __init__(
+        self, catalog: Catalog, files: Files, keeping: Keeping, keep_s: float
+    ) -> None:
         self._catalog, self._files, self._keep_ns = catalog, files, int(keep_s * 1e9)
+        self._keeping = keeping
         self.note: Note = unheard
 
     async def of(self, path: bytes, mountpoint: Path | None) -> list[VersionView]:
@@ -79,12 +85,13 @@ class Versions:
         if version not in {view.id for view in await self.of(path, mountpoint)}:
             raise NotFound(f"{printable(path)} has no version {version}",
                            next_step="see 'hsmctl versions'")  # fmt: skip
-        async with self._catalog.write():
+        size, _ = self._facts(*wanted)
+        async with self._keeping.bytes_of(*wanted, size) as ready, self._catalog.write():
             place = self._place(to if to is not None else path, mountpoint)
             there = self._catalog.names.lookup(place[0].ino, place[1])
             if there is not None and to is not None:
                 raise Conflict(f"{printable(to)} exists", next_step="give a path that is free")
-            new = self._bring(*wanted, there, place[0].ino, place[1])
+            new = self._bring(*wanted, there, place[0].ino, place[1], ready)
             end = path_of(self._catalog, new)
             self.note("file.restored", who, printable(end), version=version, ino=new)
         crash.point("versions.restored")
@@ -93,15 +100,16 @@ class Versions:
         return end
 
     def _bring(
-        self, ino: InodeNo, version: DataVersion, there: Attr | None, folder: InodeNo, name: bytes
+        self, ino: InodeNo, version: DataVersion, there: Attr | None, folder: InodeNo, name: bytes,
+        ready: InodeNo | None,
     ) -> InodeNo:
-        """Give a version the name; in a transaction."""
+        """Give a version the name; in a transaction. ready: an inode that has its bytes."""
         like = self._files.attr(ino)
         assert like is not None
         if like.version == version and like.nlink:
             raise Conflict(f"version {ino}.{version} is what is there now")
         older = like.version != version
-        if older and not self._catalog.copies.is_archived(ino, version):
+        if older and ready is None and not self._catalog.copies.is_archived(ino, version):
             raise Conflict(f"no disc that can be read has all of version {ino}.{version}")
         if there is not None:
             self._set_aside(there, folder, name)
@@ -111,8 +119,13 @@ class Versions:
             self._catalog.trash.restored(ino, folder, name, now)
             return ino
         size, mtime_ns = self._facts(ino, version)
-        new = make_stub(self._catalog, like, version, size, mtime_ns or now)
-        self._catalog.names.adopt(folder, name, new, now)
+        if ready is None:
+            new = make_stub(self._catalog, like, version, size, mtime_ns or now)
+            self._catalog.names.adopt(folder, name, new, now)
+        else:
+            new = dress(self._catalog, ready, like, mtime_ns or now)
+            self._catalog.names.revive(new.ino, folder, name, now)
+            self._files.renew(new.ino)
         self._catalog.history.linked(new.ino, (folder, name), now)
         return new.ino
 
@@ -189,7 +202,9 @@ def _view(
     if version == attr.version:
         where = "now" if attr.nlink else "trash"
     else:
-        where = "discs" if reports.copies.is_archived(attr.ino, version) else "lost"
+        archived = reports.copies.is_archived(attr.ino, version)
+        kept = not archived and reports.kept.holder(attr.ino, version) is not None
+        where = "discs" if archived else "disk" if kept else "lost"
     return VersionView(
         f"{attr.ino}.{version}", size, mtime_ns, until_ns, digest.sha256.hex() if digest else None,
         where, discs, outside,

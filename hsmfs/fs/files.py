@@ -57,7 +57,8 @@ class OpenFiles(Core):
             raise FUSEError(errno.EROFS)
         live = await self.snapshots.open(inode)
         try:
-            handle = Handle(live, flags, ctx, direct=self._direct_stub(live), past=inode)
+            size, direct = self.must(inode).size, self._direct_stub(live)
+            handle = Handle(live, flags, ctx, direct=direct, past=inode, size=size)
             self._may_open(handle)
         except BaseException:
             self.files.close(live, write=False)
@@ -115,6 +116,7 @@ class OpenFiles(Core):
 
     async def _read_past(self, handle: Handle, off: int, size: int) -> bytes:
         """What the file was: if its bytes were changed since it was opened, those kept of then."""
+        size = max(min(size, handle.size - off), 0)
         while True:
             live, gen = handle.live, handle.gen
             if live.gen == gen:

@@ -27,18 +27,21 @@ class Handle:
         noatime: reads leave the time of access alone (O_NOATIME), or it was set already.
         direct: the kernel neither caches nor reads ahead on this handle.
         past: the number of the past that is read; 0: the file itself.
+        size: of the past, bytes that there were then.
         gen: of the past, `live.gen` when the bytes were those of then.
     """
 
-    __slots__ = ("__dict__", "ctx", "direct", "gen", "live", "noatime", "past", "write")
+    __slots__ = ("__dict__", "ctx", "direct", "gen", "live", "noatime", "past", "size",
+                 "write")  # fmt: skip
 
     def __init__(
-        self, live: Live, flags: int, ctx: RequestContext, *, direct: bool = False, past: int = 0
+        self, live: Live, flags: int, ctx: RequestContext, *, direct: bool = False, past: int = 0,
+        size: int = 0,
     ) -> None:
         self.live = live
         self.write = writes(flags)
         self.noatime = bool(flags & os.O_NOATIME or past)
-        self.past = past
+        self.past, self.size = past, size
         self.gen = live.gen
         self.direct = direct
         self.ctx = ctx

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import durable
+from .. import crash, durable
 from ..errors import PoolReadOnly, PoolUnavailable
 from ..types import InodeNo, PoolId
 from .fallocate import punch_hole, syncfs
@@ -153,6 +153,27 @@ class Pool:
             os.link(source, path)
         else:
             os.rename(source, path)
+
+    def share(self, ino: InodeNo, new: InodeNo) -> None:
+        """Make the bytes of ino those of another inode too, until `part`. Raises OSError."""
+        path = self.path_of(new)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.link(self.path_of(ino), path)
+
+    def part(self, ino: InodeNo, new: InodeNo, fd: int) -> None:
+        """What `share` made one becomes two: ino gets no bytes, and fd is its new file; durable.
+
+        Whoever reads through fd meanwhile reads what he began to read.
+        """
+        self.fsync_folder(new)
+        os.unlink(self.path_of(ino))
+        crash.point("keeping.unlinked")
+        empty = self._open(ino, create=True)
+        try:
+            os.dup2(empty, fd, inheritable=False)
+        finally:
+            os.close(empty)
+        self.fsync_folder(ino)
 
     def fsync_folder(self, ino: InodeNo) -> None:
         """Make the name of an inode's file durable."""

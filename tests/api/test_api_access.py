@@ -265,6 +265,32 @@ async def test_a_second_person_approves_what_cannot_be_undone(world):
     assert [o for _, o, *_ in records(world, "admin.order") if "purge" in o] == ["/v1/trash/purge"]
 
 
+@pytest.mark.parametrize("turned", ["BOOT", "WALL"])
+@pytest.mark.parametrize("approved", [True, False])
+async def test_a_clock_that_is_turned_back_revives_no_approval(
+    world, monkeypatch, turned, approved
+):
+    """Either clock ends a request, whatever the other says: the wall clock can be held back."""
+    first = await token(world, "first", Role.ADMIN)
+    second = await token(world, "second", Role.ADMIN)
+    world.engine.access.second.on = True
+    use(world, first)
+    await world.post("/trash/purge")
+    use(world, second)
+    if approved:
+        assert (await world.post("/approvals/1", {"approved": True})).status_code == 200
+    there, on = getattr(clock, turned), int(world.engine.config.access.approval_time * 1e9)
+    real = there.now_ns
+    monkeypatch.setattr(there, "now_ns", lambda: real() + on)
+    assert (await world.get("/approvals")).json() == []
+    if not approved:
+        late = await world.post("/approvals/1", {"approved": True})
+        assert "its time is over" in late.json()["cause"]
+    use(world, first)
+    assert (await world.post("/trash/purge")).status_code == 409
+    assert [r["id"] for r in (await world.get("/approvals")).json()] == [2]
+
+
 async def test_a_token_needs_the_second_person_too(world):
     world.engine.access.second.on = True
     made = await world.post("/tokens", {"name": "t", "role": "admin", "lasts_s": None})

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.config import VersionsConfig
 from hsmfs.engine import housekeeping
 from hsmfs.engine.events import Events
 from hsmfs.engine.files import Files
 from hsmfs.engine.fsck import fsck
+from hsmfs.engine.keeping import Keeping
 from hsmfs.engine.trash import TrashCan
 from hsmfs.errors import Conflict, NotFound
 from hsmfs.pool.pools import Pools
@@ -172,7 +174,10 @@ def keeper(world):
     config = SimpleNamespace(
         fs=SimpleNamespace(sync_interval=1), trash=SimpleNamespace(keep=100)
     )
-    return housekeeping.Housekeeper(world.catalog, world.pools, world.files, Events(), config)
+    keeping = Keeping(world.catalog, world.files, VersionsConfig(), config.trash.keep)
+    return housekeeping.Housekeeper(
+        world.catalog, world.pools, world.files, keeping, Events(), config
+    )
 
 
 @pytest.mark.parametrize("what", ["frozen", "deleted anew"])

@@ -12,6 +12,8 @@ import pytest
 from pyfuse3 import RENAME_EXCHANGE, FUSEError
 
 from hsmfs.engine.events import Events
+from hsmfs.engine.fsck import fsck
+from hsmfs.engine.keeping import Keeping
 from hsmfs.engine.trash import TrashCan
 from hsmfs.errors import Conflict
 from hsmfs.fs.snapnumbers import MINUTE_NS, name_of
@@ -39,6 +41,8 @@ class User:
     async def act(self) -> None:
         acts = (self.create, self.mkdir, self.unlink, self.rmdir, self.rename, self.rename,
                 self.exchange, self.link, self.undelete, self.overwrite)  # fmt: skip
+        if self.world.files.keeping is not None:
+            acts += (self.append, self.cut, self.empty)
         with contextlib.suppress(FUSEError):
             await self.rng.choice(acts)(self.rng.choice(self.folders), self.rng.choice(NAMES))
 
@@ -91,6 +95,35 @@ class User:
             await self.ops.release(info.fh)
             self.overwritten[found.ino] = self.count
 
+    async def append(self, folder, name):
+        found = self.world.catalog.names.lookup(folder, name)
+        if found is not None and found.is_file:
+            size = self.world.files.attr(found.ino).size
+            info = await self.ops.open(found.ino, os.O_WRONLY | os.O_APPEND, self.who)
+            await self.ops.write(info.fh, size, b"+")
+            if self.rng.random() < 0.3:  # and it goes on at the beginning
+                await self.ops.write(info.fh, 0, b"-")
+            await self.ops.release(info.fh)
+            self.overwritten[found.ino] = self.count
+
+    async def cut(self, folder, name):
+        found = self.world.catalog.names.lookup(folder, name)
+        if found is not None and found.is_file:
+            live = self.world.files.hold(found.ino)
+            await self.world.files.truncate(live, self.rng.randrange(4))
+            self.world.files.drop(live)
+            self.overwritten[found.ino] = self.count
+
+    async def empty(self, folder, name):
+        """As a program does that saves a file anew."""
+        found = self.world.catalog.names.lookup(folder, name)
+        if found is not None and found.is_file:
+            self.count += 1
+            info = await self.ops.open(found.ino, os.O_WRONLY | os.O_TRUNC, self.who)
+            await self.ops.write(info.fh, 0, b"%d" % self.count)
+            await self.ops.release(info.fh)
+            self.overwritten[found.ino] = self.count
+
     # What there is
 
     async def tree(self, top: int, path: bytes = b"") -> dict[bytes, bytes | None]:
@@ -126,15 +159,19 @@ class User:
             await self.ops.release(info.fh)
 
 
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-async def test_every_minute(seed, tmp_path, monkeypatch):
+async def test_every_minute(seed, kept, tmp_path, monkeypatch):
     wall = Wall()
     monkeypatch.setattr("hsmfs.clock.WALL", wall)
     world = await World(tmp_path, keep="1 d").start()
+    if kept:  # pool files have real times, so everything lay still for years
+        world.files.keeping = Keeping(world.catalog, world.files, world.config.versions, 86_400)
     user = User(world, random.Random(seed))
     was: dict[int, dict[bytes, bytes | None]] = {}
     for minute in range(MINUTES):
         wall.ns = BEGIN + minute * MINUTE_NS
+        await world.files.flush_closed()
         for _ in range(ACTS):
             await user.act()
         was[BEGIN + (minute + 1) * MINUTE_NS] = await user.tree(ROOT)
@@ -148,8 +185,11 @@ async def test_every_minute(seed, tmp_path, monkeypatch):
         for path, data in meant.items():
             if found[path] == LOST:
                 lost += 1
-                assert user.overwritten
+                assert user.overwritten and not kept
             else:
                 assert found[path] == data, (time_ns, path)
     assert lost < sum(map(len, was.values())) / 2
+    await world.files.flush_closed()
+    report = await fsck(world.catalog, world.files.pools, files=world.files)
+    assert [found for found in report.findings if found.severity.name != "NOTE"] == []
     world.catalog.close()

@@ -11,9 +11,11 @@ import hashlib
 import os
 import random
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,6 +42,7 @@ class Lab:
         durable: paths whose model entry was made durable and not touched since.
         doubt: for the operation under way, what each touched path may be instead.
         unfinished: an order that is to be given again after a crash, and what it leads to.
+        origin, origin_at: the model at a time (UTC, as `--to` wants it) that can be gone back to.
     """
 
     def __init__(self, fs: TempFs, seed: int) -> None:
@@ -51,6 +54,8 @@ class Lab:
         self.doubt: dict[str, Judge] = {}
         self.steps = 0
         self.unfinished: tuple[tuple[str, ...], dict[str, Entry]] | None = None
+        self.origin: dict[str, Entry] = {}
+        self.origin_at = ""
 
     def data(self, size: int) -> bytes:
         """Bytes that do not compress and differ each time."""
@@ -390,6 +395,40 @@ def tier_life(lab: Lab) -> None:
     lab.control("library", "move", disc["barcode"], str(empty["address"]))
     lab.control("library", "move", disc["barcode"], str(disc["address"]))
     lab.unlink("e/cold")
+
+
+KEPT = {"trash": {"keep": "1 h"}, "versions": {"settle": "0 s"}}
+"""Settings under which everything is kept that is changed in place."""
+
+
+def kept_life(lab: Lab) -> None:
+    """Files that no disc has are changed in place, in all ways; `undone` has them back."""
+    lab.mkdir("k")
+    for name in ("emptied", "cut", "changed", "grown", "kept"):
+        lab.write(f"k/{name}", lab.data(300_000), fsync=True)
+    lab.sync_folder("k")
+    lab.origin = dict(lab.model)
+    time.sleep(1.1)  # a rollback is to a whole second
+    lab.origin_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    time.sleep(0.2)
+    lab.truncate("k/emptied", 0)
+    lab.write("k/emptied", lab.data(1000), fsync=True)
+    lab.truncate("k/cut", 1234)
+    lab.overwrite("k/changed", 5000, lab.data(5000), fsync=True)
+    lab.overwrite("k/grown", 300_000, lab.data(10))
+    lab.overwrite("k/grown", 0, lab.data(100), fsync=True)
+
+
+def undone(lab: Lab) -> list[str]:
+    """Take the mount back to before `kept_life` changed something; what is wrong after it."""
+    if not lab.origin_at:
+        return []
+    where = ("rollback", str(lab.fs.mountpoint), "--to", lab.origin_at)
+    lab.fs.control(*where, check=False)
+    lab.model, lab.doubt, lab.durable = dict(lab.origin), {}, set()
+    faults = [f"after the rollback: {fault}" for fault in lab.compare()]
+    left = lab.fs.ask("fsck", check=False)
+    return faults + [f"fsck after the rollback: {finding}" for finding in left["findings"]]
 
 
 def bad_lives(

@@ -4,7 +4,8 @@
 
 A first life lists the points it passes. Then each point ends a life of its own; the daemon is
 started again, fsck repairs and must then find nothing, every path is compared with the model, and
-all that was left undone is done.
+all that was left undone is done. A second kind of life keeps what is changed in place: after its
+end a rollback must have every byte back.
 """
 
 from __future__ import annotations
@@ -20,28 +21,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _verdict import Proof, proof
 from lib.crashlab import (
+    KEPT,
     POLICIES,
     Died,
     Lab,
     adopt_life,
     bad_lives,
     files_life,
+    kept_life,
     media_life,
     tier_life,
+    undone,
 )
 from lib.tempfs import TempFs, TempFsError
 
 LEAST = 60
+_KEPT, _OF_BYTES = " (kept)", re.compile(r"files\.|keeping\.").match
+GONE = {"trash": {"keep": "0 s"}}
+"""Settings of a life in which nothing is kept."""
 
 
-def new_fs(folder: Path) -> TempFs:
-    """Two tiers, small discs, nothing kept in the trash; laid out, not yet made."""
+def new_fs(folder: Path, kept: bool) -> TempFs:
+    """Two tiers, small discs, nothing kept in the trash, or all; laid out, not yet made."""
     policies = folder / "policies.toml"
     fs = TempFs(
         {
             "library": {"drives": 2, "disc": "32 MiB"},
-            "trash": {"keep": "0 s"},
             "engine": {"policies": policies},
+            **(KEPT if kept else GONE),
         },
         folder=folder,
         fast_tier=True,
@@ -51,35 +58,38 @@ def new_fs(folder: Path) -> TempFs:
     return fs
 
 
-def life(lab: Lab) -> None:
+def life(lab: Lab, kept: bool) -> None:
     """Everything, in order."""
+    if kept:
+        kept_life(lab)
+        return
     files_life(lab)
     media_life(lab)
     adopt_life(lab)
     tier_life(lab)
 
 
-def points(folder: Path, seed: int) -> list[str]:
+def points(folder: Path, seed: int, kept: bool) -> list[str]:
     """The points that a whole life passes."""
-    listed = folder / "points"
-    fs = new_fs(folder / "list")
+    listed = folder / f"points-{kept}"
+    fs = new_fs(folder / f"list-{kept}", kept)
     fs.set_environment(HSMFS_CRASH_LIST=str(listed))
     with fs:
         lab = Lab(fs, seed)
-        life(lab)
-        faults = lab.compare()
+        life(lab, kept)
+        faults = lab.compare() + undone(lab)
         if faults:
             raise AssertionError(f"without a crash: {faults[0]}")
     return list(dict.fromkeys(listed.read_text().splitlines()))
 
 
-def die_at(point: str, folder: Path, seed: int) -> list[str]:
+def die_at(point: str, folder: Path, seed: int, kept: bool) -> list[str]:
     """One life that ends at the point; what is wrong after it, a line each."""
-    fs = new_fs(folder)
+    fs = new_fs(folder, kept)
     lab = Lab(fs, seed)
     try:
         fs.set_environment(HSMFS_CRASH=point)
-        if not live_until_killed(fs, lab):
+        if not live_until_killed(fs, lab, kept):
             return ["the life ended without passing the point"]
         fs.kill()
         fs.set_environment(HSMFS_CRASH="")
@@ -101,12 +111,12 @@ def finish_init(fs: TempFs) -> None:
             raise
 
 
-def live_until_killed(fs: TempFs, lab: Lab) -> bool:
+def live_until_killed(fs: TempFs, lab: Lab, kept: bool) -> bool:
     """Make, start, live, stop; True if a SIGKILL cut that off."""
     try:
         fs.control("init")
         fs.start()
-        life(lab)
+        life(lab, kept)
         fs.stop()
     except Died:
         return True
@@ -125,6 +135,8 @@ def after(fs: TempFs, lab: Lab) -> list[str]:
     fs.control("fsck", "--repair", check=False)
     left = fs.ask("fsck", check=False)
     faults += [f"fsck: {finding}" for finding in left["findings"]]
+    if lab.origin_at:
+        return faults + undone(lab)
     lab.settle()
     fs.control("pin", "--off", str(fs.mountpoint))
     fs.control("archive", "--now", "--wait", "--copies", "2", str(fs.mountpoint))
@@ -141,12 +153,15 @@ def main(p: Proof) -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hsmfs-crash-") as name:
         folder = Path(name)
-        found = points(folder, given.seed)
-        chosen = [point for point in found if re.search(given.points, point)]
-        p.say(f"seed {given.seed}; the life passes {len(found)} points")
+        found = points(folder, given.seed, kept=False)
+        kept = [f"{one}{_KEPT}" for one in points(folder, given.seed, kept=True) if _OF_BYTES(one)]
+        chosen = [point for point in found + kept if re.search(given.points, point)]
+        p.say(f"seed {given.seed}; the lives pass {len(found)} points, and {len(kept)} of bytes")
         bad = bad_lives(
             p.say, given.jobs, folder, chosen,
-            lambda point, where: die_at(point, where, given.seed),
+            lambda point, where: die_at(
+                point.removesuffix(_KEPT), where, given.seed, point.endswith(_KEPT)
+            ),
         )  # fmt: skip
         least = LEAST if given.points == "." else 1
         p.figure("points killed at", len(chosen), at_least=least)

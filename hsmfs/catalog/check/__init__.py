@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     names.unlinked_are_in_the_trash,
     names.trash_holds_the_unlinked,
     rows.rows_have_inodes,
+    rows.kept_versions_have_their_bytes,
     rows.locks_have_reasons,
     rows.copies_have_inodes,
     rows.digests_have_a_use,

@@ -151,10 +151,13 @@ def link_counts_are_right(db: Database) -> Iterator[Finding]:
 
 
 def unlinked_are_in_the_trash(db: Database) -> Iterator[Finding]:
-    """An inode without links is in the trash, or open: after a crash it is an orphan."""
+    """An inode without links is in the trash, has an older version of a file, or is open: after a
+    crash it is an orphan.
+    """
     for (ino,) in each(
         db,
         "SELECT ino FROM inodes i WHERE nlink = 0 AND ino NOT IN (SELECT ino FROM trash)"
+        " AND ino NOT IN (SELECT holder FROM kept)"
         " AND NOT EXISTS (SELECT 1 FROM dentries d WHERE d.ino = i.ino)"
         " AND NOT EXISTS (SELECT 1 FROM dentries d WHERE d.parent = i.ino)",
     ):

@@ -9,7 +9,7 @@ from ..connection import Database
 from .finding import Finding, Severity, each, inode_finding, sql
 
 _OWNED = ("symlinks", "xattrs", "absent", "recalls", "migrations", "trash", "held",
-          "retention_wishes", "mismatches")  # fmt: skip
+          "retention_wishes", "mismatches", "kept")  # fmt: skip
 
 
 def rows_have_inodes(db: Database) -> Iterator[Finding]:
@@ -28,6 +28,26 @@ def rows_have_inodes(db: Database) -> Iterator[Finding]:
                     ino,
                 ),
             )  # fmt: skip
+
+
+def kept_versions_have_their_bytes(db: Database) -> Iterator[Finding]:
+    """An older version that is kept without a disc is in an inode that exists and is as long."""
+    for ino, version, holder, size in each(
+        db,
+        "SELECT k.ino, k.version, k.holder, i.size FROM kept k LEFT JOIN inodes i"
+        " ON i.ino = k.holder WHERE k.holder != 0 AND (i.ino IS NULL"
+        " OR i.version < k.holder_version"
+        " OR (i.version = k.holder_version AND i.dirty = 0 AND i.size < k.size))",
+    ):
+        yield inode_finding(
+            "kept_versions_have_their_bytes", Severity.ERROR, ino,
+            f"had version {version}, which is to be in inode {holder}: "
+            + ("that does not exist" if size is None else f"that has only {size} bytes"),
+            "forget where it is", sql(
+                "UPDATE kept SET holder = 0 WHERE ino = ? AND version = ? AND holder = ?",
+                ino, version, holder,
+            ),
+        )  # fmt: skip
 
 
 def locks_have_reasons(db: Database) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ CREATE TABLE inodes (
     mode         INTEGER NOT NULL,             -- type and permissions, as st_mode
     uid          INTEGER NOT NULL,             -- owner
     gid          INTEGER NOT NULL,             -- group
-    nlink        INTEGER NOT NULL,             -- names; 0: in the trash or an orphan
+    nlink        INTEGER NOT NULL,             -- names; 0: in the trash, kept, or an orphan
     rdev         INTEGER NOT NULL DEFAULT 0,   -- device number of special files
     size         INTEGER NOT NULL DEFAULT 0,   -- bytes; for a dirty inode the pool file's is truer
     blocks       INTEGER NOT NULL DEFAULT 0,   -- 512-byte units on disk
@@ -304,8 +304,8 @@ CREATE INDEX moves_by_parent ON name_moves (parent);
 CREATE INDEX moves_by_new_parent ON name_moves (new_parent);
 CREATE INDEX moves_by_ino ON name_moves (ino);
 
--- Data versions whose bytes were on discs when they were changed on disk; one may end first by a
--- truncation that changed its times alone.
+-- Data versions that ended: whose bytes were on discs, or had lain still, when they were changed on
+-- disk; one may end first by a truncation that changed its times alone.
 CREATE TABLE versions (
     ino      INTEGER NOT NULL,                 -- the file
     version  INTEGER NOT NULL,                 -- the data version
@@ -315,6 +315,21 @@ CREATE TABLE versions (
     PRIMARY KEY (ino, ended_ns)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX versions_by_end ON versions (ended_ns);
+-- Those of them that no disc has, as long as the trash keeps: each is the first bytes of an inode as
+-- long as that has a certain version; of an inode without a name, or of the file itself if it only
+-- grew.
+CREATE TABLE kept (
+    ino        INTEGER NOT NULL,               -- the file
+    version    INTEGER NOT NULL,               -- its data version
+    size       INTEGER NOT NULL,               -- bytes of it
+    since_ns   INTEGER NOT NULL,               -- nobody had changed them since then
+    holder     INTEGER NOT NULL,               -- the inode that has them; 0: nobody, there was no room
+    holder_version INTEGER NOT NULL,           -- as long as this is its data version
+    purge_ns   INTEGER NOT NULL,               -- forgotten then
+    PRIMARY KEY (ino, version)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX kept_by_holder ON kept (holder, holder_version);
+CREATE INDEX kept_by_purge ON kept (purge_ns);
 
 -- A tree being adopted: each file is moved into a pool one by one, resumable.
 CREATE TABLE adoptions (
@@ -546,6 +561,7 @@ CREATE TABLE approvals (
     asked_by   TEXT NOT NULL,                  -- who gave the order
     asked_ns   INTEGER NOT NULL,               -- when, UTC, as all times here
     until_ns   INTEGER NOT NULL,               -- void then
+    void_ns    INTEGER NOT NULL,               -- or then by the compliance clock
     decided_by TEXT,                           -- the second person
     decided_ns INTEGER,                        -- when; NULL: it waits
     approved   INTEGER NOT NULL DEFAULT 0,     -- 1: it may be carried out

@@ -27,9 +27,9 @@ def command(ctl: Ctl, tree: str, to: int, dry_run: bool) -> int:
     """Take TREE back to how it was: undo what was deleted, replaced, renamed, made, overwritten.
 
     Nothing is destroyed: what was made or changed since goes to the trash. Overwritten files come
-    back as far as they were on discs, as stubs. What was overwritten before a disc had it is kept
-    nowhere: --dry-run counts and names those files, and exit code 5 says so. Permissions stay as
-    they are now. Take the share offline first.
+    back as far as they were on discs, as stubs, or were set aside. What could not be kept is gone:
+    --dry-run counts and names those files, and exit code 5 says so. Permissions stay as they are
+    now. Take the share offline first.
     """
     from ...errors import Conflict
 
@@ -49,7 +49,7 @@ def command(ctl: Ctl, tree: str, to: int, dry_run: bool) -> int:
         )
         if found["unkept"]:
             ctl.out.warn(
-                f"{plural(found['unkept'], 'file')} of those overwritten before a disc had them:"
-                " what they were is kept nowhere, and no command brings it back"
+                f"{plural(found['unkept'], 'file')} of those overwritten before a disc had them"
+                " could not be kept: what they were is nowhere, and no command brings it back"
             )
     return Conflict.exit_code if found["failures"] else 0

@@ -21,8 +21,8 @@ Examples:
 def command(ctl: Ctl, path: str) -> None:
     """List older versions of a file, also of one that was deleted: the newest first.
 
-    Those on discs were archived before they were overwritten; those in the trash were deleted or
-    replaced. What was overwritten before a disc had it is not kept.
+    Those on discs were archived before they were overwritten; those on disk were set aside then;
+    those in the trash were deleted or replaced.
     """
     found = ctl.client.get("/versions", **path_query(ctl.namespace(path)))
     if ctl.out.as_json:

@@ -1,6 +1,7 @@
 """The two-person rule: a destructive order waits until another admin has approved it.
 
 The one who gave the order gives it again then, the same to the byte, and it is carried out once.
+It is void when the wall clock or the compliance clock says so: a clock turned back revives none.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from ... import clock
-from ...catalog.access import Approval, Approvals
+from ...catalog.access import Approval, Approvals, Moment
 from ...catalog.catalog import Catalog
 from ...errors import Conflict, Denied, NeedsApproval, NotFound
 from ...limits import APPROVALS_WAITING
@@ -29,14 +30,17 @@ class SecondPerson:
 
     def waiting(self) -> list[Approval]:
         """Orders to approve, and approved ones that were not given again yet."""
-        return self._tables.waiting(clock.now_ns())
+        return self._tables.waiting(self._now())
+
+    def _now(self) -> Moment:
+        return Moment(clock.now_ns(), self._audit.clock.now_ns())
 
     async def check(self, who: Identity, act: str, body: bytes) -> None:
         """Return if the order was approved. Raises NeedsApproval, or Denied if it was refused."""
         if not self.on:
             return
         digest = hashlib.sha256(act.encode() + b"\0" + body).digest()
-        found = self._tables.open(digest, who.name, clock.now_ns())
+        found = self._tables.open(digest, who.name, self._now())
         if found is None:
             found = await self._ask(who, act, body, digest)
         if found.decided_ns is None:
@@ -57,7 +61,7 @@ class SecondPerson:
             )
 
     async def _ask(self, who: Identity, act: str, body: bytes, digest: bytes) -> Approval:
-        now = clock.now_ns()
+        now = self._now()
         if len(self._tables.waiting(now)) >= APPROVALS_WAITING:
             raise Conflict(
                 f"{APPROVALS_WAITING} requests wait for a second person",
@@ -65,7 +69,7 @@ class SecondPerson:
             )
         shown = body[:BODY_SHOWN].decode("utf-8", "backslashreplace")
         async with self._catalog.write():
-            made = self._tables.ask(act, shown, digest, who.name, now, now + self._lasts_ns)
+            made = self._tables.ask(act, shown, digest, who.name, now, self._lasts_ns)
             self._audit.note(
                 "access.asked", str(who), act, request=made.id, sha256=digest.hex(), body=shown
             )
@@ -75,10 +79,10 @@ class SecondPerson:
     async def decide(self, number: int, who: Identity, *, approved: bool) -> Approval:
         """The second person's word. Raises NotFound, Conflict, Denied for one's own order."""
         found = self._tables.get(number)
-        now = clock.now_ns()
+        now = self._now()
         if found is None:
             raise NotFound(f"no request {number}", next_step="see 'hsmctl requests'")
-        if found.state != "waits" or now >= found.until_ns:
+        if found.state != "waits" or found.over(now):
             state = found.state if found.state != "waits" else "void: its time is over"
             raise Conflict(f"request {number} is {state}", next_step="the order can be given again")
         if approved and found.asked_by == who.name:
@@ -86,7 +90,7 @@ class SecondPerson:
                 f"request {number} is your own", next_step="another admin must approve it"
             )
         async with self._catalog.write():
-            self._tables.decide(number, who.name, now, approved=approved)
+            self._tables.decide(number, who.name, now.wall_ns, approved=approved)
             self._audit.note(
                 "access.decided", str(who), found.act,
                 request=number, approved=approved, asked_by=found.asked_by,

@@ -13,6 +13,7 @@ import trio.testing
 from hsmfs.engine import demote
 from hsmfs.engine.demote import Demoter
 from hsmfs.engine.housekeeping import Housekeeper
+from hsmfs.engine.keeping import Keeping
 from hsmfs.engine.policy import rules
 from hsmfs.engine.policy.match import Ruleset
 from hsmfs.errors import Conflict
@@ -197,14 +198,14 @@ async def test_a_file_that_does_not_read_keeps_no_other_on_the_fast_tier(
 ):
     fast, _ = tiers
     bad, good = [await site.file(name, MIB) for name in (b"bad", b"good")]
-    real = demote._copy
+    real = demote.duplicate
 
     def copy(source, pool, ino):
         if ino == bad:
             raise OSError(errno.EIO, "bad block")
         return real(source, pool, ino)
 
-    monkeypatch.setattr(demote, "_copy", copy)
+    monkeypatch.setattr(demote, "duplicate", copy)
     fast.capacity, fast.used, fast.high, fast.low = 3 * MIB, 3 * MIB, 60, 10
     async with trio.open_nursery() as nursery:
         await nursery.start(site.demoter.run)
@@ -230,7 +231,10 @@ async def test_fast_pool_above_its_watermark(site, tiers):
 
 @pytest.fixture
 def housekeeper(site):
-    return Housekeeper(site.catalog, site.pools, site.files, site.events, site.config)
+    keeping = Keeping(site.catalog, site.files, site.config.versions, site.config.trash.keep)
+    return Housekeeper(
+        site.catalog, site.pools, site.files, keeping, site.events, site.config
+    )
 
 
 async def test_orphans_go_at_the_start(site, housekeeper):
