@@ -249,6 +249,8 @@ class VerifyOrder(PathsOrder):
 
     deep: bool = False
     """Read every copy on discs, too."""
+    anew: bool = False
+    """From the beginning, also if the same order was cut off within a day."""
 
 
 class DiscsOrder(Body):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
-from ..errors import Conflict, HsmError
+from ..errors import Conflict, DaemonUnreachable
 from .context import Ctl
 from .output import failures, plural, size
 
@@ -34,7 +34,7 @@ def follow(ctl: Ctl, path: str, body: object, doing: str) -> dict[str, Any]:
     else:
         last = _show(steps, doing) if sys.stderr.isatty() else _last(steps)
     if last.get("kind") != "end":
-        raise HsmError("hsmfsd ended the answer early", next_step="see its log")
+        raise DaemonUnreachable("hsmfsd ended the answer early", next_step="see its log")
     return last
 
 

@@ -69,11 +69,13 @@ def fsck(engine: Engine, *, repair: bool, deep: bool) -> Job:
     return engine.jobs.start("fsck", work)
 
 
-def verify(engine: Engine, roots: Sequence[Attr], who: str, *, deep: bool) -> Job:
+def verify(
+    engine: Engine, roots: Sequence[Attr], who: str, *, deep: bool, anew: bool
+) -> Job:
     """Compare files with the checksums of their ingest, with deep on every disc too."""
 
     async def work(job: Job) -> dict[str, Any]:
-        found = await engine.verifier.run(job, roots, who, deep=deep)
+        found = await engine.verifier.run(job, roots, who, deep=deep, anew=anew)
         return await clock.blocking(found.view)  # there may be thousands of discs
 
     return engine.jobs.start("verify", work)

@@ -1,4 +1,5 @@
-"""Long orders: adopt, undo and fsck go on when the one who gave them has left, verify does not.
+"""Long orders: adopt, undo and fsck go on when the one who gave them has left; verify stops, and
+goes on with the same order.
 
 One of a kind at a time. A job ends with the daemon; what it does is resumable by its own means.
 """

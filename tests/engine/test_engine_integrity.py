@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import random
 import pytest
 
 from hsmfs.engine import overview
-from hsmfs.engine.integrity import tree
+from hsmfs.engine.integrity import resume, tree
 from hsmfs.engine.integrity.tree import FILES
 from hsmfs.engine.jobs import Job
 from hsmfs.states import FileState
@@ -186,6 +187,81 @@ async def test_a_checksum_that_came_later_is_seen_by_verify(lab):
     await xattr(lab, ino, b"user.shatag.ts", now)
     found = await verify(lab)
     assert [(item["what"], item["ino"]) for item in found.findings] == [("client", ino)]
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_at(monkeypatch, count):
+    """The daemon dies when a verification has written down for the n-th time where it stands."""
+    left = iter(range(count - 1, -1, -1))
+
+    def point(name):
+        if name == "verify.noted" and next(left) == 0:
+            raise Killed
+
+    monkeypatch.setattr(resume.crash, "point", point)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
+async def test_what_was_compared_is_not_compared_again_after_a_restart(make_lab, monkeypatch, at):
+    lab = make_lab(copies=2, disc="4 MiB")
+    looked = []
+    real = tree._read
+
+    def read(looks):
+        looked.extend(look.live.ino for look in looks)
+        real(looks)
+
+    monkeypatch.setattr(resume, "EVERY_S", 0.0)
+    monkeypatch.setattr(tree, "_read", read)
+    monkeypatch.setattr(tree, "FILES", 2)
+    async with lab.running():
+        inos = [await lab.file(b"f%d" % n, DATA[n : 800_000 + n]) for n in range(5)]
+        await lab.archive(*inos)
+        await lab.engine.releaser.release(inos[0], "test")
+        spoil(pool_file(lab, inos[1]), 7)
+        whole = await verify(lab, deep=True)
+        looked.clear()
+        with monkeypatch.context() as patch:
+            killed_at(patch, at)
+            with pytest.raises(Killed):
+                await verify(lab, deep=True)
+    async with lab.running():
+        found = await verify(lab, deep=True)
+        facts = dataclasses.asdict(whole) | {
+            "begun_ns": found.begun_ns, "ended_ns": found.ended_ns, "resumed": 1,
+            "record": found.record,
+        }  # fmt: skip
+        assert dataclasses.asdict(found) == facts
+        assert looked == inos
+        assert (found.failed, found.heads) == (1, 0)
+        assert sum(disc.parts_read for disc in found.discs) == 10
+        assert (await verify(lab, deep=True)).resumed == 0  # that one has ended
+
+
+async def test_another_order_and_an_old_one_begin_anew(lab, monkeypatch):
+    ino = await lab.file(b"a", DATA)
+    await lab.archive(ino)
+    monkeypatch.setattr(resume, "EVERY_S", 0.0)
+
+    async def cut_off():
+        with monkeypatch.context() as patch:
+            killed_at(patch, 1)
+            with pytest.raises(Killed):
+                await verify(lab)
+
+    await cut_off()
+    assert (await verify(lab, of=lab.engine.files.attr(ino))).resumed == 0
+    await cut_off()
+    found = await lab.engine.verifier.run(
+        Job("verify"), [root(lab)], "test", deep=False, anew=True
+    )
+    assert (found.resumed, found.on_disk) == (0, 1)
+    await cut_off()
+    monkeypatch.setattr(resume, "OLD_NS", 0)
+    assert (await verify(lab)).resumed == 0
 
 
 async def test_what_is_written_meanwhile_is_not_judged(lab, monkeypatch):

@@ -44,8 +44,11 @@ async def _told(job: Job) -> AsyncIterator[bytes]:
 
 @routes.post("/verify", Role.OPERATOR)
 async def verify(engine: EngineDep, order: VerifyOrder, who: Who) -> StreamingResponse:
-    """Compare files. JSON lines; the last one is the report. It ends when the caller leaves."""
-    return lines(_told(care.verify(engine, roots(engine, order), who, deep=order.deep)))
+    """Compare files. JSON lines; the last one is the report. It stops when the caller leaves, or
+    the daemon ends, and goes on when the same order is given again.
+    """
+    below = roots(engine, order)
+    return lines(_told(care.verify(engine, below, who, deep=order.deep, anew=order.anew)))
 
 
 @routes.post("/verify/reports", Role.OPERATOR)

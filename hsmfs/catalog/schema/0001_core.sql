@@ -567,3 +567,12 @@ CREATE TABLE approvals (
     approved   INTEGER NOT NULL DEFAULT 0,     -- 1: it may be carried out
     used_ns    INTEGER                         -- when it was, once
 ) STRICT;
+
+-- A verification of trees that was begun and has not ended: where it stands. At most one.
+CREATE TABLE verification (
+    id       INTEGER PRIMARY KEY CHECK (id = 1), -- 1
+    asked    TEXT NOT NULL,                    -- JSON: the inodes of the trees, and whether it is deep
+    after    INTEGER NOT NULL,                 -- files up to this inode number are compared on disk
+    noted_ns INTEGER NOT NULL,                 -- when this was written down, UTC
+    found    TEXT NOT NULL                     -- JSON: what was found up to there
+) STRICT;

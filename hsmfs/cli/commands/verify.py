@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from ..context import Ctl, json_option, path_list, paths_argument
 from ..output import plural, size
 from ..progress import follow
 from ..signing import CERT, FILE, KEY, signer_of, write_paper
+
+PATIENCE_S = 600.0
+"""A daemon that ended while it compared is waited for so long."""
 
 
 @click.command(
@@ -26,13 +30,14 @@ Examples:
 )
 @paths_argument
 @click.option("--deep", is_flag=True, help="Read every copy on the discs in the library, too.")
+@click.option("--anew", is_flag=True, help="From the beginning, also if it was cut off.")
 @click.option("-o", "--report", "paper", type=FILE, help="PATH of a signed report, no suffix.")
 @KEY
 @CERT
 @json_option
 def command(
-    ctl: Ctl, paths: tuple[str, ...], deep: bool, paper: Path | None, key: Path | None,
-    cert: Path | None,
+    ctl: Ctl, paths: tuple[str, ...], deep: bool, anew: bool, paper: Path | None,
+    key: Path | None, cert: Path | None,
 ) -> int:  # fmt: skip
     """Compare files (for a folder: all below it) with the checksums that they had at ingest.
 
@@ -40,11 +45,14 @@ def command(
     on discs outside the library are listed as not read. Checksums that clients left
     (user.checksum.sha256, SHA256SUMS) are compared, too. Exit code 26 if anything is wrong. With -o
     a report is signed: PATH.json, .json.sig, .txt, .pem.
+
+    If it is cut off, the same order within a day goes on where it stood; if hsmfsd is started
+    again, it goes on by itself.
     """
     from ...errors import NotIntact
 
     by = signer_of(ctl, key, cert) if paper is not None else None
-    found = follow(ctl, "/verify", {"paths": path_list(ctl, paths), "deep": deep}, "verifying")
+    found = _verified(ctl, {"paths": path_list(ctl, paths), "deep": deep}, anew)
     del found["kind"]
     if not ctl.out.as_json:
         for item in found["findings"]:
@@ -65,6 +73,34 @@ def command(
     return NotIntact.exit_code if found["failed"] else 0
 
 
+def _verified(ctl: Ctl, order: dict[str, Any], anew: bool) -> dict[str, Any]:
+    """The report; a daemon that went away under it is waited for. Raises DaemonUnreachable."""
+    from ...errors import DaemonUnreachable
+
+    ctl.client.get("/status")  # one that is not there at all is not
+    while True:
+        try:
+            return follow(ctl, "/verify", {**order, "anew": anew}, "verifying")
+        except DaemonUnreachable as fault:
+            ctl.out.warn(f"{fault.message}; this goes on when hsmfsd is back")
+            _wait_for_daemon(ctl)
+        anew = False
+
+
+def _wait_for_daemon(ctl: Ctl) -> None:
+    from ...errors import DaemonUnreachable
+
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            ctl.client.get("/status")
+            return
+        except DaemonUnreachable:
+            if time.monotonic() > until:
+                raise
+        time.sleep(1)
+
+
 def _text(ctl: Ctl, found: dict[str, Any]) -> str:
     """The report for people."""
     at = datetime.fromtimestamp(found["ended_ns"] // 10**9, UTC)
@@ -83,6 +119,8 @@ def _text(ctl: Ctl, found: dict[str, Any]) -> str:
             f"  {found['unarchived']:,} without a checksum (not archived as they are now),"
             f" {found['changed']:,} written meanwhile"
         )
+    if found["resumed"]:
+        lines.append(f"  interrupted {plural(found['resumed'], 'time')}, and went on each time")
     if found["accepted"]:
         lines.append(f"  {found['accepted']:,} not as their client says, accepted as they are")
     if found["heads"]:

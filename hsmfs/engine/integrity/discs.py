@@ -71,10 +71,12 @@ class DiscPass:
     """Passes over discs, for the same files."""
 
     def __init__(
-        self, reading: Reading, files: Files, inos: Collection[InodeNo], tell: Tell
+        self, reading: Reading, files: Files, inos: Collection[InodeNo], tell: Tell,
+        read: Collection[VolumeId],
     ) -> None:
+        """read: discs that were read, some perhaps before a restart."""
         self._reading, self._files, self._tell = reading, files, tell
-        self._inos = inos
+        self._inos, self._before = inos, frozenset(read)
         self._bad = set[CopyId]()
         self._heads = set[tuple[InodeNo, int]]()
         self._done = self._at = 0
@@ -182,7 +184,7 @@ class DiscPass:
             path = self._files.pools[pool].path_of(ino)
             wrong = await clock.blocking(lambda: _differs(path, present, plain, start))
             still = (live.attr.version, live.attr.pool) == (spot.copy.version, pool)
-            if (ino, spot.index) not in self._heads:
+            if (ino, spot.index) not in self._heads and not self._was_read(spot):
                 self._heads.add((ino, spot.index))
                 found.heads -= sum(part.length for part in present)
             if wrong is not None and still and not overlap(live.absent, wrong):
@@ -191,6 +193,16 @@ class DiscPass:
                 )
         finally:
             self._files.drop(live)
+
+    def _was_read(self, spot: _Spot) -> bool:
+        """Whether another disc told of the same bytes before a restart."""
+        at, where = spot.index * CHUNK, self._reading.catalog.copies
+        return bool(self._before) and any(
+            copy.where.volume in self._before
+            and copy.state is CopyState.VALID
+            and copy.where.offset <= at < copy.where.offset + copy.where.length
+            for copy in where.of(spot.copy.ino, spot.copy.version)
+        )
 
 
 def _spots(reports: Reports, copy: Copy) -> Iterator[_Spot]:

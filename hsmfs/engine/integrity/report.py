@@ -65,6 +65,8 @@ class Report:
     accepted: int = 0
     changed: int = 0
     copies: int = 0
+    resumed: int = 0
+    """How often it was interrupted and went on; what was compared before is not compared again."""
     discs: list[Disc] = field(default_factory=list)
     failed: int = 0
     findings: list[dict[str, Any]] = field(default_factory=list)

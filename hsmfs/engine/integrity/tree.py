@@ -38,6 +38,7 @@ from .claims import Above, Claim
 from .discs import DiscPass, Reading, Tell
 from .ingest import Ingest, compare
 from .report import Disc, Report
+from .resume import Resume
 
 FILES, BYTES = 128, 48 * 1024 * 1024
 """One thread call handles so much, or one larger file."""
@@ -83,13 +84,21 @@ class Verifier:
         self._events, self._reading = events, reading
         self.note: Note = unheard
 
-    async def run(self, job: Job, roots: Sequence[Attr], who: str, *, deep: bool) -> Report:
-        """Compare all files at and below roots; on record and durable when this returns."""
-        found = Report(deep, clock.now_ns())
+    async def run(
+        self, job: Job, roots: Sequence[Attr], who: str, *, deep: bool, anew: bool = False
+    ) -> Report:
+        """Compare all files at and below roots; on record and durable when this returns.
+
+        The same order that was cut off goes on where it stood, unless it is to begin anew.
+        """
+        notes = Resume(self._catalog)
+        course = await notes.begin([root.ino for root in roots], deep=deep, anew=anew)
+        found, discs = course.found, course.discs
         inos = await self._walk(roots, found)
-        discs = dict[VolumeId, Disc]()
         progress = _Progress(job, found)
-        for part in _parts(inos, FILES):
+        left = [ino for ino in inos if ino > course.after]
+        progress.files(len(inos) - len(left), 0)
+        for part in _parts(sorted(left), FILES):
             await self._catalog.settled()
             attrs = [attr for ino in part if (attr := self._files.attr(ino)) is not None]
             found.changed += len(part) - len(attrs)
@@ -98,13 +107,18 @@ class Verifier:
             for some in _slices(rows):
                 await self._files_on_disk(some, found)
                 progress.files(len(some), sum(row.attr.size for row in some))
+            course.after = part[-1]
+            await notes.note(course)
         if deep:
-            passes = DiscPass(self._reading, self._files, inos, self._tell(found))
+            await notes.note(course, now=True)
+            passes = DiscPass(self._reading, self._files, inos, self._tell(found), course.read)
             for volume, disc in sorted(discs.items(), key=lambda item: item[1].barcode):
-                if not disc.not_here:
+                if not disc.not_here and volume not in course.read:
                     await passes.run(volume, disc, found, progress.disc, who)
+                    course.read.add(volume)
+                    await notes.note(course, now=True)
         found.discs = sorted(discs.values(), key=lambda disc: disc.barcode)
-        await self._on_record(found, roots, who)
+        await self._on_record(found, roots, who, notes)
         return found
 
     async def _walk(self, roots: Sequence[Attr], found: Report) -> dict[InodeNo, None]:
@@ -230,7 +244,9 @@ class Verifier:
 
         return tell
 
-    async def _on_record(self, found: Report, roots: Sequence[Attr], who: str) -> None:
+    async def _on_record(
+        self, found: Report, roots: Sequence[Attr], who: str, notes: Resume
+    ) -> None:
         found.ended_ns = clock.now_ns()
         paths = [path_of(self._catalog, root.ino) for root in roots]
         found.paths = [{"path": text(path), "path_b64": b64(path)} for path in paths]
@@ -241,6 +257,7 @@ class Verifier:
                 outcome="failed" if found.failed else "done", **found.counts(),
             )  # fmt: skip
             found.record = str(head or "")
+            notes.end()
         await self._catalog.sync()
         self._events.emit("verified", path=shown, **found.counts())
 
