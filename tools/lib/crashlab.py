@@ -402,7 +402,7 @@ KEPT = {"trash": {"keep": "1 h"}, "versions": {"settle": "0 s"}}
 
 
 def kept_life(lab: Lab) -> None:
-    """Files that no disc has are changed in place, in all ways; `undone` has them back."""
+    """Files that no disc has are changed in place, in all ways, and a rollback has them back."""
     lab.mkdir("k")
     for name in ("emptied", "cut", "changed", "grown", "kept"):
         lab.write(f"k/{name}", lab.data(300_000), fsync=True)
@@ -417,18 +417,24 @@ def kept_life(lab: Lab) -> None:
     lab.overwrite("k/changed", 5000, lab.data(5000), fsync=True)
     lab.overwrite("k/grown", 300_000, lab.data(10))
     lab.overwrite("k/grown", 0, lab.data(100), fsync=True)
+    lab.order(_back(lab), dict(lab.origin))
 
 
 def undone(lab: Lab) -> list[str]:
-    """Take the mount back to before `kept_life` changed something; what is wrong after it."""
+    """Take the mount back to before `kept_life` changed something, perhaps once more; what is wrong
+    after it.
+    """
     if not lab.origin_at:
         return []
-    where = ("rollback", str(lab.fs.mountpoint), "--to", lab.origin_at)
-    lab.fs.control(*where, check=False)
+    lab.fs.control(*_back(lab))
     lab.model, lab.doubt, lab.durable = dict(lab.origin), {}, set()
     faults = [f"after the rollback: {fault}" for fault in lab.compare()]
     left = lab.fs.ask("fsck", check=False)
     return faults + [f"fsck after the rollback: {finding}" for finding in left["findings"]]
+
+
+def _back(lab: Lab) -> tuple[str, ...]:
+    return "rollback", str(lab.fs.mountpoint), "--to", lab.origin_at
 
 
 def bad_lives(

@@ -36,7 +36,7 @@ from lib.crashlab import (
 from lib.tempfs import TempFs, TempFsError
 
 LEAST = 60
-_KEPT, _OF_BYTES = " (kept)", re.compile(r"files\.|keeping\.").match
+_KEPT, _OF_BYTES = " (kept)", re.compile(r"(files|keeping|rollback)\.").match
 GONE = {"trash": {"keep": "0 s"}}
 """Settings of a life in which nothing is kept."""
 
