@@ -22,8 +22,10 @@ from . import draft_trust, migrate
 from .connection import Database, connect, faults
 from .draft_sql import (
     CLEAR,
+    COLUMNS,
     DEFERRED,
     KNOWN,
+    LINE,
     NEWER,
     OLDER,
     PLACED,
@@ -38,12 +40,15 @@ from .volumes import Volumes
 
 BATCH = 20_000
 """Lines of a manifest in one transaction."""
+FEW = 500
+"""Lines in hand at once."""
 CACHE_KIB = 96 * 1024
 _WAL_PAGES = 16_384
 DIRECTORY_SIZE = 4096
 NAMES = 64
 """A manifest lists no more names of one inode: with so many, older ones may be true as well."""
 _DIR, _FMT = 0o040000, 0o170000
+_ROW = len(COLUMNS.split(","))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,27 +133,27 @@ class Draft:
     # Discs
 
     def apply(
-        self, disc: Disc, folders: Iterable[Any], lines: Iterable[Any], places: Path
+        self, disc: Disc, folders: Mapping[bytes, int], lines: Iterable[Any], places: Path
     ) -> Iterator[int]:
         """Lay a disc on; yields the lines done after each batch.
 
-        folders: lines of its folders; lines: all of them; both as `disc.lines.Line`; places: a
-        database made by `write_places`. Raises CatalogDamaged.
+        folders: inodes of its folders by path; lines: as `disc.lines.Line`; places: a database
+        made by `write_places`. Raises CatalogDamaged.
         """
         done = self.applied().get(disc.barcode, 0)
         if done < 0:
             return
         with faults(self.path):
             volume = self._volume(disc, fresh=not done)
-            self._folders = {b"": int(ROOT)}
-            self._folders.update((f.names[0], f.ino) for f in folders if f.names)
+            self._folders = {b"": int(ROOT), **folders}
             self.db.execute("ATTACH ? AS disc", (f"file:{places}?mode=ro&immutable=1",))
             try:
                 rest = islice(lines, done, None)
-                while batch := list(islice(rest, BATCH)):
-                    done += len(batch)
+                while True:
                     with self.db:
-                        self._lay_on(batch, volume, disc)
+                        if not (more := self._lay_on(islice(rest, BATCH), volume, disc)):
+                            break
+                        done += more
                         self._note(disc.barcode, done)
                     yield done
             finally:
@@ -247,41 +252,50 @@ class Draft:
 
     # Lines
 
-    def _lay_on(self, batch: list[Any], volume: int, disc: Disc) -> None:
-        """One batch, in the open transaction: into temporary tables, then by statements on all."""
-        rows, names, xattrs, targets = [], [], [], []
-        for n, x in enumerate(batch):
-            regular = x.sha256 is not None
-            size = DIRECTORY_SIZE if x.mode & _FMT == _DIR else x.size
-            rows.append((
-                n, x.ino, x.version, x.mode, x.uid, x.gid, x.rdev, size, x.atime_ns, x.mtime_ns,
-                x.ctime_ns, x.btime_ns, regular, len(x.names), x.sha256, x.chunks, x.part, x.parts,
-                x.offset, x.length, x.stored_path, x.stored, x.compressed, x.frame_ends,
-            ))  # fmt: skip
-            for path in x.names:
-                folder, _, name = path.rpartition(b"/")
-                parent = self._folders.get(folder)
-                names.append((n, self._folder(folder) if parent is None else parent, name, x.ino))
-            if x.xattrs:
-                xattrs += [(n, x.ino, name, value) for name, value in x.xattrs]
-            if x.target:
-                targets.append((n, x.ino, x.target))
-        draft_trust.lay(self.db, [(x.ino, x.kept) for x in batch if x.kept])
-        many = self.db.executemany
-        marks = ", ".join("?" * 24)
-        many(f"INSERT INTO temp.l VALUES ({marks}, 0, 0, 0)", rows)
-        many("INSERT INTO temp.nm VALUES (?, ?, ?, ?)", names)
-        many("INSERT INTO temp.xa VALUES (?, ?, ?, ?)", xattrs)
-        many("INSERT INTO temp.tg VALUES (?, ?, ?)", targets)
+    def _lay_on(self, batch: Iterable[Any], volume: int, disc: Disc) -> int:
+        """One batch, in the open transaction; its lines.
+
+        They go into temporary tables few at a time, as memory that is used again is still in the
+        processor's cache, and then statements work on all.
+        """
+        lines = names = files = 0
+        while some := list(islice(batch, FEW)):
+            files += sum(x.sha256 is not None for x in some)
+            names += self._stage(some, lines)
+            lines += len(some)
+        if not lines:
+            return 0
         facts = {
             "volume": volume, "created": disc.created_ns, "copy": disc.copy_no,
-            "next": self.fact("snapshot_next_ino") or 0, "names": NAMES,
+            "next": self.fact("snapshot_next_ino") or 0, "names": NAMES, "folder": DIRECTORY_SIZE,
             "seq": self.fact("rebuild_seq"), "cookie": self.fact("rebuild_cookie"),
             "valid": int(CopyState.VALID), "dead": int(CopyState.DEAD),
         }  # fmt: skip
-        self._apply(facts, sum(row[12] for row in rows))
-        self._count("rebuild_seq", len(rows))
-        self._count("rebuild_cookie", len(names))
+        self._apply(facts, files)
+        self._count("rebuild_seq", lines)
+        self._count("rebuild_cookie", names)
+        return lines
+
+    def _stage(self, lines: list[Any], before: int) -> int:
+        """Put lines into the temporary tables, behind so many; how many names they have."""
+        names, xattrs, targets, folders = [], [], [], self._folders
+        for n, x in enumerate(lines, before + 1):
+            ino = x.ino
+            for path in x.names:
+                folder, _, name = path.rpartition(b"/")
+                parent = folders.get(folder)
+                names.append((n, self._folder(folder) if parent is None else parent, name, ino))
+            if x.xattrs:
+                xattrs += [(n, ino, name, value) for name, value in x.xattrs]
+            if x.target:
+                targets.append((n, ino, x.target))
+        draft_trust.lay(self.db, [(x.ino, x.kept) for x in lines if x.kept])
+        many = self.db.executemany
+        many(LINE, [x[:_ROW] for x in lines])
+        many("INSERT INTO temp.nm VALUES (?, ?, ?, ?)", names)
+        many("INSERT INTO temp.xa VALUES (?, ?, ?, ?)", xattrs)
+        many("INSERT INTO temp.tg VALUES (?, ?, ?)", targets)
+        return len(names)
 
     def _apply(self, facts: dict[str, Any], files: int) -> None:
         """The statements on all lines; what can have nothing to do is passed over."""

@@ -25,18 +25,24 @@ STAGING = """
 CREATE TEMP TABLE l (
     n INTEGER PRIMARY KEY, ino INTEGER, version INTEGER, mode INTEGER, uid INTEGER, gid INTEGER,
     rdev INTEGER, size INTEGER, atime_ns INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
-    btime_ns INTEGER, regular INTEGER, names INTEGER, sha256 BLOB, chunks BLOB, part INTEGER,
-    parts INTEGER, offset INTEGER, length INTEGER, path BLOB, stored INTEGER, compressed INTEGER,
-    frame_ends BLOB,
-    known INTEGER,                             -- 1: the inode has a row already
-    old INTEGER,                               -- 1: that row is as new or newer
-    gone INTEGER                               -- 1: it was deleted before the snapshot
+    btime_ns INTEGER, sha256 BLOB, chunks BLOB, part INTEGER, parts INTEGER, offset INTEGER,
+    length INTEGER, path BLOB, stored INTEGER, compressed INTEGER, frame_ends BLOB, links INTEGER,
+    known INTEGER DEFAULT 0,                   -- 1: the inode has a row already
+    old INTEGER DEFAULT 0,                     -- 1: that row is as new or newer
+    gone INTEGER DEFAULT 0,                    -- 1: it was deleted before the snapshot
+    regular INTEGER AS (sha256 IS NOT NULL)
 );
 CREATE TEMP TABLE nm (n INTEGER, parent INTEGER, name BLOB, ino INTEGER);
 CREATE TEMP TABLE xa (n INTEGER, ino INTEGER, name BLOB, value BLOB);
 CREATE TEMP TABLE tg (n INTEGER, ino INTEGER, target BLOB);
 """
 
+COLUMNS = (
+    "ino, version, mode, uid, gid, rdev, size, atime_ns, mtime_ns, ctime_ns, btime_ns, sha256,"
+    " chunks, part, parts, offset, length, path, stored, compressed, frame_ends, links"
+)
+LINE = f"INSERT INTO temp.l ({COLUMNS}) VALUES ({', '.join('?' * len(COLUMNS.split(',')))})"
+"""Numbers n are from 1, in the order of the lines."""
 _WINS = "NOT l.old AND NOT l.gone"
 
 KNOWN = (
@@ -55,7 +61,7 @@ OLDER = (
     f"DELETE FROM temp.tg WHERE n IN (SELECT n FROM temp.l WHERE NOT ({_WINS}))",
     # Older truth goes.
     f"DELETE FROM main.dentries WHERE ino IN"
-    f" (SELECT ino FROM temp.l WHERE known AND names < :names AND {_WINS})",
+    f" (SELECT ino FROM temp.l WHERE known AND links < :names AND {_WINS})",
     f"DELETE FROM main.xattrs WHERE ino IN (SELECT ino FROM temp.l WHERE known AND {_WINS})",
     f"DELETE FROM main.symlinks WHERE ino IN (SELECT ino FROM temp.l WHERE known AND {_WINS})",
     f"DELETE FROM main.absent WHERE ino IN (SELECT ino FROM temp.l WHERE known AND {_WINS})",
@@ -65,9 +71,10 @@ NEWER = (
     # The newer one comes.
     "INSERT INTO main.inodes (ino, mode, uid, gid, nlink, rdev, size, atime_ns, mtime_ns, ctime_ns,"
     " btime_ns, state, version, base_version, change_seq)"
-    " SELECT ino, mode, uid, gid, iif(mode & 61440 = 16384, 2, names), rdev, size, atime_ns,"
+    " SELECT ino, mode, uid, gid, iif(mode & 61440 = 16384, 2, links), rdev,"
+    " iif(mode & 61440 = 16384, :folder, size), atime_ns,"
     " mtime_ns, ctime_ns, btime_ns, iif(regular, iif(size, 3, 1), NULL), version, version,"
-    f" :seq + n FROM temp.l WHERE {_WINS} ORDER BY ino"
+    f" :seq + n - 1 FROM temp.l WHERE {_WINS} ORDER BY ino"
     " ON CONFLICT (ino) DO UPDATE SET mode = excluded.mode, uid = excluded.uid,"
     " gid = excluded.gid, nlink = excluded.nlink, rdev = excluded.rdev, size = excluded.size,"
     " atime_ns = excluded.atime_ns, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"

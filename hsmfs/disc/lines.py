@@ -36,7 +36,10 @@ _KEPT = frozenset(KEPT)
 
 
 class Line(NamedTuple):
-    """One inode, or one part of a file, as its disc describes it; times UTC ns, sizes bytes."""
+    """One inode, or one part of a file, as its disc describes it; times UTC ns, sizes bytes.
+
+    The fields before `names` are a row of the catalog's staging table, in its order.
+    """
 
     ino: int
     version: int
@@ -45,16 +48,12 @@ class Line(NamedTuple):
     uid: int
     gid: int
     rdev: int
+    size: int
+    """Of the whole file; of a link the length of its target, of a folder 0."""
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
     btime_ns: int
-    names: list[bytes]
-    """True paths, relative to the root."""
-    xattrs: list[tuple[bytes, bytes]]
-    target: bytes
-    size: int
-    """Of the whole file; of a link the length of its target, of a folder 0."""
     sha256: bytes | None
     """None for what is no file."""
     chunks: bytes
@@ -70,6 +69,12 @@ class Line(NamedTuple):
     compressed: bool
     frame_ends: bytes
     """8 bytes little-endian each."""
+    links: int
+    """How many names it has."""
+    names: list[bytes]
+    """True paths, relative to the root."""
+    xattrs: list[tuple[bytes, bytes]]
+    target: bytes
     kept: dict[str, Any] | None = None
     """What it says of retention and holds."""
 
@@ -121,11 +126,12 @@ def _parse(line: dict[str, Any]) -> Line:
     xattrs = line.get("xattrs")
     return Line(
         ino, line["version"], TYPES[kind] | line["mode"], line["uid"], line["gid"],
-        line.get("rdev", 0), line["atime_ns"], line["mtime_ns"], line["ctime_ns"],
-        line["btime_ns"], names,
-        [(_bytes(x, "name"), b64decode(x["value_b64"])) for x in xattrs] if xattrs else [],
-        target, size, sha256, chunks, part, parts, offset, length,
+        line.get("rdev", 0), size, line["atime_ns"], line["mtime_ns"], line["ctime_ns"],
+        line["btime_ns"], sha256, chunks, part, parts, offset, length,
         stored_path if kind == "file" else b"", stored, line.get("compression") == "zstd", ends,
+        len(names), names,
+        [(_bytes(x, "name"), b64decode(x["value_b64"])) for x in xattrs] if xattrs else [],
+        target,
         None if _KEPT.isdisjoint(line) else {key: line[key] for key in KEPT if key in line},
     )  # fmt: skip
 

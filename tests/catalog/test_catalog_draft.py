@@ -19,16 +19,16 @@ SUM = hashlib.sha256(DATA).digest()
 
 def folder(ino, path, ctime=10):
     return Line(
-        ino, 1, 0o040755, 0, 0, 0, ctime, ctime, ctime, 1, [path], [], b"", 0, None, b"", 0, 1, 0,
-        0, b"", 0, False, b"",
+        ino, 1, 0o040755, 0, 0, 0, 0, ctime, ctime, ctime, 1, None, b"", 0, 1, 0, 0, b"", 0, False,
+        b"", 1, [path], [], b"",
     )  # fmt: skip
 
 
 def file(ino, *paths, version=1, ctime=10, part=0, parts=1, size=100, xattrs=()):
     return Line(
-        ino, version, 0o100644, 5, 6, 0, ctime, ctime, ctime, 1, list(paths), list(xattrs), b"",
-        size, SUM, b"", part, parts, part * 50, 50 if parts > 1 else size,
-        b"files/%d-%d-%d" % (ino, version, part), 50 if parts > 1 else size, False, b"",
+        ino, version, 0o100644, 5, 6, 0, size, ctime, ctime, ctime, 1, SUM, b"", part, parts,
+        part * 50, 50 if parts > 1 else size, b"files/%d-%d-%d" % (ino, version, part),
+        50 if parts > 1 else size, False, b"", len(paths), list(paths), list(xattrs), b"",
     )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ class Shelf:
         )
         places = self.path / f"places-{n}"
         write_places(places, [(x.stored_path, 40 + i, x.stored) for i, x in enumerate(lines)])
-        folders = [x for x in lines if x.sha256 is None]
+        folders = {x.names[0]: x.ino for x in lines if x.sha256 is None}
         list(self.draft.apply(disc, folders, lines, places))
 
     def end(self):

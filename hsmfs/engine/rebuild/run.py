@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ...catalog.draft import Draft
 from ...catalog.draft_end import Ending, flatten
 from ...catalog.lock import locked
 from ...config import Config
-from ...disc.lines import lines
+from ...disc.apart import Manifests
 from ...disc.parity_image import read_facts
 from ...errors import Conflict, PoolUnavailable
 from ...pool.pools import Pools
@@ -182,21 +182,20 @@ class Rebuild:
         records = harvest.records()
         self._report.discs = len(records)
         self._begin("manifests", sum(record.files for record in records))
-        before = 0
-        for record in records:
-            self._progress.disc = record.disc.barcode
-            done = 0
-            for done in self._disc(draft, harvest, record):
-                self._step(min(before + done, self._progress.total))
-                crash.point("rebuild.batch.committed")
-            self._report.lines += done
-            before += record.files
+        applied = draft.applied()
+        todo = [record for record in records if applied.get(record.disc.barcode, 0) >= 0]
+        before = sum(record.files for record in records) - sum(record.files for record in todo)
+        with Manifests([harvest.manifest(record.disc) for record in todo]) as manifests:
+            for record, (folders, lines) in zip(todo, manifests, strict=True):
+                self._progress.disc = record.disc.barcode
+                done = 0
+                places = harvest.places(record.disc)
+                for done in draft.apply(record.disc, folders, lines, places):
+                    self._step(min(before + done, self._progress.total))
+                    crash.point("rebuild.batch.committed")
+                self._report.lines += done
+                before += record.files
         _learn(draft, records)
-
-    def _disc(self, draft: Draft, harvest: Harvest, record: Record) -> Iterator[int]:
-        manifest = harvest.manifest(record.disc)
-        folders = lines(manifest, folders=True)
-        return draft.apply(record.disc, folders, lines(manifest), harvest.places(record.disc))
 
     def _end(self, ending: Ending, harvest: Harvest, opened: list[Pool]) -> None:
         self._begin("names", 0)
