@@ -97,6 +97,7 @@ class Ending:
         )
         run("UPDATE moves SET finished_ns = ?, ok = 0 WHERE finished_ns IS NULL", (clock.now_ns(),))
         run("DELETE FROM trash WHERE ino IN (SELECT ino FROM dentries)")
+        run("DELETE FROM verification")
         run("DELETE FROM kept")  # what the time before was is not known any more
 
     def _sets(self) -> None:

@@ -10,6 +10,7 @@ write.
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,11 +27,13 @@ from ..pool.copying import duplicate
 from ..pool.store import Pool
 from ..states import FileState
 from ..types import Attr, DataVersion, InodeNo, PoolId
+from .events import Events
 from .live import UNKNOWN, Live
 from .residency import Residency
 
 log = logs.get(__name__)
 _ONE = DataVersion(1)
+_TELL_EVERY_S = 3600.0
 _PURGES = 100
 """Versions forgotten in one transaction."""
 
@@ -66,13 +69,15 @@ class Keeping:
     """
 
     def __init__(
-        self, catalog: Catalog, files: Residency, config: VersionsConfig, keep_s: float
+        self, catalog: Catalog, files: Residency, events: Events, config: VersionsConfig,
+        keep_s: float,
     ) -> None:
-        self._catalog, self._files = catalog, files
+        self._catalog, self._files, self._events = catalog, files, events
         self._keep_ns, self._settle_ns = int(keep_s * 1e9), int(config.settle * 1e9)
         self._at_most, self._share = config.keep_unarchived, config.keep_share
         self._on = bool(self._keep_ns and self._at_most)
         self.used: dict[PoolId, int] = {}
+        self._told = -math.inf
 
     def arm(self, live: Live) -> None:
         """The file is opened to be written, or cut: its next change is the first one.
@@ -121,11 +126,20 @@ class Keeping:
         except (OSError, HsmError) as fault:
             self._files.drop(holder)
             await self._discard(holder.ino)
-            log.info("an old version is not kept", inode=live.ino, bytes=size, reason=str(fault))
+            self._not_kept(live.ino, size, fault)
             return lost
         except BaseException:
             self._files.drop(holder)
             raise
+
+    def _not_kept(self, ino: InodeNo, size: int, fault: Exception) -> None:
+        """Say so; once an hour, for there may be very many."""
+        log.debug("an old version is not kept", inode=ino, bytes=size, reason=str(fault))
+        too_large = isinstance(fault, OSError) and fault.errno == errno.EFBIG
+        if not too_large and trio.current_time() - self._told > _TELL_EVERY_S:
+            self._told = trio.current_time()
+            log.warning("old versions of files are not kept", reason=str(fault))
+            self._events.emit("versions_not_kept", reason=str(fault))
 
     async def _new(self, like: Attr, size: int, pool: Pool) -> Live:
         """An inode without a name for bytes of a file; held. A crash leaves an orphan."""

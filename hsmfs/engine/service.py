@@ -130,7 +130,7 @@ class Engine:
             catalog, pools, self.migrator, self.releaser, self.demoter, events, config
         )
         self.keeping = files.keeping = Keeping(
-            catalog, files, config.versions, config.trash.keep
+            catalog, files, events, config.versions, config.trash.keep
         )
         self.housekeeper = Housekeeper(catalog, pools, files, self.keeping, events, config)
         self.adopter = Adopter(catalog, pools, files)

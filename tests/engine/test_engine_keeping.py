@@ -215,6 +215,7 @@ async def test_a_file_with_checksums_that_no_disc_has(lab):
         catalog.db.execute("DELETE FROM digests WHERE ino = ?", (ino,))
 
 
+@pytest.mark.expect_log("old versions of files are not kept")
 @pytest.mark.parametrize("why", ["too large", "share", "watermark", "disk full"])
 @pytest.mark.parametrize("how", ["write", "truncate"])
 async def test_no_room_is_no_reason_to_refuse_a_write(lab, why, how, monkeypatch):
@@ -238,6 +239,8 @@ async def test_no_room_is_no_reason_to_refuse_a_write(lab, why, how, monkeypatch
         assert await was(lab, ino, then) == OLD
         return
     assert unnamed(lab) == 0
+    told = [event for event in lab.engine.events.since(0) if event.kind == "versions_not_kept"]
+    assert len(told) == (why != "too large")
     assert (await views(lab))[1] == (f"{ino}.1", "lost", len(OLD))
     # Also if the mtime was set back: that its version ended is known.
     async with lab.engine.catalog.write():

@@ -174,7 +174,7 @@ def keeper(world):
     config = SimpleNamespace(
         fs=SimpleNamespace(sync_interval=1), trash=SimpleNamespace(keep=100)
     )
-    keeping = Keeping(world.catalog, world.files, VersionsConfig(), config.trash.keep)
+    keeping = Keeping(world.catalog, world.files, Events(), VersionsConfig(), 100)
     return housekeeping.Housekeeper(
         world.catalog, world.pools, world.files, keeping, Events(), config
     )

@@ -166,7 +166,9 @@ async def test_every_minute(seed, kept, tmp_path, monkeypatch):
     monkeypatch.setattr("hsmfs.clock.WALL", wall)
     world = await World(tmp_path, keep="1 d").start()
     if kept:  # pool files have real times, so everything lay still for years
-        world.files.keeping = Keeping(world.catalog, world.files, world.config.versions, 86_400)
+        world.files.keeping = Keeping(
+            world.catalog, world.files, Events(), world.config.versions, 86_400
+        )
     user = User(world, random.Random(seed))
     was: dict[int, dict[bytes, bytes | None]] = {}
     for minute in range(MINUTES):

@@ -231,7 +231,8 @@ async def test_fast_pool_above_its_watermark(site, tiers):
 
 @pytest.fixture
 def housekeeper(site):
-    keeping = Keeping(site.catalog, site.files, site.config.versions, site.config.trash.keep)
+    config = site.config
+    keeping = Keeping(site.catalog, site.files, site.events, config.versions, config.trash.keep)
     return Housekeeper(
         site.catalog, site.pools, site.files, keeping, site.events, site.config
     )
