@@ -229,10 +229,14 @@ class Forbidden(HsmError):
     default_next = "see 'hsmctl retention show' for until when and why"
 
     def __init__(
-        self, message: str, *, act: str = "", ino: int = 0, next_step: str | None = None
+        self, message: str, *, act: str = "", ino: int = 0, why: str = "",
+        next_step: str | None = None,
     ) -> None:
+        """why: without the path, which is asked when the act is undone: within it, it may have
+        another one, or none.
+        """
         super().__init__(message, next_step=next_step)
-        self.act, self.ino = act, ino
+        self.act, self.ino, self.why = act, ino, why or message
 
 
 class NotClean(HsmError):

@@ -145,6 +145,15 @@ async def test_root_cannot(what, record, folder, call):
     assert folder.kinds()[-1] == "retention.refused"
 
 
+@pytest.mark.parametrize("what", ["rename", "unlink", "write"])
+async def test_a_refusal_is_on_record_with_the_path_that_is(what, record, folder, world, call):
+    """Not with the one that it would have had, or none."""
+    await call(refused, ATTEMPTS[what], record)
+    *_, last = world.trust.audit.log.after(0)
+    assert last.object == f"/{os.path.relpath(record, world.mountpoint)}"
+    assert json.loads(last.detail)["reason"].startswith("retained until")
+
+
 async def test_what_stays_possible(record, call):
     def use():
         assert get(record) == b"bytes"

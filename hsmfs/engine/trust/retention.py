@@ -346,8 +346,8 @@ class Retention:
         return until
 
     def _forbidden(self, attr: Attr, act: str) -> Forbidden:
-        path = path_of(self._catalog, attr.ino)
-        return Forbidden(f"{path}: {self.why(attr)}", act=act, ino=attr.ino)
+        path, why = path_of(self._catalog, attr.ino), self.why(attr)
+        return Forbidden(f"{path}: {why}", act=act, ino=attr.ino, why=why)
 
     def why(self, attr: Attr) -> str:
         """Why a locked file must not change, in words."""

@@ -133,7 +133,7 @@ class Trust:
     async def refused(self, fault: Forbidden, who: Requester) -> None:
         """Somebody is about to be told EPERM."""
         path = path_of(self._catalog, fault.ino)
-        await self.audit.refused(fault.act, who, path, fault.message)
+        await self.audit.refused(fault.act, who, path, fault.why)
 
     def described(self, ino: InodeNo) -> dict[str, object]:
         """What holds a file, as plain values: retention, holds, state; times UTC ns."""
