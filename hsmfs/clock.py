@@ -8,6 +8,7 @@ with a limiter of its own, so that forty stuck drive calls cannot take the threa
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -112,6 +113,7 @@ class Beside:
         self._name = name
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._bells: list[int] = []
 
     def do(self, job: Callable[[], object]) -> None:
         """Give the thread a job, which must not raise."""
@@ -125,7 +127,8 @@ class Beside:
 
         Whoever the job let go on runs after this task, which is told first.
         """
-        over, token = trio.Event(), trio.lowlevel.current_trio_token()
+        # A bell wakes this task; run_sync_soon wakes one that wakes this one, a turn later.
+        bell = self._bells.pop() if self._bells else os.eventfd(0, os.EFD_CLOEXEC)
         fault: list[BaseException] = []
 
         def done() -> None:
@@ -134,11 +137,13 @@ class Beside:
             except BaseException as found:
                 fault.append(found)
             finally:
-                token.run_sync_soon(over.set)
+                os.eventfd_write(bell, 1)
 
         self.do(done)
         with trio.CancelScope(shield=True):
-            await over.wait()
+            await trio.lowlevel.wait_readable(bell)
+        os.eventfd_read(bell)
+        self._bells.append(bell)
         if fault:
             raise fault[0]
 
@@ -148,6 +153,8 @@ class Beside:
             self._jobs.put(None)
             self._thread.join()
             self._thread = None
+        while self._bells:
+            os.close(self._bells.pop())
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -31,7 +31,7 @@ from .fs.mount import Mount, mounted
 from .library import configured
 from .shares import nfsd, smb
 from .tasks import dump_tasks
-from .watchdog import LoopWatch, log_stall
+from .watchdog import LoopClock, LoopWatch, log_stall
 
 log = logs.get(__name__)
 STOP_EXTENSION_S = 60.0
@@ -49,10 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = config.load(options.config)
         logs.setup(settings.daemon.log_level, settings.daemon.log_format, aside=True)
         _tune()
-        watch = LoopWatch(on_stall=log_stall, sample=options.sample_stalls)
+        time = LoopClock()
+        watch = LoopWatch(on_stall=log_stall, sample=options.sample_stalls, clock=time)
         trio.run(
-            run, settings, watch, options.config, restrict_keyboard_interrupt_to_checkpoints=True
-        )
+            run, settings, watch, options.config,
+            clock=time, restrict_keyboard_interrupt_to_checkpoints=True,
+        )  # fmt: skip
     except BaseException as fault:
         return _explain(fault)
     return 0

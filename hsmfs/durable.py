@@ -55,16 +55,24 @@ async def flushed(fd: int, *, data_only: bool = False) -> None:
 
 
 class _Kernel:
-    """The kernel's queue of syncs, one for the process; the event loop that runs looks after it."""
+    """The kernel's queue of syncs, one for the process.
+
+    Of the tasks that wait, one listens for all: what it hears of its own wakes no other task.
+    """
 
     def __init__(self) -> None:
         self._context = linux_aio.Context(AT_ONCE)
         self._free = trio.Semaphore(AT_ONCE)
         self._loop: trio.lowlevel.TrioToken | None = None
+        self._listened = False
+        self._others: set[trio.Event] = set()
 
     async def run(self, fd: int, data_only: bool) -> None:
         """Have it done. Raises OSError, or what is `_NOT_TAKEN`."""
-        self._attend()
+        loop = trio.lowlevel.current_trio_token()
+        if self._loop is not loop:  # those who waited in another one are gone
+            self._loop, self._listened = loop, False
+            self._others.clear()
         with trio.CancelScope(shield=True):
             try:
                 self._free.acquire_nowait()
@@ -79,34 +87,40 @@ class _Kernel:
 
     async def _submitted(self, fd: int, data_only: bool) -> int:
         """What fsync(2) would return, errors as -errno."""
-        over, results = trio.Event(), list[int]()
+        woken, results = trio.Event(), list[int]()
 
         def done(result: int) -> None:
             # caio gives the kernel's signed 64 bits as if they had no sign.
             results.append(ctypes.c_int64(result).value)
-            over.set()
+            woken.set()
 
         kind = linux_aio.Operation.fdsync if data_only else linux_aio.Operation.fsync
         operation = kind(fd)
         operation.set_callback(done)
         self._context.submit(operation)
-        await over.wait()
+        while not results:
+            if not self._listened:
+                await self._listen()
+                continue
+            self._others.add(woken)
+            await woken.wait()
+            self._others.discard(woken)
+            woken = trio.Event()
+        if self._others and not self._listened:
+            next(iter(self._others)).set()
         return results[0]
 
-    def _attend(self) -> None:
-        """See to it that a task of this loop hears what the kernel has done."""
-        loop = trio.lowlevel.current_trio_token()
-        if self._loop is not loop:
-            self._loop = loop
-            trio.lowlevel.spawn_system_task(self._listen)
-
     async def _listen(self) -> None:
-        while True:
+        """Until the kernel has done something, and who waits for that knows it."""
+        self._listened = True
+        try:
             await trio.lowlevel.wait_readable(self._context.fileno)
-            with contextlib.suppress(BlockingIOError):  # what it announced was fetched already
-                self._context.poll()
-            while self._fetched() == _BATCH:
-                pass
+        finally:
+            self._listened = False
+        with contextlib.suppress(BlockingIOError):  # what it announced was fetched already
+            self._context.poll()
+        while self._fetched() == _BATCH:
+            pass
 
     def _fetched(self) -> int:
         """Have the callbacks of at most _BATCH syncs called; how many it were."""

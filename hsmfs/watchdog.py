@@ -36,6 +36,8 @@ credited with at most this much that the steps just before it waited."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 STOLEN_FRESH_SECONDS = 0.02
 """The same for what the host took."""
+STAT_BYTES = 1 << 16
+"""Of /proc/stat, whose first lines are the processors: more than 500 of them."""
 
 log = logs.get(__name__)
 
@@ -65,11 +67,41 @@ def log_stall(stall: Stall) -> None:
     )  # fmt: skip
 
 
+class LoopClock(trio.abc.Clock):
+    """The clock of a loop that a LoopWatch looks at: what one of both has read the other does not
+    read again. On some machines each look is a system call.
+
+    Attributes:
+        now: what was read last, by time.perf_counter.
+    """
+
+    def __init__(self) -> None:
+        self.now = time.perf_counter()
+        self._stepped = False
+
+    def start_clock(self) -> None:
+        """Nothing to do."""
+
+    def current_time(self) -> float:
+        self.now = now = time.perf_counter()
+        return now
+
+    def stepped(self) -> float:
+        """A step ends: the time. If it was the last one, the loop asks how long to sleep now."""
+        self._stepped = True
+        return self.current_time()
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        now = self.now if self._stepped else self.current_time()
+        self._stepped = False
+        return deadline - now
+
+
 class LoopWatch(trio.abc.Instrument):
     """Times every step; `trio.lowlevel.add_instrument(watch)` or `with watch:` inside the loop.
 
     on_stall is called on the loop after each step longer than threshold seconds. sample adds a
-    thread that catches the stack of a step while it stalls.
+    thread that catches the stack of a step while it stalls. clock: the loop's, if it is such a one.
 
     Attributes:
         counts: steps by bucket of BOUNDS.
@@ -86,6 +118,7 @@ class LoopWatch(trio.abc.Instrument):
         on_stall: Callable[[Stall], None] | None = None,
         *,
         sample: bool = False,
+        clock: LoopClock | None = None,
     ) -> None:
         self.threshold = threshold
         self.counts = [0] * (len(BOUNDS) + 1)
@@ -94,6 +127,7 @@ class LoopWatch(trio.abc.Instrument):
         self.stall_count = self.preempted = 0
         self.stalls: deque[Stall] = deque(maxlen=STALLS_KEPT)
         self._on_stall = on_stall
+        self._clock = clock
         self._schedstat = -1
         self._started: float | None = None
         self._queued_ns = 0
@@ -130,12 +164,14 @@ class LoopWatch(trio.abc.Instrument):
         trio.lowlevel.remove_instrument(self)
         if self._sampler:
             self._sampler.stop()
+        self._host.close()
         if self._schedstat >= 0:
             os.close(self._schedstat)
             self._schedstat = -1
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        now = time.perf_counter()
+        # trio reads its clock before the first step of a turn, and we do after each.
+        now = time.perf_counter() if self._clock is None else self._clock.now
         if now - self._looked > FRESH_SECONDS and self._schedstat >= 0:
             self._queued_ns, self._looked = self._run_queue_ns(), now
             now = time.perf_counter()
@@ -147,7 +183,8 @@ class LoopWatch(trio.abc.Instrument):
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if self._started is None:
             return
-        seconds = time.perf_counter() - self._started
+        ended = time.perf_counter() if self._clock is None else self._clock.stepped()
+        seconds = ended - self._started
         self._started = None
         queued = 0.0
         if seconds > self.threshold:
@@ -182,17 +219,25 @@ class Host:
 
     def __init__(self, path: str = "/proc/stat") -> None:
         self._path = path
+        self._fd = -1
 
     def took(self) -> list[int]:
         """Nanoseconds of each processor since the start, in ticks of 10 ms."""
         found = []
-        with contextlib.suppress(OSError), open(self._path, "rb") as lines:
-            next(lines, None)  # all of them together
-            for line in lines:
+        with contextlib.suppress(OSError):
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            for line in os.pread(self._fd, STAT_BYTES, 0).split(b"\n")[1:]:  # the first is of all
                 if not line.startswith(b"cpu"):
                     break
                 found.append(int(line.split()[8]) * 10**9 // _TICKS)
         return found
+
+    def close(self) -> None:
+        """Let go of the file, until it is asked again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class _Sampler(threading.Thread):

@@ -12,8 +12,8 @@ last SIZE bytes. Each commit stores in `meta`, in the same transaction, the plac
 record that is not whole, or bears another place than its own, is the end of the log. Places begin
 with a random number at each start, so no old record is taken for a new one.
 
-A second ring is for power cuts: `flush` has a thread write there what was added, and sync it. That
-is one write in place, where a commit changes a dozen pages and makes the WAL longer. A power cut
+A second ring is for power cuts: `flush` writes there what was added, and has it synced. That is one
+write in place, where a commit changes a dozen pages and makes the WAL longer. A power cut
 may take the database back to the last commit whose WAL was synced (`anchored`), so from there on
 the second file keeps all. The mapped file is never synced, since a store to a page that was waits
 for the filesystem's journal, and it is the event loop that stores.
@@ -29,12 +29,13 @@ import mmap
 import os
 import secrets
 import struct
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import clock, crash, durable, logs
+from .. import clock, crash, durable, logs, pressure
 
 FILE = "catalog.redo"
 SYNCED = "catalog.redo-synced"
@@ -124,12 +125,25 @@ class RedoLog:
         if start < end:
             data = _read(self._map, start, end - start)
             try:
-                await self._thread.run(lambda: self._write(start, data))
+                await self._store(start, data)
             except OSError as fault:
                 log.warning("the redo log cannot be synced, so the WAL is", error=fault)
                 return False
         self.flushed = end
         return True
+
+    async def _store(self, place: int, data: bytes) -> None:
+        """Into the second file, durably; by a thread while the disks are busy, since then the page
+        cache may wait for them, too.
+        """
+        if pressure.DISK.busy():
+            await self._thread.run(lambda: self._write_and_sync(place, data))
+        else:
+            began = time.monotonic_ns()
+            self._write(place, data)
+            pressure.DISK.took(time.monotonic_ns() - began)
+            await durable.flushed(self._fd, data_only=True)
+        crash.point("catalog.redo.synced")
 
     def _write(self, place: int, data: bytes) -> None:
         size = len(self._map)
@@ -138,8 +152,10 @@ class RedoLog:
         if len(data) > room:
             durable.write_all(self._fd, data[room:], 0)
         crash.point("catalog.redo.written")
+
+    def _write_and_sync(self, place: int, data: bytes) -> None:
+        self._write(place, data)
         os.fdatasync(self._fd)
-        crash.point("catalog.redo.synced")
 
     def records(self, place: int) -> Iterator[list[Statement]]:
         """The records from that place on, in order, each of the file that has it."""

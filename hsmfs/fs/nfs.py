@@ -20,8 +20,7 @@ from ..shares import nfsd
 from .requester import is_nfsd
 
 POLL_SECONDS = 5.0
-"""How often nfsd is looked for."""
-_KNOWN_SECONDS = 10.0
+"""How often nfsd is looked for, and how long it is known which pids are its threads."""
 _KNOWN = 4096
 
 log = logs.get(__name__)
@@ -36,7 +35,7 @@ class Nfs:
 
     def __init__(self) -> None:
         self.threads = 0
-        self._pids: dict[int, tuple[float, bool]] = {}
+        self._known: dict[int, bool] = {}
         self._keeper: subprocess.Popen[bytes] | None = None
         self._pipe = -1
 
@@ -44,18 +43,18 @@ class Nfs:
         """Whether a request comes from a thread of nfsd; quick, and on the loop."""
         if not self.threads or ctx.pid <= 0:
             return False
-        now = trio.current_time()
-        found = self._pids.get(ctx.pid)
-        if found is None or found[0] < now:
-            if len(self._pids) >= _KNOWN:
-                self._pids.clear()
-            found = self._pids[ctx.pid] = now + _KNOWN_SECONDS, is_nfsd(ctx.pid)
-        return found[1]
+        found = self._known.get(ctx.pid)
+        if found is None:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            found = self._known[ctx.pid] = is_nfsd(ctx.pid)
+        return found
 
     async def watch(self, fuse: int, mountpoint: Path) -> None:
         """Look for nfsd, for ever; fuse is the descriptor of the mount's connection."""
         while True:
             self.threads = await clock.blocking(nfsd.threads, abandon=True)
+            self._known.clear()
             if self.threads and self._keeper is None:
                 try:
                     await clock.blocking(lambda: self._start_keeper(fuse, mountpoint))

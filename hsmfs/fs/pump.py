@@ -5,12 +5,13 @@ costs several turns of the loop and more time than most handlers. It takes its `
 global that may be replaced (pyfuse3.asyncio does so), and `install` puts one there that differs in
 these two calls only: the lock is handed on only if its holder stops, and a request that is there,
 or comes within SPIN_SECONDS, is fetched at once. It is looked for without sleeping: to be woken
-costs more than most handlers do. Every TURN_SECONDS the loop has its turn in any
-case, so nothing else is held up for longer. docs/adr/0008-fetching-requests.md has the figures.
+costs more than most handlers do. Every TURN_SECONDS, and a few requests, the loop has its turn in
+any case. docs/adr/0008-fetching-requests.md has the figures.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import time
@@ -28,6 +29,20 @@ SPIN_SECONDS = 50e-6 if len(os.sched_getaffinity(0)) > 1 else 0.0
 client cannot send it before we sleep."""
 TURN_SECONDS = 2e-3
 """The longest that requests are served without letting other tasks run."""
+CLOCK_EVERY = 4
+"""Requests for which the clock is looked at once: on some machines it costs a system call."""
+
+
+class _PollFd(ctypes.Structure):
+    """poll(2)"""
+
+    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
+
+
+_poll = ctypes.PyDLL(None).poll
+"""poll(2) that keeps Python's lock, as it is not told to wait. select's lets it go, and looks at
+the clock."""
+_poll.argtypes = (ctypes.POINTER(_PollFd), ctypes.c_ulong, ctypes.c_int)
 
 
 class _Done:
@@ -86,7 +101,9 @@ class LowLevel:
 
     def __init__(self, fd: int) -> None:
         self._turn_ends = 0.0
+        self._unclocked = 0
         self._busy = False
+        self._asked = ctypes.pointer(_PollFd(fd, select.POLLIN, 0))
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         self._look = poll.poll
@@ -96,23 +113,26 @@ class LowLevel:
 
     def wait_readable(self, fd: int) -> Awaitable[None]:
         """Await it: a request is there."""
-        now = time.perf_counter()
-        if now < self._turn_ends:
-            self._busy = self._comes(now + SPIN_SECONDS if self._busy else now)
-            if self._busy:
-                return _DONE
-        return self._sleep(fd, now)
+        if self._unclocked:
+            self._unclocked -= 1
+        elif time.perf_counter() < self._turn_ends:
+            self._unclocked = CLOCK_EVERY - 1
+        else:
+            return self._sleep(fd)
+        self._busy = _poll(self._asked, 1, 0) > 0 or (self._busy and self._comes())
+        return _DONE if self._busy else self._sleep(fd)
 
-    async def _sleep(self, fd: int, since: float) -> None:
+    async def _sleep(self, fd: int) -> None:
+        since = time.perf_counter() if SPIN_SECONDS else 0.0
         await trio.lowlevel.wait_readable(fd)
         woken = time.perf_counter()
         # A client that comes back this soon will do so again.
         self._busy = woken - since < 2 * SPIN_SECONDS
-        self._turn_ends = woken + TURN_SECONDS
+        self._turn_ends, self._unclocked = woken + TURN_SECONDS, CLOCK_EVERY
 
-    def _comes(self, until: float) -> bool:
-        """True if the descriptor is readable before that time of the counter."""
-        look = self._look
+    def _comes(self) -> bool:
+        """True if the descriptor is readable soon."""
+        look, until = self._look, time.perf_counter() + SPIN_SECONDS
         while not look(0):
             if time.perf_counter() >= until:
                 return False

@@ -394,3 +394,22 @@ def test_a_catalog_whose_making_was_killed_is_finished(tmp_path, point):
     opened = Catalog.open(tmp_path / "state")
     assert opened.inodes.get_raw(ROOT).is_dir
     opened.close()
+
+
+# Who writes what a sync syncs
+
+
+@pytest.mark.parametrize("disk", ["busy", "idle"])
+async def test_a_busy_disk_has_its_log_written_by_a_thread(catalog, monkeypatch, request, disk):
+    request.getfixturevalue(disk)
+    wrote, write = [], redo.RedoLog._write
+
+    def noted(log, place, data):
+        wrote.append(threading.current_thread() is threading.main_thread())
+        write(log, place, data)
+
+    monkeypatch.setattr(redo.RedoLog, "_write", noted)
+    await make(catalog, b"a")
+    await catalog.sync()
+    assert wrote == [disk == "idle"]
+    assert catalog.durable == catalog.commits

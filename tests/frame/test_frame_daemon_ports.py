@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from hsmfs import limits, sdnotify
-from hsmfs.watchdog import Host, LoopWatch, Stall, log_stall
+from hsmfs.watchdog import Host, LoopClock, LoopWatch, Stall, log_stall
 
 
 @pytest.fixture
@@ -97,6 +97,27 @@ def test_what_the_host_took_of_each_processor(tmp_path: Path) -> None:
     stat.write_text("".join(f"{line} 0 0\n" for line in lines))
     assert Host(str(stat)).took() == [7 * 10**9 // os.sysconf("SC_CLK_TCK"), 0]
     assert Host(str(tmp_path / "none")).took() == []
+
+
+def test_the_loop_and_its_watch_share_a_clock() -> None:
+    """Steps are as long as they are, and sleeps end in time, whoever looked at the clock."""
+
+    async def live(watch: LoopWatch, shared: LoopClock) -> float:
+        with watch:
+            await trio.sleep(0.1)
+            spin(0.06)
+            await trio.lowlevel.checkpoint()
+            spin(0.03)
+            began = shared.current_time()
+            await trio.sleep(0.05)
+            return shared.current_time() - began
+
+    shared = LoopClock()
+    watch = LoopWatch(0.05, clock=shared)
+    slept = trio.run(live, watch, shared, clock=shared)
+    assert (watch.stall_count, len(watch.stalls)) == (1, 1)
+    assert watch.worst_wall >= 0.06
+    assert slept >= 0.05
 
 
 async def test_a_wait_is_no_stall(loop_watch: LoopWatch, autojump_clock: MockClock) -> None:

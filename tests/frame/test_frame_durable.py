@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+import trio
 
 from hsmfs import durable
 
@@ -85,6 +86,17 @@ async def test_signals_interrupt_no_sync(tmp_path):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+async def test_whoever_listens_wakes_those_whose_syncs_are_done(tmp_path):
+    """Also when the one who listened for all is served first, or comes last."""
+    with (tmp_path / "file").open("wb", buffering=0) as file:
+        for together in (1, 2, 50):
+            with trio.fail_after(30):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(together):
+                        file.write(b"x")
+                        nursery.start_soon(durable.flushed, file.fileno())
 
 
 @pytest.mark.mount
