@@ -58,6 +58,12 @@ class Volume:
         state = self.former if exported else self.state
         return state in (VolumeState.FULL, VolumeState.EXPORTED) and not self.quarantine
 
+    @property
+    def unverified(self) -> bool:
+        """Whether it was never read back here, and nothing but that speaks against it."""
+        never = self.state is VolumeState.SUSPECT and self.verified_ns is None
+        return never and not self.read_errors and not self.quarantine
+
 
 @dataclass(frozen=True, slots=True)
 class DriveRecord:

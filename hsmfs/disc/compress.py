@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ SEEKABLE_MAGIC = 0x8F92EAB1
 LEVEL = 3
 PROBE = 128 * 1024
 PROBES = 8
+GLANCE = 8 * 1024
+"""Bytes of a spot that is tried for whether a file may shrink."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +43,43 @@ def small_enough(stored: int, plain: int) -> bool:
     return stored * 10 <= plain * 9
 
 
-def worth_compressing(source: Path, length: int | None = None, offset: int = 0) -> bool:
-    """Try a few samples of [offset, offset+length) at zstd's quickest level. Raises OSError."""
+def worth_compressing(
+    source: Path,
+    length: int | None = None,
+    offset: int = 0,
+    probe: zstandard.ZstdCompressor | None = None,
+) -> bool:
+    """Try samples of [offset, offset+length) at zstd's quickest level. Raises OSError.
+
+    First a glance at three spots: most of what is large is compressed already, and time is dear.
+    probe: for many files, a compressor of that level, as making one costs more than a glance.
+    """
+    probe = probe or zstandard.ZstdCompressor(level=1)
     with source.open("rb", buffering=0) as file:
+        fd = file.fileno()
         if length is None:
-            length = os.fstat(file.fileno()).st_size - offset
-        if length < 4096:
+            length = os.fstat(fd).st_size - offset
+        if length < 4096 or not any(_shrinks(probe, fd, *spot) for spot in _spots(offset, length)):
             return False
         step = max(PROBE, length // PROBES)
-        probe = zstandard.ZstdCompressor(level=1)
         plain = packed = 0
         for start in range(0, length, step):
-            sample = os.pread(file.fileno(), min(PROBE, length - start), offset + start)
+            sample = os.pread(fd, min(PROBE, length - start), offset + start)
             plain += len(sample)
             packed += len(probe.compress(sample)) if sample else 0
     return plain > 0 and small_enough(packed, plain)
+
+
+def _spots(offset: int, length: int) -> Iterator[tuple[int, int]]:
+    """Places of GLANCE bytes, or less, around the quarters of a range."""
+    for quarter in (1, 2, 3):
+        start = max(0, length * quarter // 4 - GLANCE // 2)
+        yield min(GLANCE, length - start), offset + start
+
+
+def _shrinks(probe: zstandard.ZstdCompressor, fd: int, size: int, at: int) -> bool:
+    sample = os.pread(fd, size, at)
+    return small_enough(len(probe.compress(sample)), len(sample))
 
 
 def compress(

@@ -352,7 +352,7 @@ def run_xorriso(
             for line in process.stderr:
                 _heed(line, problems, progress, total)
         except BaseException:
-            process.terminate()
+            process.kill()  # its handler of SIGTERM may hang; what it wrote is removed anyway
             raise
     if process.returncode not in (0, _SOME_PROBLEM):
         raise MediaError(

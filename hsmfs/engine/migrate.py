@@ -90,6 +90,7 @@ class Migrator:
         self._level = engine.compression
         self._disc = config.library.disc - (OVERHEAD if config.parity_discs else 0)
         self._in_sets = config.sets is not None
+        self._tests = config.scrub.interval > 0
         self._wake = trio.Event()
         self._settled = trio.Event()
         self.configure(config)
@@ -120,7 +121,7 @@ class Migrator:
         """Other numbers count from now on; what is under way goes on."""
         self._wait_ns = int(config.engine.burn_wait * 1e9)
         self._slots = max(1, config.library.drives - config.recall_drives) + 1
-        self._poke()
+        self.poke()
 
     # Requests
 
@@ -155,7 +156,7 @@ class Migrator:
             self._later.pop(attr.ino, None)
 
         await in_batches(self._catalog, zip(attrs, keys, strict=True), put, "migrate.queued")
-        self._poke()
+        self.poke()
         return len(attrs)
 
     def _files_attr(self, ino: InodeNo) -> Attr | None:
@@ -202,20 +203,21 @@ class Migrator:
     def came_in(self, ino: InodeNo) -> None:
         """The file was recalled: if that is what it waited for, its turn is now."""
         if self._later.pop(ino, None) is not None:
-            self._poke()
+            self.poke()
 
     async def flush(self) -> None:
         """Burn what waits now, without waiting for full discs."""
         async with self._catalog.write():
             self._catalog.queues.set_burn_before(clock.now_ns() + 1)
         self._later.clear()
-        self._poke()
+        self.poke()
 
     async def settled(self) -> None:
         """Return when nothing is under way and nothing is due."""
         await self._settled.wait()
 
-    def _poke(self) -> None:
+    def poke(self) -> None:
+        """Look at the queue: something that a file may have waited for has come."""
         if self._settled.is_set():
             self._settled = trio.Event()
         self._wake.set()
@@ -256,7 +258,7 @@ class Migrator:
         terms = Terms(
             _usable(self._disc), clock.now_ns(), self._catalog.queues.burn_before(),
             self._wait_ns, plan.Either(self._busy, self._later), room, self._shrink,
-            self._needs_parity,
+            self._needs_parity, self._tests and not self._catalog.health.paused,
         )  # fmt: skip
         found = await self._catalog.read(lambda reports: plan.make(reports, terms))
         await self._tidy(found)
@@ -474,7 +476,7 @@ class Migrator:
 
     async def _set_closed(self, group: VolumeSet) -> None:
         """Files that waited for the set's parity may be released, and it may leave for a vault."""
-        self._poke()
+        self.poke()
         self._offer(group.name, group.vault)
 
     def _offer(self, name: str, vault: str) -> None:

@@ -123,6 +123,7 @@ class Mounts(Bays):
         finally:
             self._claims.pop(claim.id, None)
             self._board.drop(claim.id)
+            self._board.used(claim.urgency, trio.current_time())
             claim.done.set()
             if claim.session is not None and claim.bay is not None and claim.bay.claim is claim:
                 claim.bay.free()

@@ -94,6 +94,8 @@ class Plan:
     waiting: int = 0
     """Files that wait for a full disc or their time."""
     waiting_bytes: int = 0
+    untested: int = 0
+    """Files whose copies are on discs that are going to be tested."""
     next_ns: int | None = None
     """When the oldest of those has waited long enough."""
     complete: bool = True
@@ -129,17 +131,21 @@ class Terms:
     What shrinks less than expected is left for the next disc when it is staged."""
     needs_parity: bool = False
     """A release waits for the parity of a file's sets."""
+    tests: bool = False
+    """Discs that nobody has read back yet are tested by themselves: a copy on one is waited for."""
 
 
 def make(reports: Reports, terms: Terms) -> Plan:
     """Plan the next volumes."""
     plan = Plan()
     open_: dict[Targets, Batch] = {}
-    discs = _Known(reports)
-    leaving = {row.volume for row in reports.refreshes.open()}
+    discs = _Discs(
+        _Known(reports), {row.volume for row in reports.refreshes.open()},
+        reports.health.tested() if terms.tests else None,
+    )  # fmt: skip
 
     def need(queued: Queued) -> list[tuple[Targets, Item]]:
-        return _needs(reports, queued, _Discs(discs, leaving), terms, plan)
+        return _needs(reports, queued, discs, terms, plan)
 
     for _, rows in groupby(_queue(reports), key=lambda q: q.migration.group_key):
         _place_group(rows, need, open_, plan, terms)
@@ -221,6 +227,9 @@ def _needs(
         return []
     fresh, begun = _copies(reports, m, queued.version, discs)
     if not fresh and not begun:
+        if any(_copies(reports, m, queued.version, discs._replace(tested=None))):
+            plan.untested += 1
+            return []
         waits = m.release and terms.needs_parity
         if not waits or reports.copies.protected(m.ino, queued.version) >= m.copies:
             plan.satisfied.append(m.ino)
@@ -257,6 +266,14 @@ class _Discs(NamedTuple):
 
     all: _Known
     leaving: set[VolumeId]
+    tested: Container[VolumeId] | None
+    """Discs with a test on record; None: no others are tested, and only what is proven counts."""
+
+    def count(self, disc: Volume) -> bool:
+        """Whether a copy on the disc counts, or will if its test ends well."""
+        if self.tested is None or disc.proven:
+            return disc.proven
+        return disc.unverified and disc.id not in self.tested
 
 
 Have = dict[int, tuple[int, int, int]]
@@ -278,7 +295,7 @@ def _copies(
         used = max(used, copy.copy_no)
         part = copy.where
         disc = discs.all[part.volume]
-        if copy.state is CopyState.VALID and disc.proven:
+        if copy.state is CopyState.VALID and discs.count(disc):
             have = standing.setdefault(copy.copy_no, {})
             have[part.part] = (part.parts, part.offset, part.length)
             place[copy.copy_no] = disc.vault

@@ -191,7 +191,11 @@ class Engine:
         async def complete(ino: InodeNo, who: str) -> None:
             await self.recaller.request(ino, RecallClass.BULK, who)
 
+        async def tested(volume: Volume) -> None:
+            self.migrator.poke()
+
         async def replace(volume: Volume, why: str) -> None:
+            self.migrator.poke()
             if config.scrub.replace:
                 try:
                     await self.replace_disc(volume, f"failed its test: {why}")
@@ -216,7 +220,7 @@ class Engine:
         self.recaller.beside.note = note
         self.refresher.may_retire = self.trust.holds.refuse_to_retire
         self.refresher.archive, self.refresher.complete = archive, complete
-        self.scrubber.failed = replace
+        self.scrubber.failed, self.scrubber.passed = replace, tested
         self.migrator.blanks.magazine_of = magazine_of
         self.files.make_room = self.releaser.make_room
         self.migrator.finisher.release = self.releaser.release

@@ -19,7 +19,7 @@ from .. import clock, crash
 from ..catalog.catalog import Catalog
 from ..catalog.mismatches import Mismatch
 from ..catalog.reports import Reports
-from ..disc.compress import Compressed, compress, small_enough, worth_compressing
+from ..disc.compress import Compressed, compress, worth_compressing
 from ..disc.digest import digest_file
 from ..disc.estimate import Estimator
 from ..disc.layout import StagedFile
@@ -37,8 +37,6 @@ SLICE_FILES = 128
 SLICE_BYTES = 48 * 1024 * 1024
 """One thread call and one transaction handle so much."""
 WORKERS = 2
-GLANCE = 8 * 1024
-"""Bytes of a spot that is tried for whether a file may shrink."""
 _EMPTY = Digest(hashlib.sha256().digest(), (), 0)
 
 CHANGED = "it is being written"
@@ -264,9 +262,7 @@ def _read(
             return
         else:
             work.digest = work.known
-        if level and _may_shrink(work, quick) and worth_compressing(
-            work.source, _length(work), item.offset
-        ):
+        if level and worth_compressing(work.source, _length(work), item.offset, quick):
             dest = folder / f"{item.ino:x}-{item.part}.zst"
             work.packed = compress(
                 work.source, dest, offset=item.offset, length=_length(work), level=level
@@ -275,18 +271,6 @@ def _read(
         work.problem = LOST_BYTES
     except OSError as fault:
         work.problem = f"{UNREADABLE}: {fault}"
-
-
-def _may_shrink(work: _Work, quick: zstandard.ZstdCompressor) -> bool:
-    """A glance at three spots: most of what is large is compressed already, and time is dear."""
-    length = _length(work)
-    with work.source.open("rb", buffering=0) as file:
-        for quarter in (1, 2, 3):
-            at = work.item.offset + max(0, length * quarter // 4 - GLANCE // 2)
-            sample = os.pread(file.fileno(), GLANCE, at)
-            if small_enough(len(quick.compress(sample)), len(sample)):
-                return True
-    return False
 
 
 def _length(work: _Work) -> int:

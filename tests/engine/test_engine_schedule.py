@@ -387,3 +387,14 @@ def test_the_copy_that_costs_the_fewest_exchanges():
     assert fewest_exchanges([("x", "drive"), ("queue",)], of) == ("queue",)
     with pytest.raises(ValueError):
         fewest_exchanges([("x",)], of, need=2)
+
+
+def test_a_scrub_leaves_the_last_unit_to_who_used_one_a_moment_ago():
+    board = Board(RULES)
+    board.put(claim(1, 1, IDLE), 0.0)
+    board.used(STANDARD, 100.0)
+    busy = drive("a", 9, at_work=STANDARD)
+    soon = board.decide(105, [busy, drive("b")], arms=1)
+    assert (soon.actions, soon.again_at) == ([], 110)
+    assert board.decide(105, [drive("a"), drive("b")], arms=1).actions == [Assign(1, "a")]
+    assert board.decide(110, [busy, drive("b")], arms=1).actions == [Assign(1, "b")]

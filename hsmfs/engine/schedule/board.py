@@ -41,7 +41,7 @@ class Board:
         self.heat = Heat(rules.half_life)
         self.fetched = Heat(rules.half_life)
         self.waiting_bytes = [0 for _ in READS]
-        self._last_interactive = -math.inf
+        self._last_interactive = self._last_use = -math.inf
         self._claims: dict[int, ClaimView] = {}
         self._of_cargo: dict[int, dict[int, None]] = {}
         self._weight: dict[int, int] = {}
@@ -77,6 +77,7 @@ class Board:
             self.heat.demand(claim.cargo, now)
         if claim.urgency is RecallClass.INTERACTIVE:
             self._last_interactive = now
+        self.used(claim.urgency, now)
         self._claims[claim.id] = claim
         cargo = claim.cargo
         self._of_cargo.setdefault(cargo, {})[claim.id] = None
@@ -207,6 +208,16 @@ class Board:
         unripe = (claim for claim in self._claims.values() if claim.id not in self._keys)
         later = sorted(unripe, key=lambda c: (c.urgency, self.rules.ripe_at(c), c.id))
         return iter({claim.id: claim for claim in chain(ripe, later)}.values())
+
+    def used(self, urgency: RecallClass, now: float) -> None:
+        """Somebody asks for a drive, or is done with one."""
+        if urgency is not RecallClass.IDLE:
+            self._last_use = now
+
+    @property
+    def calm_at(self) -> float:
+        """When idle reads may fill the last unit: what others want next mostly follows soon."""
+        return self._last_use + self.rules.calm
 
     def interactive_comes(self, now: float) -> bool:
         """Interactive requests came of late, so one may come at any moment."""

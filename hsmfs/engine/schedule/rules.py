@@ -41,6 +41,8 @@ class Rules:
         spare: units that bulk and idle reads leave to others, while interactive requests came
             within `spare_for`.
         keep: seconds that a disc nobody wants stays in its drive when a spare unit has to be made.
+        calm: seconds after the last use by others in which idle reads have nothing fetched into
+            the last free unit.
         half_life: seconds in which the memory of a disc's use fades to a half.
     """
 
@@ -57,6 +59,7 @@ class Rules:
     spare: int = 0
     spare_for: float = 3600.0
     keep: float = 120.0
+    calm: float = 10.0
     half_life: float = 3600.0
 
     def of(self, urgency: RecallClass) -> ClassRule:

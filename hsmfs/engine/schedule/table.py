@@ -117,7 +117,12 @@ class Table:
         """Whether somebody of the claim's kind could have something fetched."""
         if self.arms <= 0 or not self._may_take(claim, aged=aged):
             return False
-        return any(True for _ in self._idle_units())
+        idle = sum(1 for _ in self._idle_units())
+        calm_at = self._board.calm_at
+        if claim.urgency is RecallClass.IDLE and idle == 1 and self._now < calm_at:
+            self.again_at = min(self.again_at, calm_at)
+            return False
+        return idle > 0
 
     def _idle_units(self) -> Iterator[str]:
         for name, unit in self._units.items():
