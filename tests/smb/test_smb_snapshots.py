@@ -14,20 +14,25 @@ SIZE = 300_000
 
 @pytest.fixture(scope="module")
 def kept(nas):
-    """A file that was archived and overwritten, and one that was deleted, three hours later."""
-    data = {name: random.Random(name).randbytes(SIZE) for name in ("changed", "deleted")}
+    """A file that was archived and overwritten, and one that was deleted, three hours later; and
+    one that no disc had when it was overwritten.
+    """
+    names = ("changed", "deleted", "young")
+    data = {name: random.Random(name).randbytes(SIZE) for name in names}
     (nas.top / "folder").mkdir()
     (nas.top / "folder").chmod(0o777)
     for name, content in data.items():
         local = nas.fs.folder / name
         local.write_bytes(content)
         nas.client(f"put {local} folder\\{name}")
-    nas.fs.control("archive", "--now", "--wait", "--release", nas.top / "folder")
+    paths = [nas.top / "folder" / name for name in names[:2]]
+    nas.fs.control("archive", "--now", "--wait", "--release", *paths)
     age(nas.fs, 3 * 3600)
     nas.client("del folder\\deleted")
     other = nas.fs.folder / "other"
     other.write_bytes(b"encrypted")
     nas.client(f"put {other} folder\\changed")
+    nas.client(f"put {other} folder\\young")
     return data
 
 
@@ -48,6 +53,14 @@ def test_versions_are_listed_and_read(nas, kept):
     assert all(re.fullmatch(r"@GMT-\d{4}(\.\d\d){2}-\d\d\.00\.00", token) for token in found)
     assert get(nas, found[1], "changed") == kept["changed"]
     assert (nas.top / "folder/changed").read_bytes() == b"encrypted"
+
+
+def test_what_no_disc_had_was_set_aside(nas, kept):
+    found = versions(nas, "folder\\young")
+    assert get(nas, found[1], "young") == kept["young"]
+    assert (nas.top / "folder/young").read_bytes() == b"encrypted"
+    then = nas.fs.ask("versions", nas.top / "folder/young")[1]
+    assert (then["where"], then["size"]) == ("disk", SIZE)
 
 
 def test_a_deleted_file_is_found_in_its_folder(nas, kept):
