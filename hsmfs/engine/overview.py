@@ -52,7 +52,8 @@ async def pools(engine: Engine) -> list[views.PoolView]:
     def look(pool: Pool) -> views.PoolView:
         usage = pool.usage()
         return views.PoolView(
-            pool.name, pool.tier, str(pool.path), usage.capacity, usage.used, pool.high, pool.low
+            pool.name, pool.tier, str(pool.path), usage.capacity, usage.used, pool.high, pool.low,
+            engine.keeping.used.get(pool.id, 0),
         )
 
     return await clock.blocking(lambda: [look(pool) for pool in engine.pools])

@@ -64,7 +64,9 @@ class StateCount:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """A disk pool and how full it is; high and low are percent."""
+    """A disk pool and how full it is; high and low are percent. old_versions: bytes of it that were
+    set aside before files were changed, as of half a minute ago.
+    """
 
     name: str
     tier: str
@@ -73,6 +75,7 @@ class PoolView:
     used: int
     high: int
     low: int
+    old_versions: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,9 @@ def test_mass_overwrite_and_deletion_are_undone_by_one_command(
             fs.control("archive", "--now", "--wait", top)
             fs.control("release", top / "d2", top / "d3")
         before = looks(top)
-        second = int(time.time()) + 1  # the command's times are whole seconds
+        # The command's times are whole seconds; and what was made just now is written down by then,
+        # so that even empty files are known as such.
+        second = int(time.time()) + 3
         then = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         while time.time() < second + 0.02:
             time.sleep(0.01)
@@ -85,6 +87,9 @@ def test_mass_overwrite_and_deletion_are_undone_by_one_command(
             assert time.monotonic() < deadline, "no alarm"
             time.sleep(0.2)
 
+        (pool,) = fs.ask("status")["pools"]
+        assert archived == (pool["old_versions"] == 0)
+        assert archived == ("old versions of files" not in fs.control("status"))
         assert "(dry run)" in fs.control("rollback", top, "--to", then, "--dry-run")
         assert (top / "PAY.txt").exists()
         assert fs.ask("rollback", top, "--to", then, "--dry-run")["failures"] == 0

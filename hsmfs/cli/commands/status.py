@@ -44,6 +44,9 @@ def _show(out: Out, status: dict[str, Any]) -> None:
             for pool in status["pools"]
         ],
     )  # fmt: skip
+    for pool in status["pools"]:
+        if pool["old_versions"]:
+            out.line(f"  old versions of files in {pool['name']}: {size(pool['old_versions'])}")
     out.line()
     out.table(
         ("DRIVE", "STATE", "DISC", "DOES", ">LOADS", ">ERRORS", "REASON"),
