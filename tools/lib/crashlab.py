@@ -222,6 +222,7 @@ class Lab:
     def order(self, words: tuple[str, ...], leads_to: dict[str, Entry]) -> None:
         """An order that changes what users see, and that may be repeated if it was cut off."""
         self.unfinished = words, leads_to
+        self.durable -= set(leads_to)
         with self.step({}):
             self.fs.control(*words)
         self.finish_model()

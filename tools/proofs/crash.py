@@ -36,19 +36,21 @@ from lib.crashlab import (
 from lib.tempfs import TempFs, TempFsError
 
 LEAST = 60
-_KEPT, _OF_BYTES = " (kept)", re.compile(r"(files|keeping|rollback)\.").match
+KEPT_LIFE, _OF_BYTES = " (kept)", re.compile(r"(files|keeping|rollback)\.").match
 GONE = {"trash": {"keep": "0 s"}}
 """Settings of a life in which nothing is kept."""
 
 
-def new_fs(folder: Path, kept: bool) -> TempFs:
-    """Two tiers, small discs, nothing kept in the trash, or all; laid out, not yet made."""
+def new_fs(folder: Path, point: str = "") -> TempFs:
+    """Two tiers, small discs, nothing kept in the trash, or all if the point is of such a life;
+    laid out, not yet made.
+    """
     policies = folder / "policies.toml"
     fs = TempFs(
         {
             "library": {"drives": 2, "disc": "32 MiB"},
             "engine": {"policies": policies},
-            **(KEPT if kept else GONE),
+            **(KEPT if point.endswith(KEPT_LIFE) else GONE),
         },
         folder=folder,
         fast_tier=True,
@@ -69,10 +71,15 @@ def life(lab: Lab, kept: bool) -> None:
     tier_life(lab)
 
 
-def points(folder: Path, seed: int, kept: bool) -> list[str]:
-    """The points that a whole life passes."""
+def points(folder: Path, seed: int) -> list[str]:
+    """The points that a whole life passes; those of bytes in the other kind, with KEPT_LIFE."""
+    kept = [f"{one}{KEPT_LIFE}" for one in _passed(folder, seed, kept=True) if _OF_BYTES(one)]
+    return _passed(folder, seed, kept=False) + kept
+
+
+def _passed(folder: Path, seed: int, *, kept: bool) -> list[str]:
     listed = folder / f"points-{kept}"
-    fs = new_fs(folder / f"list-{kept}", kept)
+    fs = new_fs(folder / f"list-{kept}", KEPT_LIFE if kept else "")
     fs.set_environment(HSMFS_CRASH_LIST=str(listed))
     with fs:
         lab = Lab(fs, seed)
@@ -85,13 +92,12 @@ def points(folder: Path, seed: int, kept: bool) -> list[str]:
     return list(dict.fromkeys((passed or listed.read_text()).splitlines()))
 
 
-def die_at(point: str, folder: Path, seed: int, kept: bool) -> list[str]:
+def die_at(point: str, folder: Path, seed: int) -> list[str]:
     """One life that ends at the point; what is wrong after it, a line each."""
-    fs = new_fs(folder, kept)
+    fs = new_fs(folder, point)
     lab = Lab(fs, seed)
     try:
-        fs.set_environment(HSMFS_CRASH=point)
-        if not live_until_killed(fs, lab, kept):
+        if not live_until_killed(fs, lab, point):
             return ["the life ended without passing the point"]
         fs.kill()
         fs.set_environment(HSMFS_CRASH="")
@@ -113,12 +119,13 @@ def finish_init(fs: TempFs) -> None:
             raise
 
 
-def live_until_killed(fs: TempFs, lab: Lab, kept: bool) -> bool:
-    """Make, start, live, stop; True if a SIGKILL cut that off."""
+def live_until_killed(fs: TempFs, lab: Lab, point: str) -> bool:
+    """Make, start, live, stop; True if the SIGKILL at the point cut that off."""
+    fs.set_environment(HSMFS_CRASH=point.removesuffix(KEPT_LIFE))
     try:
         fs.control("init")
         fs.start()
-        life(lab, kept)
+        life(lab, kept=point.endswith(KEPT_LIFE))
         fs.stop()
     except Died:
         return True
@@ -155,15 +162,12 @@ def main(p: Proof) -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hsmfs-crash-") as name:
         folder = Path(name)
-        found = points(folder, given.seed, kept=False)
-        kept = [f"{one}{_KEPT}" for one in points(folder, given.seed, kept=True) if _OF_BYTES(one)]
-        chosen = [point for point in found + kept if re.search(given.points, point)]
-        p.say(f"seed {given.seed}; the lives pass {len(found)} points, and {len(kept)} of bytes")
+        found = points(folder, given.seed)
+        chosen = [point for point in found if re.search(given.points, point)]
+        p.say(f"seed {given.seed}; the lives pass {len(found)} points")
         bad = bad_lives(
             p.say, given.jobs, folder, chosen,
-            lambda point, where: die_at(
-                point.removesuffix(_KEPT), where, given.seed, point.endswith(_KEPT)
-            ),
+            lambda point, where: die_at(point, where, given.seed),
         )  # fmt: skip
         least = LEAST if given.points == "." else 1
         p.figure("points killed at", len(chosen), at_least=least)

@@ -84,12 +84,11 @@ def device(folder: Path) -> Iterator[Device]:
 def cut_at(point: str, folder: Path, seed: int) -> tuple[list[str], int]:
     """One life that loses its power at the point: what is wrong, and how many paths were sure."""
     with device(folder) as disk:
-        fs = new_fs(disk.place / "hsmfs")
+        fs = new_fs(disk.place / "hsmfs", point)
         lab = Lab(fs, seed)
         try:
             os.sync()  # an admin has written the configuration long ago
-            fs.set_environment(HSMFS_CRASH=point)
-            if not live_until_killed(fs, lab):
+            if not live_until_killed(fs, lab, point):
                 return ["the life ended without passing the point"], 0
             fs.kill()
             disk.cut()
