@@ -18,7 +18,7 @@ from ..catalog.reports import PathCache
 from ..catalog.volumes import Volume
 from ..errors import HsmError
 from ..states import BurnState
-from ..types import Attr, InodeNo, VolumeId
+from ..types import SECTOR, Attr, InodeNo, VolumeId
 from .events import Events
 from .residency import Residency
 
@@ -83,7 +83,8 @@ class Finisher:
     ) -> None:  # fmt: skip
         log.info(
             "archived", ino=row.ino, path=b"/" + (paths.path(row.ino) or b""),
-            volume=volume.barcode, copy=row.copy_no, sector=row.sector, bytes=row.stored,
+            volume=volume.barcode, copy=row.copy_no, sector=row.sector,
+            sectors=-(-row.stored // SECTOR), bytes=row.stored,
             seconds=round((clock.now_ns() - burn.created_ns) / 1e9, 3),
             requester=migration.policy if migration else "",
         )  # fmt: skip

@@ -5,6 +5,7 @@ told, if bytes are lost), and a finding counts only if it is seen twice. Nothing
 the rows of what is gone: files that nobody knows go to the pool's lost+found, inodes without a name
 to /lost+found.
 """
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
