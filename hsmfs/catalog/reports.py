@@ -252,8 +252,9 @@ class Reports:
     ) -> list[tuple[int, InodeNo]]:
         """Files of a pool that could be released, as (worth, inode), by seconds idle x blocks.
 
-        The most idle and largest first; those after the one that is given. Not those that were
-        used after idle_since_ns. One pass over the premigrated files, or over all, in SQLite.
+        Premigrated ones, and those of which a part came back. The most idle and largest first;
+        those after the one that is given. Not those that were used after idle_since_ns. One pass
+        over the premigrated files, or over all, in SQLite.
         """
         used = "max(i.atime_ns, i.mtime_ns, i.btime_ns)"
         worth = f"(:now - {used}) / 1000000000 * i.blocks"
@@ -262,7 +263,9 @@ class Reports:
         how = "NOT INDEXED" if self._share(FileState.PREMIGRATED) > SCAN_SHARE else ""
         rows = self.db.execute(
             f"SELECT {worth} AS worth, i.ino FROM inodes i {how} WHERE i.dirty IN (0, 1)"
-            f" AND i.state = {int(FileState.PREMIGRATED)} AND i.mtime_ns <= :idle"
+            f" AND i.state IN ({int(FileState.PREMIGRATED)}, {int(FileState.PARTIAL)})"
+            f" AND (i.state = {int(FileState.PREMIGRATED)} OR i.version = i.base_version)"
+            f" AND i.mtime_ns <= :idle"
             f" AND i.nlink > 0 AND i.pinned = 0 AND i.pool = :pool AND i.blocks > 0"
             f" AND {used} <= :idle {further} ORDER BY worth DESC, i.ino DESC LIMIT :limit",
             {"now": now_ns, "idle": idle_since_ns, "pool": pool, "limit": limit}
@@ -270,6 +273,20 @@ class Reports:
         )
         found: list[tuple[int, InodeNo]] = rows.fetchall()
         return found
+
+    def with_head(
+        self, pool: PoolId, state: FileState, since_ns: int, limit: int
+    ) -> list[InodeNo]:
+        """Files in a state with bytes in a pool, not modified before since_ns (UTC), oldest first.
+
+        In the order of an index, so that few are found without a look at all.
+        """
+        rows = self.db.execute(
+            "SELECT ino FROM inodes WHERE dirty = 0 AND state = ? AND mtime_ns >= ? AND nlink > 0"
+            " AND pinned = 0 AND pool = ? AND blocks > 0 ORDER BY mtime_ns LIMIT ?",
+            (int(state), since_ns, pool, limit),
+        )
+        return [InodeNo(ino) for (ino,) in rows]
 
     def _share(self, state: FileState) -> float:
         """Which share of all inode numbers is in a state."""

@@ -2,7 +2,8 @@
 
 Least valuable first, by the time since the last use and the bytes it frees; never a file that is
 pinned, open, younger than the minimum residence, kept by a `never` rule, or short of copies. The
-copies are counted again just before the bytes go.
+copies are counted again just before the bytes go. Heads stay; only when a pool is full and nothing
+else can go, the oldest are given up, or nothing could be written or recalled any more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..logs import printable
 from ..pool.pools import DISK, Pools
 from ..pool.store import Pool
 from ..states import FileState
-from ..types import Attr, InodeNo
+from ..types import Attr, InodeNo, PoolId
 from .events import Events
 from .policy.match import Ruleset
 from .release_choice import Candidate, Wanted, choose
@@ -30,6 +31,9 @@ log = logs.get(__name__)
 LOOK = 10.0
 """Seconds between looks at the watermarks."""
 _AT_ONCE = 16
+_HEADS = 200
+"""Heads are given up that are together one in so many bytes of the pool, so that writers do not
+come for each."""
 _WIDER = 8
 """If all that were chosen kept their bytes, so many times more are chosen next."""
 
@@ -60,6 +64,7 @@ class Releaser:
         self._wake = trio.Event()
         self._useless_until = 0.0
         self._recalled: dict[InodeNo, int] = {}
+        self._heads_since: dict[tuple[PoolId, FileState], int] = {}
         self.pressure = 0.0
         self.configure(config)
 
@@ -96,8 +101,25 @@ class Releaser:
             for pool in self._pools:
                 freed += await self._free(pool, max(need, self._excess(pool)), "full pool")
             if not freed:
+                freed = await self._free_heads(need)
+            if not freed:
                 self._useless_until = trio.current_time() + 1.0
             return freed > 0
+
+    async def _free_heads(self, need: int) -> int:
+        freed = 0
+        for pool in self._pools:
+            usage = pool.usage()
+            some = max(need + usage.used - usage.capacity, usage.capacity // _HEADS)
+            for state in (FileState.MIGRATED, FileState.PREMIGRATED):
+                freed += await self._free(pool, some - freed, "full pool: heads", state)
+            if freed:
+                log.warning(
+                    "the pool is full, and heads of files on discs were given up", pool=pool.name,
+                    bytes=freed, next_step="make the pool larger, or fs.head smaller",
+                )  # fmt: skip
+                return freed
+        return freed
 
     def wake(self) -> None:
         """Look at the watermarks now: something became releasable or was written."""
@@ -156,21 +178,34 @@ class Releaser:
         usage = pool.usage()
         return max(0, usage.used - usage.capacity * pool.low // 100)
 
-    async def _free(self, pool: Pool, need: int, who: str) -> int:
-        """Release the least valuable files of a pool until need bytes are free."""
+    async def _free(
+        self, pool: Pool, need: int, who: str, heads: FileState | None = None
+    ) -> int:
+        """Release the least valuable files of a pool until need bytes are free.
+
+        heads: of files in this state, heads and all.
+        """
         freed, wider = 0, 1
         refused = set[InodeNo]()
+        since = self._heads_since.pop((pool.id, heads), 0) if heads is not None else 0
         while freed < need:
             wanted = Wanted(
                 pool.id, (need - freed) * wider, self._residence_ns, clock.now_ns(),
-                self._recalled, frozenset(refused),
+                self._recalled, frozenset(refused), heads, since,
             )  # fmt: skip
             found = await self._catalog.read(
                 lambda reports, wanted=wanted: choose(reports, self.rules, wanted)  # type: ignore[misc]
             )
             if not found:
-                break
-            got = await self._release_some(found, need - freed, who, refused)
+                if not since:
+                    break
+                since = 0  # what was recalled since has a head again
+                continue
+            got = await self._release_some(
+                found, need - freed, who, refused, heads=heads is not None
+            )
+            if heads is not None:
+                self._heads_since[pool.id, heads] = since = found[0].attr.mtime_ns
             freed += got
             wider = 1 if got else wider * _WIDER
         if freed:
@@ -178,7 +213,8 @@ class Releaser:
         return freed
 
     async def _release_some(
-        self, found: Iterable[Candidate], need: int, who: str, refused: set[InodeNo]
+        self, found: Iterable[Candidate], need: int, who: str, refused: set[InodeNo],
+        *, heads: bool,
     ) -> int:
         """Release files until need bytes are free; those that kept theirs become refused."""
         todo = iter(found)
@@ -191,8 +227,8 @@ class Releaser:
                 got, ino = 0, candidate.attr.ino
                 try:
                     attr = self._attr(ino)
-                    self._refuse(attr, candidate.path)
-                    got = await self._release(attr, candidate.path, who)
+                    self._refuse(attr, candidate.path, heads=heads)
+                    got = await self._release(attr, candidate.path, who, heads=heads)
                 except HsmError as fault:
                     log.debug("not released", ino=ino, reason=fault.message)
                 except OSError as fault:
@@ -220,11 +256,11 @@ class Releaser:
         found = self._catalog.names.paths(ino, 1)
         return b"/" + found[0] if found else b""
 
-    def _refuse(self, attr: Attr, path: bytes) -> None:
-        """Raise Conflict with the reason if the file must keep its bytes."""
+    def _refuse(self, attr: Attr, path: bytes, *, heads: bool = False) -> None:
+        """Raise Conflict with the reason if the file must keep its bytes, or only its head."""
         if not attr.is_file:
             raise Conflict(f"inode {attr.ino} is no regular file", next_step="name a file")
-        if attr.state == FileState.MIGRATED:
+        if attr.state == FileState.MIGRATED and not heads:
             raise Conflict(f"inode {attr.ino} is released already", next_step="nothing to do")
         if (rule := self.rules.forbidden(attr, path, clock.now_ns())) is not None:
             raise Conflict(
@@ -246,7 +282,7 @@ class Releaser:
             )
 
     async def _release(
-        self, attr: Attr, path: bytes, who: str, *, even_open: bool = False
+        self, attr: Attr, path: bytes, who: str, *, even_open: bool = False, heads: bool = False
     ) -> int:
         try:
             live = self._files.hold(attr.ino)
@@ -254,10 +290,10 @@ class Releaser:
             raise Conflict(f"inode {attr.ino} is gone", next_step="nothing to do") from fault
         try:
             crash.point("release.before")
-            head = self.rules.wishes(attr, path).head
+            head = 0 if heads else self.rules.wishes(attr, path).head
             freed = await self._files.release(
                 live, head, even_open=even_open,
-                may_go=lambda: self._refuse(live.attr, path),
+                may_go=lambda: self._refuse(live.attr, path, heads=heads),
                 noted=lambda: self.note("file.released", who, printable(path), ino=attr.ino),
             )  # fmt: skip
             crash.point("release.after")

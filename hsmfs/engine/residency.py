@@ -457,7 +457,7 @@ def _refuse_release(live: Live, even_open: bool) -> None:
         raise Conflict(f"inode {live.ino} is open", next_step="close it first")
     if live.attr.pinned:
         raise Conflict(f"inode {live.ino} is pinned", next_step="'hsmctl pin --off' it")
-    if not live.sealed or live.attr.state not in (FileState.PREMIGRATED, FileState.PARTIAL):
+    if not live.sealed or live.attr.state == FileState.RESIDENT:
         raise Conflict(
             f"inode {live.ino} has no verified copy of its present bytes",
             next_step="archive it first",

@@ -234,7 +234,7 @@ def _own_space(pool: Any) -> None:
     """The filesystem below is not the simulation's: only the pool's own bound counts."""
     from hsmfs.pool.store import Usage
 
-    pool.usage = lambda: Usage(pool.capacity, min(pool.used, pool.capacity))
+    pool.usage = lambda: Usage(pool.capacity, pool.used)
 
 
 def sizes(root: Path) -> int:

@@ -20,6 +20,7 @@ from hsmfs.errors import Conflict
 from hsmfs.pool.pools import Pools
 from hsmfs.pool.store import Pool
 from hsmfs.states import FileState, VolumeState
+from hsmfs.types import Range
 
 MIB = 1 << 20
 
@@ -104,6 +105,25 @@ async def test_young_and_recalled_files_stay(make_site):
 async def test_make_room(site, archived):
     assert await site.releaser.make_room(100)
     assert "released_space" in site.kinds()
+
+
+@pytest.mark.expect_log("heads of files on discs were given up")
+async def test_heads_go_last_the_oldest_first(make_site):
+    site = await make_site(pool='capacity = "20 MiB"')
+    inos = [await site.file(b"f%d" % n, MIB) for n in range(3)]
+    bytes_ = [site.on_disk(ino) for ino in inos]
+    async with site.running():
+        await site.archive(*inos)
+        while any(site.state(ino) != FileState.MIGRATED for ino in inos):
+            assert await site.releaser.make_room(MIB)
+        heads = [[128, 128, 128], [0, 0, 128], [0, 0, 0]]
+        for blocks in heads:
+            assert [site.catalog.inodes.get_raw(ino).blocks for ino in inos] == blocks
+            assert await site.releaser.make_room(1) == (blocks != heads[-1])
+        assert site.catalog.inodes.absent(inos[0]) == [Range(0, MIB)]
+        assert [await site.read_back(ino) for ino in inos] == bytes_
+    assert "full pool: heads" in str(site.events.since(0))
+    site.sound()
 
 
 async def test_make_room_passes_over_files_that_are_open(site, archived):

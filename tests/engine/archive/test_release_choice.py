@@ -51,3 +51,12 @@ async def test_what_rules_keep_and_what_just_came_is_passed_over(site, monkeypat
     never = '[[policy]]\nname = "n"\naction = "never"\nfile = ["f[0-6]"]'
     assert await chosen(site, never) == inos[7:9]
     assert await chosen(site, never, recalled={inos[7]: NOW - 1}) == inos[8:]
+
+
+async def test_a_part_that_came_back_may_go_again(site):
+    inos = await filled(site)
+    async with site.catalog.write():
+        for ino in inos:
+            site.catalog.inodes.set_state(ino, FileState.PARTIAL)
+        site.catalog.inodes.set_version(inos[0], 2, 1)
+    assert await chosen(site) == inos[1:], "what was overwritten in part is on no disc"
