@@ -13,10 +13,12 @@ from types import MappingProxyType
 
 import trio
 
-from hsmfs.errors import ChangerError, Conflict, HsmError, VolumeMissing
+from hsmfs.errors import ChangerError, Conflict, HsmError, NotFound, VolumeMissing
 from hsmfs.library.journal import MoveJournal
 from hsmfs.library.ports import Drive, Element, ElementKind, Library
 from hsmfs.types import Barcode, ElementAddress
+
+_LOOK = "see 'hsmctl library inventory'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,17 @@ class Robot:
     async def move(self, barcode: Barcode, dst: ElementAddress) -> None:
         """Move a disc that is in no drive to an element, as an operator asks.
 
-        Raises VolumeMissing, Conflict if a drive has it, DoorOpen, ChangerError.
+        Raises VolumeMissing, NotFound if there is no such element, Conflict if a drive has the disc
+        or the element is full, DoorOpen, ChangerError.
         """
         async with self._one_move:
             await self._know()
-            await self._move(self._locate(barcode, free_of_drives=True), dst)
+            disc, target = self._locate(barcode, free_of_drives=True), self._elements.get(dst)
+            if target is None:
+                raise NotFound(f"the library has no element {dst}", next_step=_LOOK)
+            if target.full:
+                raise Conflict(f"element {dst}, {target.place}, is full", next_step=_LOOK)
+            await self._move(disc, dst)
 
     async def export(self, barcode: Barcode) -> Element:
         """Put the disc into a free mail slot for a person to take; returns the mail slot.

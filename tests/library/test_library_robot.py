@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import trio
 
-from hsmfs.errors import ChangerError, Conflict, DoorOpen, VolumeMissing
+from hsmfs.errors import ChangerError, Conflict, DoorOpen, NotFound, VolumeMissing
 from hsmfs.library.ports import ElementKind
 from hsmfs.library.robot import Robot
 from hsmfs.library.simulated import hands
@@ -67,8 +67,10 @@ async def test_refusals(robot, library):
         await robot.export(ONE)
     with pytest.raises(Conflict, match="not in a mail slot"):
         await robot.import_(TWO)
-    with pytest.raises(ChangerError, match="no element"):
+    with pytest.raises(NotFound, match="no element"):
         await robot.move(TWO, ElementAddress(9))
+    with pytest.raises(Conflict, match=r"slot 3, is full"):
+        await robot.move(TWO, robot.where(Barcode("S0001D03")).address)
 
 
 async def test_export_and_import(robot, library, config):
