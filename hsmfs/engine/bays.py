@@ -334,11 +334,18 @@ class Bays:
             claim.fail(error)
 
     async def _missing(self, claim: Claim, error: VolumeMissing) -> None:
-        """Look at the library again: the disc was moved by hand, or is lost."""
+        """Look at the library again: the disc was moved by hand, or is lost.
+
+        Where no barcodes are read it may be one of those that nobody knows since somebody changed
+        places: each is loaded once, which is slow, but the only way to find it.
+        """
         self._events.emit("volume_missing", volume=claim.barcode, error=error.message)
         claim.failures += 1
         try:
             await self.inventory.sync()
+            strangers = any(e.full and e.barcode is None for e in self._robot.elements.values())
+            if labelled(self._library) and strangers and self._robot.where(claim.barcode) is None:
+                await self.look(rescan=True)
         except HsmError as fault:
             self.robot_care.failed(fault)
         if self._robot.where(claim.barcode) is None or claim.failures > self._retries:

@@ -273,7 +273,7 @@ class _Discs(NamedTuple):
         """Whether a copy on the disc counts, or will if its test ends well."""
         if self.tested is None or disc.proven:
             return disc.proven
-        return disc.unverified and disc.id not in self.tested
+        return disc.unverified and disc.id not in self.tested and disc.id not in self.leaving
 
 
 Have = dict[int, tuple[int, int, int]]

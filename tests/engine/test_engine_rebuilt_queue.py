@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from hsmfs.catalog.catalog import Catalog
+from hsmfs.engine import plan
 from hsmfs.engine.rebuild.run import Rebuild
 from hsmfs.engine.rebuild.sources import Robot
 from hsmfs.states import FileState, VolumeState
@@ -46,6 +49,22 @@ async def test_a_copy_that_nobody_read_back_is_tested_and_not_burned_again(make_
         assert engine.catalog.queues.migration(rebuilt.ino) is not None
         assert await rebuilt.ended(engine) == [rebuilt.barcode]
         assert engine.catalog.volumes.by_barcode(rebuilt.barcode).state is VolumeState.FULL
+
+
+async def test_which_copies_are_waited_for(make_lab):
+    lab = make_lab()
+    rebuilt = Rebuilt(lab)
+    await rebuilt.make()
+    catalog = Catalog.open(lab.config.daemon.state)
+    disc = catalog.volumes.by_barcode(rebuilt.barcode)
+    catalog.close()
+    discs = plan._Discs({}, set(), set())
+    assert discs.count(disc)
+    assert not discs._replace(tested=None).count(disc)
+    assert not discs._replace(tested={disc.id}).count(disc)
+    assert not discs._replace(leaving={disc.id}).count(disc), "its files are to be had elsewhere"
+    assert not discs.count(replace(disc, read_errors=1))
+    assert not discs.count(replace(disc, quarantine="a scratch"))
 
 
 @pytest.mark.expect_log("unreadable|suspect|failed its test")

@@ -24,7 +24,10 @@ pytestmark = pytest.mark.expect_log(LOG)
 
 @pytest.fixture
 def lab(make_lab):
-    lab = make_lab(slots=8, disc="8 MiB", more=SETS)
+    return unlabelled(make_lab(slots=8, disc="8 MiB", more=SETS))
+
+
+def unlabelled(lab):
     lab.text = lab.text.replace('kind = "simulated"', 'kind = "simulated"\nbarcodes = false')
     lab.config = configs.loads(lab.text)
     return lab
@@ -124,6 +127,24 @@ async def test_discs_that_changed_places_are_nobodys_fault(lab):
             VolumeState.FULL] * 2  # fmt: skip
         assert not any(engine.catalog.volumes.get(d.id).read_errors for d in (one, other))
         await read_back(lab)
+
+
+async def test_who_reads_a_disc_that_changed_places_gets_it(make_lab):
+    """Nobody said anything, and there is no other copy and no parity."""
+    lab = unlabelled(make_lab(slots=8, disc="8 MiB", more="recall_retries = 1\n"))
+    async with lab.running() as engine:
+        await engine.mounts.look(rescan=True)
+        inos = [await lab.file(b"f%d" % number, data) for number, data in enumerate(DATA)]
+        for ino in inos:
+            await lab.archive(ino)
+            await engine.releaser.release(ino, "test")
+        one, other = (lab.disc(ino)[0] for ino in inos)
+        for disc in (one, other):
+            await engine.mounts.take_out(disc.barcode)
+        swap(lab.config.library.path, body(lab, one), body(lab, other))
+        assert [await lab.read(ino) for ino in inos] == DATA
+        states = {engine.catalog.volumes.get(disc.id).state for disc in (one, other)}
+        assert states == {VolumeState.FULL}
 
 
 async def test_out_and_in_through_the_mail_slot(lab):
