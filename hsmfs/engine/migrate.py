@@ -39,7 +39,7 @@ from .policy.match import Ruleset
 from .policy.rules import Grouping
 from .residency import Residency
 from .sets import VolumeSets
-from .spool import Spool
+from .spool import Room, Spool
 from .stage import ABSENT, GONE, LOST_BYTES, MISMATCH, NO_ROOM, UNREADABLE, Staged, Stager, trim
 from .verify import SourceMismatch
 
@@ -354,12 +354,12 @@ class Migrator:
         one = int(batch.room * 1.02) + 2 * 1024 * 1024
         packed = one if self._level else 0
         together = one * len(volumes) + packed <= self.spool.limit
-        room = (one * len(volumes) if together else one) + packed
+        images = one * len(volumes) if together else one
         folder = self.spool.batch()
         try:
-            async with self.spool.room(room):
+            async with self.spool.room(images, packed) as room:
                 try:
-                    await self._stage_and_burn(batch, volumes, folder, together)
+                    await self._stage_and_burn(batch, volumes, folder, together, room)
                 finally:
                     with trio.CancelScope(shield=True):
                         await self.spool.remove(folder.name)
@@ -367,7 +367,7 @@ class Migrator:
             self.blanks.free(volumes)
 
     async def _stage_and_burn(
-        self, batch: Batch, volumes: list[VolumeId], folder: Path, together: bool
+        self, batch: Batch, volumes: list[VolumeId], folder: Path, together: bool, room: Room
     ) -> None:
         queued = self._catalog.queues.migration
         wanted = await at_leisure(self._catalog, batch.items, lambda item: queued(item.ino))
@@ -375,6 +375,7 @@ class Migrator:
         async with self._staging:
             # One at a time, with all threads: the first disc burns while the second is staged.
             staged = await self._stager.stage(items, folder)
+        self.spool.packed(room, staged.packed)
         if staged.shrink is not None:
             self._shrink = min(1.0, (self._shrink + staged.shrink * CAUTION) / 2)
         try:

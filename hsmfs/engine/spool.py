@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -26,6 +27,14 @@ IMAGE_SUFFIX = ".iso"
 _BATCH, _OLD, _PARITY = "batch-", "old-", "set-"
 _RESERVE = 16 * 1024 * 1024
 """Bytes that are left free on the spool's filesystem."""
+
+
+@dataclass(slots=True)
+class Room:
+    """Bytes that somebody has: size in all, for images and for compressed files."""
+
+    images: int
+    size: int
 
 
 class Spool:
@@ -84,15 +93,20 @@ class Spool:
         return is_old(name) or name in self._busy
 
     @asynccontextmanager
-    async def room(self, size: int) -> AsyncIterator[None]:
-        """Wait for size bytes (at most the limit) and keep them as long as the block runs."""
-        size = min(size, self.limit)
-        await self._wait(size)
-        self._used += size
+    async def room(self, images: int, packed: int = 0) -> AsyncIterator[Room]:
+        """Wait for so many bytes (at most the limit) and keep them as long as the block runs."""
+        room = Room(images, min(images + packed, self.limit))
+        await self._wait(room.size)
+        self._used += room.size
         try:
-            yield
+            yield room
         finally:
-            self.let_go(size)
+            self.let_go(room.size)
+
+    def packed(self, room: Room, size: int) -> None:
+        """So much the compressed files really take: the rest of the room is for others."""
+        before, room.size = room.size, min(room.size, room.images + size)
+        self.let_go(before - room.size)
 
     async def _wait(self, size: int) -> None:
         told = False

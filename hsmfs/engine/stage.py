@@ -64,6 +64,11 @@ class Staged:
         length = sum(file.length for file in self.files)
         return sum(file.stored for file in self.files) / length if length else None
 
+    @property
+    def packed(self) -> int:
+        """Bytes of the files that were compressed."""
+        return sum(file.stored for file in self.files if file.compressed)
+
     def without(self, inos: set[InodeNo], why: str) -> None:
         """Leave files out."""
         self.files = [file for file in self.files if file.ino not in inos]

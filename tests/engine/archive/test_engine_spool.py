@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import trio
+
 from hsmfs.engine.spool import Spool
 from hsmfs.types import VolumeId
 
@@ -59,3 +61,20 @@ async def test_a_spool_knows_what_it_keeps(tmp_path: Path) -> None:
     await spool.remove(left, batch.name)
     assert [path.name for path in tmp_path.iterdir() if spool.keeps(path.name)] == [f"old-{image}"]
     assert not any(map(spool.keeps, (left, image, batch.name)))
+
+
+async def test_what_did_not_shrink_leaves_its_room_to_the_next_batch(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1000)
+    async with spool.room(400, 400) as room:
+        spool.packed(room, 100)
+        with trio.fail_after(5):
+            async with spool.room(250, 250):
+                pass
+        spool.packed(room, 300)  # no more than it was given
+        with trio.move_on_after(0.1) as waited:
+            async with spool.room(501):
+                pass
+        assert waited.cancelled_caught
+    with trio.fail_after(5):
+        async with spool.room(1000):
+            pass
