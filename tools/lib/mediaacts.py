@@ -301,6 +301,7 @@ def repack(lab: Lab) -> None:
             lab.fs.control("volume", "repack", REPACKED)
 
         def done() -> bool:
+            lab.fs.control("archive", "--now", "--wait", "--copies", "2", lab.path("a"))
             # The set that the files went to is not full: only its parity makes their copies count.
             for found in ask(lab, "/sets"):
                 if found["state"] == "open" and found["data_discs"]:

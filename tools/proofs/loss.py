@@ -6,8 +6,8 @@ Everything is random: sizes and contents of the files, which discs are hurt and 
 printed and repeats a run. After each scenario every file is recalled and read through the mount and
 compared with its SHA-256. With three lost discs exactly the files on lost data discs must be
 refused, by name, and the others served. A place that is bad on more than two discs of a set is
-beyond what any 10+2 promises, so random sectors are drawn with at most two at one place; on a parity
-disc places are counted from where its parity begins.
+beyond what any 10+2 promises, so random sectors are drawn with at most two at one place; on a
+parity disc places are counted from where its parity begins.
 """
 
 from __future__ import annotations
