@@ -195,6 +195,8 @@ def rebuild(lab: Lab) -> None:
             except TempFsError:
                 if barcode in members():  # else the order of a former life was done just now
                     raise
+        # Its last steps come after the new disc took the old one's place.
+        until(lambda: not ask(lab, f"/sets/{REMADE}")["rebuilds"], "the order is done")
 
 
 def export(lab: Lab) -> None:
