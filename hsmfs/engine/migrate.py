@@ -120,7 +120,8 @@ class Migrator:
     def configure(self, config: Config) -> None:
         """Other numbers count from now on; what is under way goes on."""
         self._wait_ns = int(config.engine.burn_wait * 1e9)
-        self._slots = max(1, config.library.drives - config.recall_drives) + 1
+        # Two images more than drives: two may end at once, and a set's parity takes its time.
+        self._slots = max(1, config.library.drives - config.recall_drives) + 2
         self.poke()
 
     # Requests

@@ -72,7 +72,7 @@ class Drives:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._last: dict[str, tuple[str, str | None, int]] = {}
+        self._last: dict[str, tuple[str, str | None, int, int]] = {}
         self.moved: Counter[str] = Counter()
         self.burned: set[str] = set()
 
@@ -82,10 +82,12 @@ class Drives:
         for drive in self._client.get("/drives"):
             name, work, disc = drive["name"], drive["work"], drive["disc"]
             done = drive["work_done"] if work in ("burning", "reading") else 0
-            before = self._last.get(name)
-            same = before is not None and before[:2] == (work, disc) and done >= before[2]
-            self.moved[name] += done - before[2] if same and before else done
-            self._last[name] = (work, disc, done)
+            before = self._last.get(name, ("idle", None, 0, 0))
+            same = before[:2] == (work, disc) and done >= before[2]
+            self.moved[name] += done - before[2] if same else done
+            if before[:2] == ("burning", disc) and work == "reading":
+                self.moved[name] += before[3] - before[2]  # it was burned to its end meanwhile
+            self._last[name] = (work, disc, done, drive["work_total"])
             busy += work in ("burning", "reading")
             if work == "burning" and disc:
                 self.burned.add(disc)
