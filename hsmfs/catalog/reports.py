@@ -31,6 +31,8 @@ from .vault import Vault
 from .volumes import Volumes
 from .xattrs import Xattrs
 
+_USED = "max(i.atime_ns, i.mtime_ns, i.btime_ns)"
+"""When an inode i was used last."""
 SCAN_SHARE = 1 / 8
 """If more of all rows are wanted, reading all of them in their order is faster."""
 
@@ -256,8 +258,7 @@ class Reports:
         those after the one that is given. Not those that were used after idle_since_ns. One pass
         over the premigrated files, or over all, in SQLite.
         """
-        used = "max(i.atime_ns, i.mtime_ns, i.btime_ns)"
-        worth = f"(:now - {used}) / 1000000000 * i.blocks"
+        worth = f"(:now - {_USED}) / 1000000000 * i.blocks"
         further = f"AND ({worth}, i.ino) < (:worth, :ino)" if after else ""
         # By the index rows are read here and there, each from a page of its own: good for few.
         how = "NOT INDEXED" if self._share(FileState.PREMIGRATED) > SCAN_SHARE else ""
@@ -267,7 +268,7 @@ class Reports:
             f" AND (i.state = {int(FileState.PREMIGRATED)} OR i.version = i.base_version)"
             f" AND i.mtime_ns <= :idle"
             f" AND i.nlink > 0 AND i.pinned = 0 AND i.pool = :pool AND i.blocks > 0"
-            f" AND {used} <= :idle {further} ORDER BY worth DESC, i.ino DESC LIMIT :limit",
+            f" AND {_USED} <= :idle {further} ORDER BY worth DESC, i.ino DESC LIMIT :limit",
             {"now": now_ns, "idle": idle_since_ns, "pool": pool, "limit": limit}
             | ({"worth": after[0], "ino": after[1]} if after else {}),
         )
@@ -275,18 +276,20 @@ class Reports:
         return found
 
     def with_head(
-        self, pool: PoolId, state: FileState, since_ns: int, limit: int
-    ) -> list[InodeNo]:
+        self, pool: PoolId, state: FileState, since_ns: int, idle_since_ns: int
+    ) -> Iterator[InodeNo]:
         """Files in a state with bytes in a pool, not modified before since_ns (UTC), oldest first.
 
-        In the order of an index, so that few are found without a look at all.
+        Not those that were used after idle_since_ns. In the order of an index, and looked up as
+        they are asked for.
         """
-        rows = self.db.execute(
-            "SELECT ino FROM inodes WHERE dirty = 0 AND state = ? AND mtime_ns >= ? AND nlink > 0"
-            " AND pinned = 0 AND pool = ? AND blocks > 0 ORDER BY mtime_ns LIMIT ?",
-            (int(state), since_ns, pool, limit),
-        )
-        return [InodeNo(ino) for (ino,) in rows]
+        for (ino,) in self.db.execute(
+            "SELECT i.ino FROM inodes i WHERE i.dirty = 0 AND i.state = ? AND i.mtime_ns >= ?"
+            " AND i.nlink > 0 AND i.pinned = 0 AND i.pool = ? AND i.blocks > 0"
+            f" AND {_USED} <= ? ORDER BY i.mtime_ns",
+            (int(state), since_ns, pool, idle_since_ns),
+        ):
+            yield InodeNo(ino)
 
     def _share(self, state: FileState) -> float:
         """Which share of all inode numbers is in a state."""

@@ -94,8 +94,6 @@ class Plan:
     waiting: int = 0
     """Files that wait for a full disc or their time."""
     waiting_bytes: int = 0
-    untested: int = 0
-    """Files whose copies are on discs that are going to be tested."""
     next_ns: int | None = None
     """When the oldest of those has waited long enough."""
     complete: bool = True
@@ -228,8 +226,7 @@ def _needs(
     fresh, begun = _copies(reports, m, queued.version, discs)
     if not fresh and not begun:
         if any(_copies(reports, m, queued.version, discs._replace(tested=None))):
-            plan.untested += 1
-            return []
+            return []  # its copies are on discs that are going to be tested
         waits = m.release and terms.needs_parity
         if not waits or reports.copies.protected(m.ino, queued.version) >= m.copies:
             plan.satisfied.append(m.ino)

@@ -78,16 +78,12 @@ def _heads(
 ) -> Iterator[Candidate]:
     paths = reports.path_cache()
     limit = wanted.now_ns - wanted.residence_ns
-    for ino in reports.with_head(wanted.pool, state, wanted.since_ns, CANDIDATES):
+    for ino in reports.with_head(wanted.pool, state, wanted.since_ns, limit):
         if wanted.recalled.get(ino, 0) > limit or ino in wanted.refused:
             continue
         candidate = _candidate(reports, rules, paths, ino, wanted.now_ns, heads=True)
-        if candidate is not None and _used_ns(candidate.attr) <= limit:
+        if candidate is not None:
             yield candidate
-
-
-def _used_ns(attr: Attr) -> int:
-    return max(attr.atime_ns, attr.mtime_ns, attr.btime_ns)
 
 
 def _unread(reports: Reports, rules: Ruleset, wanted: Wanted) -> Iterator[Candidate]:
