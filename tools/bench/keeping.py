@@ -72,7 +72,8 @@ class Side:
             pass
         if still:
             path, then = self.pool.path_of(live.ino), time.time() - HOUR
-            os.sync() if size > MIB else None
+            if size > MIB:
+                os.sync()
             os.utime(path, (then, then))
         return self.files.open(live.ino, write=True)
 

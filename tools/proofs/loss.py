@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import sys
 import time
@@ -27,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _verdict import Proof, proof
 from lib.setlab import DATA, PARITY, SECTOR, SetLab
 
-from hsmfs.disc.iso9660 import Iso
+from hsmfs.disc.described import image
 from hsmfs.disc.parity_image import parity_place
 
 BAD_SECTORS = 1000
@@ -52,12 +51,10 @@ def bad_sectors(lab: SetLab, rng: random.Random) -> list[dict[str, Any]]:
     ]
 
 
-def _parity_place(image: Path) -> int:
+def _parity_place(path: Path) -> int:
     """A parity disc's first sector of parity: it joins the first ones of the data discs."""
-    with image.open("rb") as file:
-        return parity_place(
-            Iso(lambda at, n: os.pread(file.fileno(), n * SECTOR, at * SECTOR))
-        )
+    with image(path) as reader:
+        return parity_place(reader.iso)
 
 
 def whole(p: Proof, lab: SetLab, name: str) -> None:
