@@ -8,6 +8,7 @@ now or after a restart. Where discs really are only the robot's inventory says.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -255,7 +256,10 @@ class Transfer:
             return
         if self._exit is not ElementKind.IMPORT_EXPORT or place.kind is self._exit:
             return
-        if any(not slot.full for slot in self._elements(ElementKind.IMPORT_EXPORT)):
+        if all(slot.full for slot in self._elements(ElementKind.IMPORT_EXPORT)):
+            return
+        # Until its turn came somebody may have filled the slot or taken the disc into a drive.
+        with suppress(Conflict):
             await self._mounts.robot_care.move(lambda: self._robot.export(barcode))
             crash.point("export.moved")
             self._told = False

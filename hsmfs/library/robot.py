@@ -19,6 +19,7 @@ from hsmfs.library.ports import Drive, Element, ElementKind, Library
 from hsmfs.types import Barcode, ElementAddress
 
 _LOOK = "see 'hsmctl library inventory'"
+_TAKE_OUT = "take discs out first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,15 @@ class Robot:
     async def export(self, barcode: Barcode) -> Element:
         """Put the disc into a free mail slot for a person to take; returns the mail slot.
 
-        Raises as `move`; ChangerError if no mail slot is free.
+        Raises as `move`; Conflict if no mail slot is free.
         """
         async with self._one_move:
             await self._know()
             disc = self._locate(barcode, free_of_drives=True)
             if disc.kind is ElementKind.IMPORT_EXPORT:
                 return disc
+            if not self._all_free(ElementKind.IMPORT_EXPORT):
+                raise Conflict("the library has no free mail slot", next_step=_TAKE_OUT)
             address = self._free(ElementKind.IMPORT_EXPORT)
             await self._move(disc, address)
             return self._elements[address]
@@ -211,8 +214,7 @@ class Robot:
         homes = {e.source for e in self._elements.values() if e.source is not None}
         if free:
             return next((address for address in free if address not in homes), free[0])
-        name = "slot" if kind is ElementKind.STORAGE else "mail slot"
-        raise ChangerError(f"the library has no free {name}", next_step="take discs out first")
+        raise ChangerError("the library has no free slot", next_step=_TAKE_OUT)
 
     async def _move(self, disc: Element, dst: ElementAddress) -> None:
         """One journalled move; whatever comes, its end is recorded and the map is true or stale."""

@@ -8,6 +8,7 @@ import pytest
 
 from hsmfs.engine.policy.rules import loads
 from hsmfs.errors import Conflict, PolicyError
+from hsmfs.library.ports import ElementKind
 from hsmfs.library.simulated.hands import put_in, take_out
 from hsmfs.states import CopyState, FileState, SetState, VolumeState
 
@@ -107,6 +108,34 @@ async def test_a_set_that_was_fetched_back_is_to_return(make_vaulted):
             await engine.vault.done(offer.name)
         await engine.vault.refuse(offer.name, "the vault is full")
         assert requests(lab) == []
+
+
+async def test_a_mail_slot_that_fills_meanwhile_is_waited_for(make_vaulted, monkeypatch):
+    """Not a trouble of the robot; tests fail of its warning."""
+    lab = make_vaulted(sets="")
+    root, others = lab.config.library.path, []
+    async with lab.running() as engine:
+        ino = await lab.file(b"f", DATA)
+        await lab.archive(ino)
+        (away,) = places(lab, ino)["vault A"]
+        export = engine.robot.export
+
+        async def filled(barcode):
+            monkeypatch.undo()
+            for place in engine.robot.elements.values():
+                if place.kind is ElementKind.IMPORT_EXPORT:
+                    others.append(f"N0001D{place.address:02}")
+                    put_in(root, others[-1], place.address)
+            await engine.robot.inventory()
+            return await export(barcode)
+
+        monkeypatch.setattr(engine.robot, "export", filled)
+        await engine.vault.export([away.barcode], None)
+        await lab.until(lambda: others)
+        assert not engine.vault.leaving()[0]["ready"]
+        for other in others:
+            take_out(root, other)
+        await lab.until(lambda: engine.vault.leaving()[0]["ready"], 60)
 
 
 async def test_single_discs_are_asked_for_too(make_vaulted):

@@ -87,7 +87,7 @@ async def test_export_and_import(robot, library, config):
 async def test_mail_slots_full(robot):
     await robot.export(ONE)
     await robot.export(TWO)
-    with pytest.raises(ChangerError, match="no free mail slot"):
+    with pytest.raises(Conflict, match="no free mail slot"):
         await robot.export(Barcode("S0001D03"))
 
 
