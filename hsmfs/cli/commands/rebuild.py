@@ -107,6 +107,8 @@ def _show(ctl: Ctl, report: dict[str, Any]) -> None:
     )
     if report["missing"]:
         out.warn(f"not in the library: {', '.join(report['missing'])}")
+    for drive, why in report["drives"].items():
+        out.warn(f"drive {drive} was used no more: {why}")
     for barcode, why in report["unread"].items():
         out.warn(f"disc {barcode} was passed over: {why}")
     for barcode, why in report["unknown"].items():

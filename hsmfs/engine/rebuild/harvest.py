@@ -62,6 +62,7 @@ class Harvest:
         snapshot: the newest snapshot, or None so far.
         blank: barcodes of blank discs. unread: discs that could not be read, and why.
         unknown: discs that are gone, and what was on them with them; by barcode, why.
+        broken: drives that were used no more, and why.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,6 +73,7 @@ class Harvest:
         self.blank: dict[str, int] = {}
         self.unread: dict[str, tuple[int, str]] = {}
         self.unknown: dict[str, str] = {}
+        self.broken: dict[str, str] = {}
         self._seen: dict[str, Record] = {}
         self._one = threading.Lock()
         self._load()

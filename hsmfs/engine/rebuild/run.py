@@ -69,6 +69,8 @@ class Report:
     unread: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
     """Discs that are gone and held files that nothing else tells of; barcode and why."""
+    drives: dict[str, str] = field(default_factory=dict)
+    """Drives that were used no more, and why."""
     kept_in_pools: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     """What does not come back as it was, by kind."""
@@ -136,7 +138,7 @@ class Rebuild:
             self._step(visited)
 
         places = await self._source.visit(harvest, told)
-        self._report.unknown = harvest.unknown
+        self._report.unknown, self._report.drives = harvest.unknown, harvest.broken
         self._report.unread = {code: why for code, (_, why) in harvest.unread.items()}
         return places
 

@@ -7,7 +7,8 @@ that is blank, because discs are burned in the order of their barcodes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -18,11 +19,12 @@ from ... import clock
 from ...config import LibraryConfig
 from ...disc import described
 from ...disc.reader import DiscReader
-from ...errors import DriveError, HsmError, MediaError, NotFound
+from ...errors import HsmError, MediaError, NotFound
 from ...library import configured
-from ...library.ports import Drive, Element, ElementKind, Library
-from ...types import SECTOR, ElementAddress
+from ...library.ports import Drive, Library
+from ...types import SECTOR, Barcode
 from ..parity_read import salvage
+from .crew import Crew
 from .harvest import Harvest
 from .unseen import Got, Wanted, take_unseen
 
@@ -124,151 +126,50 @@ class Robot:
                 await library.close()
 
 
-def _first(group: BaseExceptionGroup[HsmError]) -> HsmError:
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
-
-
 class _Tour:
     """One visit of all discs of a library that need one."""
 
     def __init__(self, library: Library, harvest: Harvest, told: Visited) -> None:
         self._library, self._harvest, self._told = library, harvest, told
-        self._robot = trio.Lock()
-        self._claimed: set[str] = set()
+        self._crew = Crew(library)
         self._visited = 0
         self._barcodes: list[str] = []
 
     async def run(self) -> dict[str, int]:
-        await self._clear_gripper()
-        await self._recognise()
-        await self._all()
+        crew, harvest = self._crew, self._harvest
+        harvest.broken = crew.out
+        await crew.clear_gripper()
+        await crew.recognise()
+        self._barcodes = sorted(e.barcode for e in await crew.elements() if e.barcode is not None)
+        faults = await crew.each(harvest.needs, self._choose, self._visit)
+        for barcode, fault in faults.items():
+            harvest.note_unread(barcode, self._library.disc_bytes, fault)
         await take_unseen(
-            self._harvest, self._fetch, lambda code: self._told(code, self._visited, self._visited)
+            harvest, self._fetch, lambda code: self._told(code, self._visited, self._visited)
         )
-        elements = await self._library.changer.inventory()
-        return {e.barcode: e.address for e in elements if e.barcode is not None}
+        return {e.barcode: e.address for e in await crew.elements() if e.barcode is not None}
 
-    async def _recognise(self) -> None:
-        """Discs whose labels are not known are looked at, in drives that are empty if need be."""
-        elements = await self._library.changer.inventory()
-        if any(e.full and e.barcode is None for e in elements):
-            for drive in self._library.drives:
-                inside = next(e for e in elements if e.address == drive.address)
-                if inside.full:
-                    await self._put_away(drive, inside.source)
-            await self._library.changer.rescan()
-
-    async def _all(self) -> None:
-        """Visit every disc that needs it."""
-        elements = await self._library.changer.inventory()
-        self._barcodes = [e.barcode for e in elements if e.barcode is not None]
-        await self._on_all(lambda drive: self._work(drive, elements))
-
-    async def _on_all(self, work: Callable[[Drive], Awaitable[None]]) -> None:
-        """One robot fails for all drives alike: what it says first is raised."""
-        faults: list[HsmError] = []
-        try:
-            async with trio.open_nursery() as nursery:
-                for drive in self._library.drives:
-                    nursery.start_soon(work, drive)
-        except* HsmError as group:
-            faults.append(_first(group))
-        if faults:
-            raise faults[0]
-
-    async def _fetch(self, wanted: Sequence[Wanted]) -> dict[str, Got]:
-        """Read from several discs, on all drives at once."""
-        todo, got = list(wanted), dict[str, Got]()
-
-        async def work(drive: Drive) -> None:
-            while todo:
-                one = todo.pop(0)
-                got[one.barcode] = await self._read(drive, one)
-
-        await self._on_all(work)
-        return got
-
-    async def _read(self, drive: Drive, wanted: Wanted) -> Got:
-        """All drives are empty now, and each is again when this returns."""
-        elements = await self._library.changer.inventory()
-        lies = next((e for e in elements if e.barcode == wanted.barcode), None)
-        if lies is None:
-            return Got(fault="it is not in the library")
-        async with self._robot:
-            await self._library.changer.move(lies.address, drive.address)
-        try:
-            await drive.load()
-            data, bad = await salvage(drive, wanted.sector, wanted.count)
-            return Got(data, tuple(bad))
-        except (DriveError, MediaError) as fault:
-            return Got(fault=fault.message)
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._put_away(drive, lies.address)
-
-    async def _clear_gripper(self) -> None:
-        """A run that was killed, or a jam, may have left a disc on its way."""
-        for element in await self._library.changer.inventory():
-            if element.kind is ElementKind.TRANSPORT and element.full:
-                await self._to_slot(element.address, element.source)
-
-    async def _work(self, drive: Drive, elements: Sequence[Element]) -> None:
-        """One drive: the disc that is in it, then one after the other."""
-        inside = next(e for e in elements if e.address == drive.address)
-        if inside.full:
-            if inside.barcode is not None:
-                self._claimed.add(inside.barcode)
-                if self._harvest.needs(inside.barcode):
-                    await self._visit(drive, inside.barcode)
-            await self._put_away(drive, inside.source)
-        while (element := self._next(elements)) is not None:
-            assert element.barcode is not None
-            async with self._robot:
-                await self._library.changer.move(element.address, drive.address)
-            try:
-                await self._visit(drive, element.barcode)
-            finally:
-                with trio.CancelScope(shield=True):
-                    await self._put_away(drive, element.address)
-
-    def _next(self, elements: Sequence[Element]) -> Element | None:
+    def _choose(self, open_: Sequence[Barcode]) -> Barcode:
         """The disc to visit next: half-way between written and blank while that tells something."""
-        discs = sorted(
-            (e for e in elements if e.barcode is not None and e.kind is not ElementKind.DRIVE),
-            key=lambda e: str(e.barcode),
+        discs, harvest = self._barcodes, self._harvest
+        low = max((n for n, code in enumerate(discs) if harvest.written(code)), default=-1)
+        high = min(
+            (n for n, code in enumerate(discs) if n > low and code in harvest.blank),
+            default=len(discs),
         )
-        open_ = [
-            n for n, e in enumerate(discs)
-            if e.barcode not in self._claimed and self._harvest.needs(str(e.barcode))
-        ]  # fmt: skip
-        if not open_:
-            return None
-        written = [n for n, e in enumerate(discs) if self._harvest.written(str(e.barcode))]
-        low = max(written, default=-1)
-        high = min((n for n, e in enumerate(discs) if e.barcode in self._harvest.blank and n > low),
-                   default=len(discs))  # fmt: skip
         middle = (low + high) // 2
-        chosen = min(open_, key=lambda n: abs(n - middle))
-        self._claimed.add(str(discs[chosen].barcode))
-        return discs[chosen]
+        return min(open_, key=lambda code: abs(bisect_left(discs, code) - middle))
 
-    async def _visit(self, drive: Drive, barcode: str) -> None:
+    async def _visit(self, drive: Drive, barcode: Barcode) -> None:
         capacity = self._library.disc_bytes
-        try:
-            medium = await drive.load()
-            if medium.blank:
-                await clock.blocking(lambda: self._harvest.note_blank(barcode, capacity))
-            else:
-                await self._take(drive, barcode, medium.written_bytes // SECTOR, capacity)
-        except HsmError as fault:
-            self._harvest.note_unread(barcode, capacity, fault)
         self._visited += 1
-        self._told(barcode, self._visited, self._visited + self._left())
-
-    def _left(self) -> int:
-        """Discs that still need a visit, by what is known now."""
-        return sum(self._harvest.needs(barcode) for barcode in self._barcodes)
+        medium = await drive.load()
+        if medium.blank:
+            await clock.blocking(lambda: self._harvest.note_blank(barcode, capacity))
+        else:
+            await self._take(drive, barcode, medium.written_bytes // SECTOR, capacity)
+        left = sum(map(self._harvest.needs, self._barcodes))
+        self._told(barcode, self._visited, self._visited + left)
 
     async def _take(self, drive: Drive, barcode: str, sectors: int, capacity: int) -> None:
         def read_at(sector: int, count: int) -> bytes:
@@ -279,17 +180,19 @@ class _Tour:
             clock.MEDIA,
         )
 
-    async def _put_away(self, drive: Drive, home: int | None) -> None:
-        await drive.eject()
-        async with self._robot:
-            await self._to_slot(drive.address, home)
+    async def _fetch(self, wanted: Sequence[Wanted]) -> dict[str, Got]:
+        """Read from several discs, on all drives at once."""
+        todo, got = {one.barcode: one for one in wanted}, dict[str, Got]()
 
-    async def _to_slot(self, address: ElementAddress, home: int | None) -> None:
-        """Move what lies there to its slot, or to a free one."""
-        elements = await self._library.changer.inventory()
-        free = [e for e in elements if e.kind is ElementKind.STORAGE and not e.full]
-        slot = next((e for e in free if e.address == home), free[0] if free else None)
-        if slot is None:
-            place = next(e.place for e in elements if e.address == address)
-            raise MediaError(f"no empty slot for the disc in {place}")
-        await self._library.changer.move(address, slot.address)
+        async def use(drive: Drive, barcode: Barcode) -> None:
+            one = todo[barcode]
+            await drive.load()
+            data, bad = await salvage(drive, one.sector, one.count)
+            got[barcode] = Got(data, tuple(bad))
+            del todo[barcode]
+
+        faults = await self._crew.each(lambda code: code in todo, min, use)
+        for code in todo:
+            fault = faults.get(Barcode(code))
+            got[code] = Got(fault=fault.message if fault else "it is not in the library")
+        return got

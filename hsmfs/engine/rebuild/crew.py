@@ -1,0 +1,232 @@
+"""The drives of a library while a catalog is made again: each takes one disc after the other.
+
+A disc that fails in one drive is tried in the others before it is given up. A drive that fails on
+disc after disc, or does not give one back, is used no more: it would take good discs for bad ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from ... import logs
+from ...errors import ChangerError, DriveError, ForeignDisc, HsmError, VolumeMissing
+from ...library.ports import Drive, Element, ElementKind, Library
+from ...types import Barcode, ElementAddress
+
+log = logs.get(__name__)
+BROKEN = 3
+"""Discs in a row on which a drive failed that is used no more."""
+
+Use = Callable[[Drive, Barcode], Awaitable[None]]
+"""Work with a disc that lies in the drive. What it raises says that it did not do there."""
+
+
+class _Round:
+    """What becomes of the discs of one call of `Crew.each`."""
+
+    def __init__(self, wanted: Callable[[Barcode], bool]) -> None:
+        self._wanted = wanted
+        self._failed_in: dict[Barcode, set[str]] = {}
+        self.in_hand: set[Barcode] = set()
+        self.faults: dict[Barcode, HsmError] = {}
+        self.changed = trio.Event()
+
+    def open(self, element: Element, drive: Drive) -> bool:
+        """Whether the disc in the element is to be tried in the drive."""
+        code = element.barcode
+        if code is None or code in self.in_hand or not self._wanted(code):
+            return False
+        return drive.name not in self._failed_in.get(code, ())
+
+    def failed(self, barcode: Barcode, drives: Sequence[Drive], fault: HsmError) -> None:
+        """It did not do in these drives."""
+        self.faults[barcode] = fault
+        self._failed_in.setdefault(barcode, set()).update(drive.name for drive in drives)
+
+    def poke(self) -> None:
+        """Who waits for something to do may look again."""
+        self.changed.set()
+        self.changed = trio.Event()
+
+
+class Crew:
+    """All drives, and the robot, which makes one move at a time.
+
+    Attributes:
+        out: drives that are used no more, and why.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self._library, self._changer = library, library.changer
+        self._robot = trio.Lock()
+        self._in_a_row = Counter[str]()
+        self.out: dict[str, str] = {}
+
+    async def elements(self) -> list[Element]:
+        """What the robot says. Raises DoorOpen, ChangerError."""
+        async with self._robot:
+            return await self._changer.inventory()
+
+    async def clear_gripper(self) -> None:
+        """A run that was killed, or a jam, may have left a disc on its way."""
+        for element in await self.elements():
+            if element.kind is ElementKind.TRANSPORT and element.full:
+                await self._to_slot(element.address, element.source)
+
+    async def recognise(self) -> None:
+        """Discs whose labels are not known are looked at, in drives that are empty if need be."""
+        if any(e.full and e.barcode is None for e in await self.elements()):
+            for drive in self._library.drives:
+                await self._put_away(drive, None)
+            async with self._robot:
+                await self._changer.rescan()
+
+    async def each(
+        self,
+        wanted: Callable[[Barcode], bool],
+        choose: Callable[[Sequence[Barcode]], Barcode],
+        use: Use,
+    ) -> dict[Barcode, HsmError]:
+        """Use every disc that is wanted, on all drives at once; what ails those that did in none.
+
+        choose: which of several comes next. A disc is wanted until wanted says no. Raises what the
+        robot raises, and DriveError if no drive is left for discs that are wanted.
+        """
+        round_ = _Round(wanted)
+        robot: list[HsmError] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                for drive in self._library.drives:
+                    nursery.start_soon(self._work, drive, round_, choose, use)
+        except* HsmError as group:
+            robot.append(_first(group))  # one robot fails for all drives alike
+        if robot:
+            raise robot[0]
+        left = {e.barcode: e for e in await self.elements() if e.barcode and wanted(e.barcode)}
+        if left and len(self.out) == len(self._library.drives):
+            raise self._none_left(len(left))
+        for code, element in left.items():
+            held = f"drive {element.drive} does not give it back"
+            round_.faults.setdefault(code, DriveError(held))
+        return {code: fault for code, fault in round_.faults.items() if wanted(code)}
+
+    def _none_left(self, discs: int) -> DriveError:
+        reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self.out.items()))
+        return DriveError(
+            f"no drive works any more ({reasons}), and {discs} discs are still to be read",
+            next_step="see to the drives, or take out the discs that these name; then run it"
+            " again: it goes on where it was",
+        )
+
+    async def _work(
+        self,
+        drive: Drive,
+        round_: _Round,
+        choose: Callable[[Sequence[Barcode]], Barcode],
+        use: Use,
+    ) -> None:
+        """One drive: the disc that is in it, then one after the other."""
+        while drive.name not in self.out:
+            changed = round_.changed
+            elements = await self.elements()
+            todo = {e.barcode: e for e in elements if e.barcode and round_.open(e, drive)}
+            inside = next(e for e in elements if e.address == drive.address)
+            if inside.full and inside.barcode not in todo:
+                await self._put_away(drive, inside.source)
+                round_.poke()
+                continue
+            here = {code: e for code, e in todo.items() if e.kind is not ElementKind.DRIVE}
+            if inside.full:
+                assert inside.barcode is not None
+                await self._one(drive, inside, inside.barcode, round_, use)
+            elif here:
+                code = choose(sorted(here))
+                await self._one(drive, here[code], code, round_, use)
+            elif round_.in_hand or any(self._has(e) for e in todo.values()):
+                await changed.wait()  # what another drive has may fail there
+            else:
+                return
+
+    def _has(self, element: Element) -> bool:
+        """Whether a drive that works has the disc."""
+        return element.kind is ElementKind.DRIVE and element.drive not in self.out
+
+    async def _one(
+        self, drive: Drive, element: Element, code: Barcode, round_: _Round, use: Use
+    ) -> None:
+        """One disc in the drive, and away again."""
+        round_.in_hand.add(code)
+        inside = element.address == drive.address
+        try:
+            if not inside and not await self._brought(drive, element, code, round_):
+                return
+            try:
+                await use(drive, code)
+                self._in_a_row[drive.name] = 0
+            except HsmError as fault:
+                self._failed(drive, code, fault, round_)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._put_away(drive, element.source if inside else element.address)
+        finally:
+            round_.in_hand.discard(code)
+            round_.poke()
+
+    async def _brought(
+        self, drive: Drive, element: Element, code: Barcode, round_: _Round
+    ) -> bool:
+        """Bring the disc into the drive; False if somebody took it away."""
+        try:
+            async with self._robot:
+                await self._changer.move(element.address, drive.address)
+        except VolumeMissing as fault:
+            round_.failed(code, self._library.drives, fault)
+            return False
+        return True
+
+    def _failed(self, drive: Drive, code: Barcode, fault: HsmError, round_: _Round) -> None:
+        """The disc is tried in another drive, but for one that says itself that it is not ours."""
+        final = isinstance(fault, ForeignDisc)
+        round_.failed(code, self._library.drives if final else [drive], fault)
+        if isinstance(fault, DriveError):
+            self._in_a_row[drive.name] += 1
+            if self._in_a_row[drive.name] == BROKEN:
+                self._give_up(drive, fault)
+
+    def _give_up(self, drive: Drive, fault: HsmError) -> None:
+        log.error("drive is used no more", drive=drive.name, error=fault.message)
+        self.out[drive.name] = fault.message
+
+    async def _put_away(self, drive: Drive, home: ElementAddress | None) -> None:
+        """Take out what lies in the drive, if it gives it back."""
+        elements = await self.elements()
+        inside = next(e for e in elements if e.address == drive.address)
+        if not inside.full:
+            return
+        try:
+            await drive.eject()
+        except DriveError as fault:
+            self._give_up(drive, fault)
+            return
+        await self._to_slot(drive.address, inside.source if home is None else home)
+
+    async def _to_slot(self, address: ElementAddress, home: ElementAddress | None) -> None:
+        """Move what lies there to its slot, or to a free one."""
+        async with self._robot:
+            elements = await self._changer.inventory()
+            free = [e for e in elements if e.kind is ElementKind.STORAGE and not e.full]
+            slot = next((e for e in free if e.address == home), free[0] if free else None)
+            if slot is None:
+                place = next(e.place for e in elements if e.address == address)
+                raise ChangerError(
+                    f"no empty slot for the disc in {place}", next_step="take a disc out"
+                )
+            await self._changer.move(address, slot.address)
+
+
+def _first(group: BaseExceptionGroup[HsmError]) -> HsmError:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
