@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -131,7 +132,8 @@ class Catalog:
             catalog._enter()
             now = clock.now_ns()
             catalog.inodes.insert_root(uid, gid, now)
-            catalog.db.execute("INSERT INTO meta VALUES ('created_ns', ?)", (now,))
+            facts = {"created_ns": now, "archive": str(uuid.uuid4())}
+            catalog.db.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
             catalog._acknowledge()
             catalog._commit_here()
         os.fsync(catalog._wal_fd)

@@ -74,6 +74,8 @@ class Disc:
     m: int
     audit_head: str | None = None
     """Of the audit chain, in its VOLUME.json."""
+    archive: str | None = None
+    """That wrote it, if it says so."""
 
 
 class Draft:
@@ -95,11 +97,18 @@ class Draft:
         self._folders: dict[bytes, int] = {}
 
     @classmethod
-    def begin(cls, path: Path, snapshot: Path | None, now_ns: int, owner: tuple[int, int]) -> Draft:
+    def begin(
+        cls,
+        path: Path,
+        snapshot: Path | None,
+        now_ns: int,
+        owner: tuple[int, int],
+        archive: str | None = None,
+    ) -> Draft:
         """Open the draft at path, or make it from a snapshot (or from nothing).
 
-        owner: of the root folder if there is no snapshot. Raises CatalogDamaged, SchemaTooNew,
-        OSError.
+        owner: of the root folder if there is no snapshot. archive: whose catalog it is, if discs
+        say so. Raises CatalogDamaged, SchemaTooNew, OSError.
         """
         if path.exists():
             return cls(path)
@@ -112,6 +121,8 @@ class Draft:
             migrate.upgrade(db, str(part))
             with db:
                 _prepare(db, now_ns, owner, based=snapshot is not None)
+                if archive is not None:
+                    db.execute("INSERT OR REPLACE INTO meta VALUES ('archive', ?)", (archive,))
         db.close()
         part.rename(path)
         return cls(path)
@@ -374,10 +385,10 @@ def _prepare(db: Database, now_ns: int, owner: tuple[int, int], *, based: bool) 
         db.execute(f"INSERT INTO meta VALUES (?, ({value}))", (key,))
 
 
-def covered_in(snapshot: Path, scratch: Path) -> dict[str, str]:
-    """Discs whose every copy a snapshot holds: uuid to barcode. scratch: a name for its plain form.
+def covered_in(snapshot: Path, scratch: Path) -> tuple[str | None, dict[str, str]]:
+    """The archive of a snapshot, and discs whose every copy it holds: uuid to barcode.
 
-    Raises CatalogDamaged, SchemaTooNew, OSError.
+    scratch: a name for its plain form. Raises CatalogDamaged, SchemaTooNew, OSError.
     """
     try:
         unpack(snapshot, scratch)
@@ -389,7 +400,8 @@ def covered_in(snapshot: Path, scratch: Path) -> dict[str, str]:
                 " AND id NOT IN (SELECT volume FROM burns)",
                 (int(VolumeState.BLANK), int(VolumeState.BURNING)),
             ).fetchall()
+            archive: str | None = Sets(db).archive
         db.close()
-        return dict(rows)
+        return archive, dict(rows)
     finally:
         scratch.unlink(missing_ok=True)

@@ -211,6 +211,12 @@ class Sets:
         self._db.execute("DELETE FROM volume_sets WHERE id = ?", (set_id,))
         self._db.execute("DELETE FROM set_parity WHERE set_id = ?", (set_id,))
 
+    @property
+    def archive(self) -> str | None:
+        """The uuid that all discs of this archive bear; None in catalogs of before that."""
+        found: str | None = self._db.execute("SELECT value FROM meta WHERE key = 'archive'").get
+        return found
+
     def last_root(self) -> str | None:
         """The root hash of the set that was closed last."""
         for (root,) in self._db.execute(

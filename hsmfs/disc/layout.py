@@ -140,6 +140,8 @@ class VolumeLabel:
     """Head of the audit chain when the image was made, if there is one."""
     copy_no: int | None = None
     """Which copy of its files the disc holds, from 1; None on discs that do not say."""
+    archive: str | None = None
+    """UUID of the archive that wrote it; None on discs that do not say."""
 
 
 @dataclass(frozen=True, slots=True)

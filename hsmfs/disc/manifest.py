@@ -169,6 +169,7 @@ def write_volume(
     volume: dict[str, Any] = {
         "format": FORMAT,
         "format_version": label.format_version,
+        "archive": label.archive,
         "uuid": label.uuid,
         "barcode": label.barcode,
         "set": {
@@ -226,6 +227,7 @@ def read_volume(data: bytes) -> tuple[VolumeLabel, dict[str, Any]]:
             volume["previous_root"],
             volume["audit_head"],
             volume.get("copy"),
+            volume.get("archive"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ForeignDisc(f"{VOLUME} is not readable: {error!r}") from error

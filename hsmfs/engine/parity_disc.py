@@ -5,6 +5,7 @@ One way for both, a set that is being closed and a parity disc that is made anew
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -37,6 +38,17 @@ def facts_of(catalog: Catalog, group: VolumeSet) -> Callable[[int], ParityFacts]
         for v in data_discs(catalog, group)
     )  # fmt: skip
     return lambda row: ParityFacts(row, kept, members)
+
+
+def label_in(
+    catalog: Catalog, group: VolumeSet, barcode: str, index: int, copy_no: int | None = None
+) -> VolumeLabel:
+    """What a new disc says of itself that gets a place in the set; index from 0."""
+    return VolumeLabel(
+        uuid=str(uuid.uuid4()), barcode=barcode, set_name=group.name, set_uuid=group.uuid,
+        index=index + 1, k=group.k, m=group.m, created_ns=clock.now_ns(),
+        previous_root=catalog.sets.last_root(), copy_no=copy_no, archive=catalog.sets.archive,
+    )  # fmt: skip
 
 
 class _Tables(Protocol):

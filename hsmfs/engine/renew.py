@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from ..types import SECTOR, VolumeId
 from .blanks import Blanks
 from .burn import Burner
 from .events import Events
-from .parity_disc import burn_parity, facts_of, learn
+from .parity_disc import burn_parity, facts_of, label_in, learn
 from .parity_read import ParityReader
 from .spool import Spool
 from .syndromes import Run, Syndromes
@@ -314,11 +313,7 @@ class Renewer:
         """A parity disc like the old one, under its own barcode and a new uuid."""
         found = self._catalog.volumes.get(blank)
         assert found is not None and volume.set_index is not None
-        label = VolumeLabel(
-            uuid=str(uuid.uuid4()), barcode=found.barcode, set_name=group.name,
-            set_uuid=group.uuid, index=volume.set_index + 1, k=group.k, m=group.m,
-            created_ns=clock.now_ns(), previous_root=self._catalog.sets.last_root(),
-        )  # fmt: skip
+        label = label_in(self._catalog, group, found.barcode, volume.set_index)
         facts = facts_of(self._catalog, group)(volume.set_index - group.k)
         await burn_parity(self._catalog, self._burner.make_image, blank, label, facts, image)
 

@@ -31,7 +31,7 @@ from .blanks import Blanks
 from .events import Events
 from .fold import Folded, RowJob, Source, WrongImages, fold
 from .mounts import Mounts
-from .parity_disc import BurnImage, burn_parity, facts_of
+from .parity_disc import BurnImage, burn_parity, facts_of, label_in
 from .plan import Target, Targets
 from .schedule import Purpose
 from .spool import Spool
@@ -130,17 +130,14 @@ class VolumeSets:
 
     def label(self, volume: Volume, copy_no: int | None) -> VolumeLabel:
         """Who the disc is: one of its set, or a set of its own."""
-        own = str(uuid.uuid4())
         group = self._catalog.sets.of(volume.id)
-        if group is None or volume.set_index is None:
-            return VolumeLabel(
-                uuid=own, barcode=volume.barcode, set_name=volume.barcode, set_uuid=own, index=1,
-                k=1, m=0, created_ns=clock.now_ns(), copy_no=copy_no,
-            )  # fmt: skip
+        if group is not None and volume.set_index is not None:
+            return label_in(self._catalog, group, volume.barcode, volume.set_index, copy_no)
+        own = str(uuid.uuid4())
         return VolumeLabel(
-            uuid=own, barcode=volume.barcode, set_name=group.name, set_uuid=group.uuid,
-            index=volume.set_index + 1, k=group.k, m=group.m, created_ns=clock.now_ns(),
-            previous_root=self._catalog.sets.last_root(), copy_no=copy_no,
+            uuid=own, barcode=volume.barcode, set_name=volume.barcode, set_uuid=own, index=1,
+            k=1, m=0, created_ns=clock.now_ns(), copy_no=copy_no,
+            archive=self._catalog.sets.archive,
         )  # fmt: skip
 
     def has_parity(self, volume: VolumeId) -> bool:

@@ -204,3 +204,21 @@ def test_what_is_no_disc_is_said_to_be_none(maker, tmp_path: Path, what: str) ->
         done = run(command[0], image, *command[1:])
         assert done.returncode == 3 and done.stderr.startswith(b"hsm-disc: " + bytes(image)), done
         assert b"Traceback" not in done.stderr
+
+
+def test_discs_of_two_archives_are_not_mixed(maker, conf_label, tmp_path: Path) -> None:
+    """Both have an inode 2 in version 1, with other bytes."""
+    images = []
+    for archive in ("a-1", "b-2"):
+        file = replace(maker.file(archive.encode(), data=archive.encode() * 100), ino=2)
+        label = replace(conf_label, archive=archive)
+        images.append(maker.build(file, label=label, name=f"{archive}.iso")[0])
+    for command in ("extract", "audit"):
+        target = ["-C", tmp_path / "out"] if command == "extract" else []
+        done = run(command, *images, *target)
+        assert done.returncode == 2, done
+        assert b"archive a-1" in done.stderr and b"archive b-2" in done.stderr
+    assert not (tmp_path / "out").exists()
+    for image in images:
+        assert run("extract", image, "-C", tmp_path / image.stem).returncode == 0
+    assert (tmp_path / "b-2/b-2").read_bytes() == b"b-2" * 100

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from hsmfs.engine.rebuild import sample
 from hsmfs.engine.schedule import Purpose
 from hsmfs.errors import Conflict, ForeignDisc, MediaError, NotFound, VolumeMissing
 from hsmfs.library.simulated.hands import SHELF, place_of, put_in, take_out
@@ -56,6 +57,11 @@ async def adopt(lab, *barcodes, images=()):
     return steps[-1]
 
 
+def ours_disc(engine) -> str:
+    group = engine.catalog.sets.all()[0]
+    return engine.catalog.sets.discs(group.id)[0].barcode
+
+
 def ino(lab, name: bytes) -> int:
     return lab.engine.catalog.names.resolve(b"/in/" + name).ino
 
@@ -78,6 +84,10 @@ async def test_discs_in_the_drive_with_their_parity(at_b, foreign):
             assert await at_b.read(ino(at_b, name)) == data
         again = await adopt(at_b, "Z1", "Z2", "Z3")
         assert (again["made"], again["copies"]) == (0, 0)
+        job = sample.order(engine, 9)
+        found = [line async for line in job.lines()][-1]
+        assert (found["adopted"], found["different"]) == (3, [])
+        assert found["discs"] == [ours_disc(engine)]
 
 
 @pytest.mark.expect_log("inventory differs|disc cannot be had|lost")

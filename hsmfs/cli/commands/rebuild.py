@@ -31,6 +31,10 @@ Examples:
     "--backup", type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Begin with the newest backup in this folder if it is newer than the snapshot.",
 )  # fmt: skip
+@click.option(
+    "--archive", metavar="UUID",
+    help="Whose catalog it is, if discs of several archives are there.",
+)  # fmt: skip
 @click.option("--new-pools", is_flag=True, help="Make pools that are not there; begin empty.")
 @click.option(
     "--sample", metavar="N", type=click.IntRange(min=1),
@@ -38,7 +42,8 @@ Examples:
 )  # fmt: skip
 @json_option
 def command(
-    ctl: Ctl, images: Path | None, backup: Path | None, new_pools: bool, sample: int | None
+    ctl: Ctl, images: Path | None, backup: Path | None, archive: str | None, new_pools: bool,
+    sample: int | None,
 ) -> int:
     """Make the catalog again from what discs say, in a state directory without one.
 
@@ -51,17 +56,17 @@ def command(
 
     if sample is not None:
         return _sample(ctl, sample)
-    report = _rebuild(ctl, images, backup, new_pools)
+    report = _rebuild(ctl, images, backup, archive, new_pools)
     if ctl.out.as_json:
         ctl.out.json(report)
     else:
         _show(ctl, report)
-    lacking = report["findings"] or report["unread"] or report["unknown"]
+    lacking = any(report[key] for key in ("findings", "unread", "unknown", "foreign"))
     return NotClean.exit_code if lacking else 0
 
 
 def _rebuild(
-    ctl: Ctl, images: Path | None, backup: Path | None, new_pools: bool
+    ctl: Ctl, images: Path | None, backup: Path | None, archive: str | None, new_pools: bool
 ) -> dict[str, Any]:
     import trio
 
@@ -74,7 +79,9 @@ def _rebuild(
         if not ctl.out.as_json:
             _step(ctl, progress)
 
-    work = Rebuild(ctl.config, source, told, new_pools=new_pools, backup=backup)
+    work = Rebuild(
+        ctl.config, source, told, new_pools=new_pools, backup=backup, archive=archive
+    )
     report = asdict(trio.run(work.run))
     if ctl.out.terminal:
         click.echo("\r\x1b[K", nl=False, err=True)
@@ -113,6 +120,9 @@ def _show(ctl: Ctl, report: dict[str, Any]) -> None:
         out.warn(f"disc {barcode} was passed over: {why}")
     for barcode, why in report["unknown"].items():
         out.warn(f"files that only disc {barcode} told of do not come back: {why}")
+    if report["foreign"]:
+        names = ", ".join(sorted(report["foreign"]))
+        out.warn(f"discs of another archive, for 'hsmctl volume adopt': {names}")
     for kind, count in report["lost"].items():
         out.warn(f"{kind}: {count:,}")
     if report["list"]:
@@ -155,6 +165,10 @@ def _show_sample(ctl: Ctl, found: dict[str, Any]) -> None:
              f" {format_duration(float(round(found['full_seconds'])))} with one drive"),
         ]
     )  # fmt: skip
+    if found["adopted"]:
+        discs = plural(found["adopted"], "disc")
+        out.warn(f"{discs} of other archives left out: after a rebuild they are adopted again,"
+                 " but for those that its snapshot or backup knows")  # fmt: skip
     for text in found["different"]:
         out.warn(text)
     for barcode, why in found["unread"].items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,12 @@ from ...catalog.snapshot import pack
 from ...disc import described
 from ...disc.parity_image import parity_place
 from ...disc.reader import DiscReader
-from ...errors import HsmError, MediaError
+from ...errors import Conflict, HsmError, MediaError, NotFound
 from ...types import SECTOR
 
 log = logs.get(__name__)
 DRAFT = "draft.db"
-_SNAPSHOT, _SNAPSHOT_RECORD = "snapshot.zst", "snapshot.json"
+_SNAPSHOT = "snapshot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The newest snapshot that was found."""
+    """The newest snapshot of an archive that was found."""
 
     uuid: str
     """Of the disc that it lies on; empty for a backup."""
@@ -54,27 +55,38 @@ class Snapshot:
     created_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A snapshot, its file, and the discs that it holds, uuid to barcode."""
+
+    snapshot: Snapshot
+    path: Path
+    covered: dict[str, str]
+
+
 class Harvest:
     """The folder, and what is in it.
 
+    Inode numbers of two archives say nothing of each other, so all of it must be of one.
+
     Attributes:
-        covered: discs that the newest snapshot holds, uuid to barcode: they need no visit.
-        snapshot: the newest snapshot, or None so far.
+        archive: whose catalog is made; None while that is not known.
         blank: barcodes of blank discs. unread: discs that could not be read, and why.
         unknown: discs that are gone, and what was on them with them; by barcode, why.
         broken: drives that were used no more, and why.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, archive: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.covered: dict[str, str] = {}
-        self.snapshot: Snapshot | None = None
+        self.folder, self.archive = folder, archive
+        self._snapshots: dict[str | None, _Held] = {}
+        self._covered: set[str] = set()
         self.blank: dict[str, int] = {}
         self.unread: dict[str, tuple[int, str]] = {}
         self.unknown: dict[str, str] = {}
         self.broken: dict[str, str] = {}
         self._seen: dict[str, Record] = {}
+        self._foreign: dict[str, tuple[int, str]] = {}
         self._one = threading.Lock()
         self._load()
 
@@ -86,14 +98,84 @@ class Harvest:
         for path in self.folder.glob("blank-*.json"):
             found = json.loads(path.read_text())
             self.blank[found["barcode"]] = found["capacity"]
-        record_path = self.folder / _SNAPSHOT_RECORD
-        if record_path.exists():
-            self._use(Snapshot(**json.loads(record_path.read_text())))
+        for path in self.folder.glob("foreign-*.json"):
+            found = json.loads(path.read_text())
+            if not self.ours(found["archive"]):
+                self._foreign[found["barcode"]] = (found["capacity"], found["archive"])
+        for path in self.folder.glob(f"{_SNAPSHOT}*.json"):
+            packed = path.with_suffix(".zst")
+            archive, covered = covered_in(packed, self.folder / "new.db")
+            found = Snapshot(**json.loads(path.read_text()))
+            self._use(archive, _Held(found, packed, covered))
+
+    def ours(self, archive: str | None) -> bool:
+        """Whether a disc of that archive may belong to the catalog that is made."""
+        return self.archive is None or archive is None or archive == self.archive
+
+    @property
+    def _held(self) -> _Held | None:
+        """The newest snapshot of ours."""
+        mine = [held for archive, held in self._snapshots.items() if self.ours(archive)]
+        return max(mine, key=lambda held: held.snapshot.created_ns, default=None)
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot, or None so far."""
+        return self._held.snapshot if self._held else None
 
     @property
     def snapshot_path(self) -> Path | None:
         """The snapshot's file, if there is one."""
-        return self.folder / _SNAPSHOT if self.snapshot else None
+        return self._held.path if self._held else None
+
+    @property
+    def covered(self) -> dict[str, str]:
+        """Discs that the newest snapshot holds, uuid to barcode: they need no visit."""
+        return self._held.covered if self._held else {}
+
+    @property
+    def foreign(self) -> dict[str, tuple[int, str]]:
+        """Discs of other archives by barcode: their capacity, and the archive."""
+        found = dict(self._foreign)
+        for record in self._seen.values():
+            disc = record.disc
+            if disc.archive is not None and not self.ours(disc.archive):
+                found[disc.barcode] = (disc.capacity, disc.archive)
+        return {code: what for code, what in found.items() if code not in self.covered.values()}
+
+    def decide(self, discs: Iterable[tuple[str, str | None]] = ()) -> None:
+        """Whose catalog it is, by discs that were visited, and these: name and archive.
+
+        Raises Conflict if they are of several archives and none was asked for, NotFound if none is
+        of the one that was.
+        """
+        found: dict[str, list[str]] = {}
+        for name, archive in (*discs, *self._whose()):
+            if archive is not None:
+                found.setdefault(archive, []).append(name)
+        there = "; ".join(
+            f"{archive} ({len(names)} discs, {min(names)} among them)"
+            for archive, names in sorted(found.items())
+        )
+        if self.archive is None and len(found) > 1:
+            raise Conflict(
+                f"the discs are of several archives: {there}",
+                next_step="name yours with --archive; discs of another one are taken over by"
+                " 'hsmctl volume adopt' afterwards",
+            )
+        if self.archive is not None and found and self.archive not in found:
+            raise NotFound(
+                f"no disc is of archive {self.archive}, but of {there}",
+                next_step="name yours with --archive",
+            )
+        self.archive = self.archive or next(iter(found), None)
+        self._covered = set(self.covered.values())
+
+    def _whose(self) -> Iterator[tuple[str, str | None]]:
+        for record in self._seen.values():
+            yield record.disc.barcode, record.disc.archive
+        yield from ((barcode, archive) for barcode, (_, archive) in self._foreign.items())
+        yield from ((held.snapshot.barcode, whose) for whose, held in self._snapshots.items())
 
     @property
     def draft_begun(self) -> bool:
@@ -105,16 +187,18 @@ class Harvest:
         return (
             barcode not in self._seen
             and barcode not in self.blank
-            and barcode not in set(self.covered.values())
+            and barcode not in self._foreign
+            and barcode not in self._covered
         )
 
     def written(self, barcode: str) -> bool:
         """True if the disc is known to have been written."""
-        return barcode in self._seen or barcode in set(self.covered.values())
+        return barcode in self._seen or barcode in self._foreign or barcode in self._covered
 
     def known(self) -> dict[str, str]:
         """Discs of which all is known, uuid to barcode."""
-        return self.covered | {r.disc.uuid: r.disc.barcode for r in self._seen.values()}
+        discs = [record.disc for record in self._seen.values()]
+        return self.covered | {d.uuid: d.barcode for d in discs if self.ours(d.archive)}
 
     def free_name(self, barcode: str, uuid: str) -> str:
         """What a disc is called that is gone: its barcode, if no other disc bears it now."""
@@ -126,7 +210,11 @@ class Harvest:
 
         A disc that was made anew from parity bears the uuid of the lost one, not its barcode.
         """
-        wanted = [r for r in self._seen.values() if self.covered.get(r.disc.uuid) != r.disc.barcode]
+        covered = self.covered
+        wanted = [
+            r for r in self._seen.values()
+            if self.ours(r.disc.archive) and covered.get(r.disc.uuid) != r.disc.barcode
+        ]  # fmt: skip
         return sorted(wanted, key=lambda r: (r.disc.created_ns, r.disc.uuid))
 
     def manifest(self, disc: Disc) -> Path:
@@ -157,8 +245,11 @@ class Harvest:
     ) -> None:
         """Take a disc's manifest and places, and its snapshot if that is wanted and the newest.
 
-        Raises MediaError and what the drive raises.
+        One of another archive is only noted. Raises MediaError and what the drive raises.
         """
+        if (archive := reader.label.archive) is not None and not self.ours(archive):
+            self.note_foreign(barcode, capacity, archive)
+            return
         if snapshot:
             self.take_snapshot(reader)
         if self.covered.get(reader.label.uuid) == barcode:
@@ -185,8 +276,11 @@ class Harvest:
 
     def _take_snapshot(self, reader: DiscReader) -> bool:
         label = reader.label
-        older = self.snapshot is not None and self.snapshot.created_ns >= label.created_ns
-        if older or self.draft_begun or not described.has_snapshot(reader):
+        held = self._snapshots.get(label.archive)
+        older = held is not None and held.snapshot.created_ns >= label.created_ns
+        if not self.ours(label.archive) or older or self.draft_begun:
+            return False
+        if not described.has_snapshot(reader):
             return False
         new = self.folder / "new.zst"
         try:
@@ -199,7 +293,10 @@ class Harvest:
         return True
 
     def take_backup(self, dest: Path) -> None:
-        """Take the newest backup in a folder as the snapshot. Raises NotFound, CatalogDamaged."""
+        """Take the newest backup in a folder as the snapshot, and its archive as ours.
+
+        Raises NotFound, CatalogDamaged.
+        """
         found = backup.find(dest, None)
         older = self.snapshot is not None and self.snapshot.created_ns >= found.created_ns
         if older or self.draft_begun:
@@ -207,26 +304,39 @@ class Harvest:
         plain = self.folder / "new.db"
         backup.plain_copy(dest, found, plain)
         pack(plain, self.folder / "new.zst", level=1)
-        self._install(Snapshot("", f"backup {found.name}", found.created_ns))
+        archive = self._install(Snapshot("", f"backup {found.name}", found.created_ns))
+        self.archive = self.archive or archive
 
-    def _install(self, found: Snapshot) -> None:
-        """What lies in new.zst is the snapshot. Raises CatalogDamaged, SchemaTooNew."""
-        covered = covered_in(self.folder / "new.zst", self.folder / "new.db")
+    def _install(self, found: Snapshot) -> str | None:
+        """What lies in new.zst is a snapshot; of which archive.
+
+        Raises CatalogDamaged, SchemaTooNew.
+        """
+        new = self.folder / "new.zst"
+        archive, covered = covered_in(new, self.folder / "new.db")
+        path = self.folder / (f"{_SNAPSHOT}-{archive}.zst" if archive else f"{_SNAPSHOT}.zst")
         # The record first: a record without its snapshot would be worse than none.
-        (self.folder / _SNAPSHOT_RECORD).unlink(missing_ok=True)
-        (self.folder / "new.zst").rename(self.folder / _SNAPSHOT)
-        self._write(_SNAPSHOT_RECORD, asdict(found))
-        self.snapshot, self.covered = found, covered
+        path.with_suffix(".json").unlink(missing_ok=True)
+        new.rename(path)
+        self._write(path.with_suffix(".json").name, asdict(found))
+        self._use(archive, _Held(found, path, covered))
         crash.point("rebuild.snapshot.taken")
+        return archive
 
-    def _use(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.covered = covered_in(self.folder / _SNAPSHOT, self.folder / "new.db")
+    def _use(self, archive: str | None, held: _Held) -> None:
+        self._snapshots[archive] = held
+        self._covered = set(self.covered.values())
 
     def note_blank(self, barcode: str, capacity: int) -> None:
         """The disc is blank."""
         self._write(f"blank-{_safe(barcode)}.json", {"barcode": barcode, "capacity": capacity})
         self.blank[barcode] = capacity
+
+    def note_foreign(self, barcode: str, capacity: int, archive: str) -> None:
+        """The disc is of another archive."""
+        found = {"barcode": barcode, "capacity": capacity, "archive": archive}
+        self._write(f"foreign-{_safe(barcode)}.json", found)
+        self._foreign[barcode] = (capacity, archive)
 
     def note_unread(self, barcode: str, capacity: int, fault: HsmError) -> None:
         """The disc does not read now; the next run tries it again."""
@@ -257,7 +367,7 @@ def _disc(reader: DiscReader, barcode: str, capacity: int) -> Disc:
         root_hash=reader.root_hash.hex(), used=reader.iso.sectors * SECTOR, capacity=capacity,
         copy_no=label.copy_no, set_name=None if alone else label.set_name,
         set_uuid=label.set_uuid, index=label.index, k=label.k, m=label.m,
-        audit_head=label.audit_head,
+        audit_head=label.audit_head, archive=label.archive,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from .sources import Source
 log = logs.get(__name__)
 FOLDER = "rebuild"
 LOST = "rebuild.lost.jsonl"
+FOREIGN = "'hsmctl volume adopt' takes it over; it is of archive"
 CHECKS_AT_ONCE = 3
 """Checks of fsck side by side: nobody uses the catalog yet."""
 
@@ -71,6 +72,8 @@ class Report:
     """Discs that are gone and held files that nothing else tells of; barcode and why."""
     drives: dict[str, str] = field(default_factory=dict)
     """Drives that were used no more, and why."""
+    foreign: dict[str, str] = field(default_factory=dict)
+    """Discs of other archives, and which."""
     kept_in_pools: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     """What does not come back as it was, by kind."""
@@ -97,9 +100,11 @@ class Rebuild:
         *,
         new_pools: bool,
         backup: Path | None = None,
+        archive: str | None = None,
     ) -> None:
+        """archive: whose catalog it is; None: the backup's, or that of all discs there."""
         self._config, self._source, self._told = config, source, told
-        self._new_pools, self._backup = new_pools, backup
+        self._new_pools, self._backup, self._archive = new_pools, backup, archive
         self._state = config.daemon.state
         self._work = self._state / FOLDER
         self._report = Report()
@@ -107,7 +112,9 @@ class Rebuild:
         self._began = 0.0
 
     async def run(self) -> Report:
-        """Make the catalog. Raises Conflict if there is one, PoolUnavailable, MediaError."""
+        """Make the catalog. Raises Conflict if there is one or discs are of several archives,
+        NotFound if none is of the one that was named, PoolUnavailable, MediaError, DriveError.
+        """
         if (self._state / FILE).exists():
             raise Conflict(
                 f"{self._state} holds a catalog already",
@@ -116,7 +123,7 @@ class Rebuild:
         self._state.mkdir(parents=True, exist_ok=True)
         with locked(self._state):
             opened = await clock.blocking(self._pools)
-            harvest = await clock.blocking(lambda: Harvest(self._work))
+            harvest = await clock.blocking(lambda: Harvest(self._work, self._archive))
             started = time.monotonic()
             if (dest := self._backup) is not None:
                 await clock.blocking(lambda: harvest.take_backup(dest))
@@ -139,6 +146,7 @@ class Rebuild:
 
         places = await self._source.visit(harvest, told)
         self._report.unknown, self._report.drives = harvest.unknown, harvest.broken
+        self._report.foreign = {code: whose for code, (_, whose) in harvest.foreign.items()}
         self._report.unread = {code: why for code, (_, why) in harvest.unread.items()}
         return places
 
@@ -164,7 +172,8 @@ class Rebuild:
         if (self._work / FILE).exists():
             return  # sealed by a run that was killed after it
         draft = Draft.begin(
-            self._work / DRAFT, harvest.snapshot_path, clock.now_ns(), (os.getuid(), os.getgid())
+            self._work / DRAFT, harvest.snapshot_path, clock.now_ns(), (os.getuid(), os.getgid()),
+            harvest.archive,
         )
         crash.point("rebuild.draft.begun")
         self._lay_on(draft, harvest)
@@ -173,6 +182,9 @@ class Rebuild:
         for barcode, (capacity, reason) in harvest.unread.items():
             if places is not None:
                 draft.add_unread(barcode, capacity, reason, clock.now_ns())
+        for barcode, (capacity, whose) in harvest.foreign.items():
+            if places is not None:
+                draft.add_unread(barcode, capacity, f"{FOREIGN} {whose}", clock.now_ns())
         if places is not None:
             self._report.missing = draft.see(places)
         self._end(Ending(draft), harvest, opened)

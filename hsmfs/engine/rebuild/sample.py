@@ -26,6 +26,7 @@ from ...disc.reader import DiscReader
 from ...errors import HsmError
 from ...states import VolumeState
 from ...types import SECTOR, VolumeId
+from ..adopt_discs import ELSEWHERE
 from ..jobs import Job
 from ..schedule import Purpose
 
@@ -43,6 +44,8 @@ class Rehearsal:
 
     discs: list[str] = field(default_factory=list)
     unread: dict[str, str] = field(default_factory=dict)
+    adopted: int = 0
+    """Discs of other archives: their manifests do not say what this catalog calls their files."""
     lines: int = 0
     same: int = 0
     """Lines that say what the catalog says of that version and where it lies."""
@@ -99,7 +102,9 @@ class _Sample:
         found = self._found
         volumes = [v for v in self._engine.catalog.volumes.all() if self._can_be_read(v)]
         volumes.sort(key=lambda v: v.burned_ns or 0, reverse=True)
-        data = [v for v in volumes if not self._is_parity(v)]
+        own = [v for v in volumes if v.written_by != ELSEWHERE]
+        found.adopted = len(volumes) - len(own)
+        data = [v for v in own if not self._is_parity(v)]
         others = data[1:]
         chosen = data[:1] + random.sample(others, min(len(others), self._wanted - 1))
         for number, volume in enumerate(chosen):

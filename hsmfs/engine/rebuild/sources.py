@@ -18,6 +18,7 @@ import trio
 from ... import clock
 from ...config import LibraryConfig
 from ...disc import described
+from ...disc.layout import VolumeLabel
 from ...disc.reader import DiscReader
 from ...errors import HsmError, MediaError, NotFound
 from ...library import configured
@@ -64,12 +65,12 @@ class Images:
         await take_unseen(harvest, fetch, lambda barcode: told(barcode, len(paths), len(paths)))
 
     def _visit(self, harvest: Harvest, told: Visited) -> dict[str, Path]:
-        """The images by barcode."""
-        labels: list[tuple[int, str, Path]] = []
+        """The images of ours by barcode."""
+        labels: list[tuple[VolumeLabel, Path]] = []
         for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
             try:
                 with described.image(path) as reader:
-                    labels.append((reader.label.created_ns, reader.label.barcode, path))
+                    labels.append((reader.label, path))
             except MediaError as fault:
                 if path.suffix == ".iso":
                     harvest.note_unread(path.name, 0, fault)
@@ -78,21 +79,25 @@ class Images:
                 f"no image of a disc of hsmfs is in {self.folder}",
                 next_step="name the folder that holds the images",
             )
-        labels.sort(reverse=True)
-        for _, _, path in labels:
+        harvest.decide((path.name, label.archive) for label, path in labels)
+        ours = [(label, path) for label, path in labels if harvest.ours(label.archive)]
+        for label, path in labels:
+            if label.archive is not None and not harvest.ours(label.archive):
+                harvest.note_foreign(path.name, path.stat().st_size, label.archive)
+        ours.sort(key=lambda pair: (pair[0].created_ns, pair[0].barcode, pair[1]))
+        for _, path in reversed(ours):
             with suppress(MediaError), described.image(path) as reader:
                 if harvest.take_snapshot(reader) or harvest.snapshot:
                     break
-        labels.reverse()
-        for number, (_, barcode, path) in enumerate(labels, 1):
-            if harvest.needs(barcode):
+        for number, (label, path) in enumerate(ours, 1):
+            if harvest.needs(label.barcode):
                 try:
                     with described.image(path) as reader:
-                        harvest.take(reader, barcode, path.stat().st_size)
+                        harvest.take(reader, label.barcode, path.stat().st_size)
                 except HsmError as fault:
-                    harvest.note_unread(barcode, path.stat().st_size, fault)
-            told(barcode, number, len(labels))
-        return {barcode: path for _, barcode, path in labels}
+                    harvest.note_unread(label.barcode, path.stat().st_size, fault)
+            told(label.barcode, number, len(ours))
+        return {label.barcode: path for label, path in ours}
 
 
 def _from_image(path: Path | None, wanted: Wanted) -> Got:
@@ -144,6 +149,7 @@ class _Tour:
         faults = await crew.each(harvest.needs, self._choose, self._visit)
         for barcode, fault in faults.items():
             harvest.note_unread(barcode, self._library.disc_bytes, fault)
+        harvest.decide()
         await take_unseen(
             harvest, self._fetch, lambda code: self._told(code, self._visited, self._visited)
         )
