@@ -48,6 +48,7 @@ DIRECTORY_SIZE = 4096
 NAMES = 64
 """A manifest lists no more names of one inode: with so many, older ones may be true as well."""
 _DIR, _FMT = 0o040000, 0o170000
+_V = VolumeState
 _ROW = len(COLUMNS.split(","))
 
 
@@ -386,7 +387,9 @@ def _prepare(db: Database, now_ns: int, owner: tuple[int, int], *, based: bool) 
 
 
 def covered_in(snapshot: Path, scratch: Path) -> tuple[str | None, dict[str, str]]:
-    """The archive of a snapshot, and discs whose every copy it holds: uuid to barcode.
+    """The archive of a snapshot, and discs whose every copy it holds: barcode to uuid.
+
+    Two may have one uuid: a disc that was made anew, and, before it, the one that it replaced.
 
     scratch: a name for its plain form. Raises CatalogDamaged, SchemaTooNew, OSError.
     """
@@ -396,9 +399,9 @@ def covered_in(snapshot: Path, scratch: Path) -> tuple[str | None, dict[str, str
         with faults(scratch):
             migrate.check(db, str(scratch))
             rows = db.execute(
-                "SELECT uuid, barcode FROM volumes v WHERE uuid IS NOT NULL AND state NOT IN (?, ?)"
-                " AND id NOT IN (SELECT volume FROM burns)",
-                (int(VolumeState.BLANK), int(VolumeState.BURNING)),
+                "SELECT barcode, uuid FROM volumes v WHERE uuid IS NOT NULL AND state NOT IN (?, ?)"
+                " AND id NOT IN (SELECT volume FROM burns) ORDER BY state IN (?, ?) DESC",
+                tuple(map(int, (_V.BLANK, _V.BURNING, _V.LOST, _V.RETIRED))),
             ).fetchall()
             archive: str | None = Sets(db).archive
         db.close()

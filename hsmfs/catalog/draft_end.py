@@ -102,6 +102,7 @@ class Ending:
 
     def _sets(self) -> None:
         """A set of which a parity disc is there is closed: what it lacks can be made anew."""
+        self.draft.sets.one_a_place()
         self.db.execute(
             "UPDATE volume_sets SET state = ?1, closed_ns = (SELECT max(burned_ns) FROM volumes v"
             " WHERE v.set_id = volume_sets.id) WHERE m > 0 AND state != ?1 AND EXISTS (SELECT 1"

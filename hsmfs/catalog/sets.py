@@ -236,6 +236,22 @@ class Sets:
             (set_id, index, volume),
         )
 
+    def one_a_place(self) -> None:
+        """Of several discs in one place of a set the last that was made has it.
+
+        A disc that was made anew may lie beside the one that it replaced, as like as two eggs.
+        """
+        rank = (
+            f"(({{0}}.state NOT IN ({int(VolumeState.LOST)}, {int(VolumeState.RETIRED)})),"
+            " {0}.inside IS NOT NULL, coalesce({0}.burned_ns, 0), {0}.barcode)"
+        )
+        self._db.execute(
+            "UPDATE volumes SET set_id = NULL, set_index = NULL, vault = ''"
+            " WHERE set_id IS NOT NULL AND EXISTS (SELECT 1 FROM volumes o"
+            " WHERE o.set_id = volumes.set_id AND o.set_index = volumes.set_index"
+            f" AND {rank.format('o')} > {rank.format('volumes')})"
+        )
+
     def leave(self, volume: VolumeId) -> None:
         """The disc is in no set any more."""
         self._db.execute(

@@ -277,6 +277,7 @@ class DiscAdopter:
         sets.join(volume, group.id, label.index - 1)
         if taken.facts is not None:
             learn(self._catalog, group, taken.facts)
+        sets.one_a_place()
 
     async def _arrive(self, volume: VolumeId, barcode: str) -> None:
         element = self._robot.where(Barcode(barcode))

@@ -58,12 +58,16 @@ def make(reports: Reports, volume: Volume, row: Refresh) -> Certificate:
 
 
 def _files(reports: Reports, volume: Volume) -> list[dict[str, Any]]:
-    """Every part on the disc: those whose file lives elsewhere, and those that were dead."""
+    """Every part on the disc: those whose file lives elsewhere, and those that were dead.
+
+    A disc that was made anew has the same uuid and the same parts, and their rows.
+    """
+    same = reports.volumes.by_uuid(volume.uuid or "") or volume
     paths = reports.path_cache()
     found: list[dict[str, Any]] = []
     after = 0
     while True:
-        rows, after = reports.refreshes.held(volume.id, after, _PAGE)
+        rows, after = reports.refreshes.held(same.id, after, _PAGE)
         if not rows:
             return found
         for held in rows:

@@ -14,11 +14,13 @@ from ..catalog.reports import Reports
 from ..catalog.volumes import Volume
 from ..config import Config
 from ..states import VolumeState
-from .refresh import REFRESH, units
+from .refresh import REPACK, units
 
 YEAR_NS = 365 * 86_400 * 10**9
 _BAD = (VolumeState.SUSPECT, VolumeState.DAMAGED, VolumeState.LOST)
 _HOLDING = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
+_RULE = 3.0
+"""Rule of three: what never happened in n disc-years has a rate below 3/n with 95 % confidence."""
 _SHORT = 90
 """Days of history below which growth is told to rest on little."""
 
@@ -86,23 +88,25 @@ def _losses(
     burned: Sequence[Volume], orders: Sequence[Refresh], now_ns: int, assumed: list[str]
 ) -> dict[str, Any]:
     years = sum((now_ns - (v.burned_ns or now_ns)) / YEAR_NS for v in burned)
-    repacked = {row.volume for row in orders if row.kind != REFRESH}
+    repacked = {row.volume for row in orders if row.kind == REPACK}
     failed = sum(
         v.state in _BAD or (v.state is VolumeState.RETIRED and v.id not in repacked)
         for v in burned
     )
     holding = sum(v.state in _HOLDING for v in burned)
     rate = failed / years if years else 0.0
-    upper = 3.0 / years if years and not failed else None
+    upper = _RULE / years if years and not failed else None
     if failed:
         assumed.append(f"discs go on failing as they did: {failed} in {years:.2f} disc-years")
-    elif years:
+    elif years >= _RULE:
         assumed.append(
             f"no disc failed in {years:.2f} disc-years, so none is expected; with 95 % confidence"
-            f" the rate is below {3.0 / years:.3f} a disc-year (rule of three)"
+            f" the rate is below {_RULE / years:.3f} a disc-year (rule of three)"
         )
     else:
-        assumed.append("no disc is old enough to tell how often they fail")
+        assumed.append(
+            f"no disc failed in {years:.2f} disc-years: too few to tell how often they fail"
+        )
     return {
         "discs": round(rate * holding, 2),
         "at_most": None if upper is None else round(min(holding, upper * holding), 2),

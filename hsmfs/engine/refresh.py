@@ -31,7 +31,7 @@ from .trust.audit import Note, unheard
 log = logs.get(__name__)
 LOOK = 60.0
 """Seconds between looks at orders that wait, if nothing is heard of what they wait for."""
-AWAITED = ("volume_archived", "set_closed", "trash_purged")
+AWAITED = ("volume_archived", "set_closed", "trash_purged", "disc_rebuilt")
 """Events after which an order may go on."""
 REPACK_LOOK = 86_400.0
 """Seconds between looks for discs of mostly dead files."""
@@ -40,9 +40,15 @@ PAGE = 500
 AT_ONCE = 20_000
 """Files of one disc that are queued at a time."""
 PARITY = "files are copied, to sets that have no parity yet: 'hsmctl volume close' burns it now"
+QUEUED = (
+    "files are queued for other discs, which are burned once full or after [engine] burn_wait:"
+    " 'hsmctl archive PATH --now' burns them now"
+)
 TRASH = "files in the trash have bytes on it; they can be had back until they are purged"
 OLD = "older versions have no other copy, and are kept as [versions] in the configuration says"
 REFRESH, REPACK = "refresh", "repack"
+REBUILD = "rebuild"
+"""Of a disc that was made anew by parity: only its certificate is to be written."""
 
 Archive = Callable[[Sequence[InodeNo], int, str, bool, str], Awaitable[object]]
 """Queue files for so many copies for someone; True: release them then; where one is to be kept."""
@@ -214,7 +220,7 @@ class Refresher:
             await self._queue([file for file in found if file.lacks and not file.trashed], row)
         reason = ""
         if lacking:
-            reason = f"{lacking} files are being copied"
+            reason = f"{lacking} {QUEUED}"
             if trashed == lacking:
                 reason = f"{trashed} {TRASH}"
             elif copied == lacking:

@@ -35,6 +35,7 @@ from .burn import Burner
 from .events import Events
 from .parity_disc import burn_parity, facts_of, label_in, learn
 from .parity_read import ParityReader
+from .refresh import REBUILD
 from .spool import Spool
 from .syndromes import Run, Syndromes
 
@@ -333,9 +334,21 @@ class Renewer:
                 reason = f"made anew on disc {new.barcode}"
                 if self._reader.covered(order.volume) is not None:
                     self._catalog.sets.replace_disc(order.volume, volume, reason)
+                    self._to_be_destroyed(volume)
                 else:
                     self._catalog.sets.replace_parity(order.volume, volume, reason)
+                    self._to_be_destroyed(order.volume)
                 self._catalog.sets.put_rebuild(replace(order, blank=None, image=DONE, error=""))
+
+    def _to_be_destroyed(self, old: VolumeId) -> None:
+        """The old disc gets a certificate, unless it is lost; in the same transaction."""
+        found, refreshes = self._catalog.volumes.get(old), self._catalog.refreshes
+        if found is None or found.state is not VolumeState.RETIRED or refreshes.get(old):
+            return
+        now = clock.now_ns()
+        refreshes.add([old], REBUILD, "hsmfsd", now)
+        refreshes.retire(old, now)
+        self._burner.note("disc.retired", "hsmfsd", found.barcode, order=REBUILD)
 
     async def _heal(self, old: Volume) -> None:
         """Copies that did not read are as good as new; then the order is done."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..catalog.sets import VolumeSet
+from ..catalog.sets import SpooledRow, VolumeSet
 from ..catalog.volumes import Volume
 from ..errors import HsmError, NotFound
 from ..states import SetState, VolumeState
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .service import Engine
 
 LOOK_EVERY_S = 0.5
+_GONE = (VolumeState.DAMAGED, VolumeState.LOST, VolumeState.RETIRED)
 
 
 def named(engine: Engine, name: str) -> VolumeSet:
@@ -35,14 +36,15 @@ def all_sets(engine: Engine) -> list[dict[str, Any]]:
 
 
 def brief(engine: Engine, group: VolumeSet) -> dict[str, Any]:
-    """A set in one line. `spare`: how many more discs may be lost without a loss of data.
+    """A set in one line.
 
-    A set whose files are on other discs, all of its own being retired, is `retired`: nothing of it
-    is missing.
+    `missing`: discs that are gone or bad. `away`: those that were taken out of the library, and can
+    be fetched. `spare`: how many more discs may be lost without a loss of data. A set whose files
+    are on other discs, all of its own being retired, is `retired`: nothing of it is missing.
     """
     discs = engine.catalog.sets.discs(group.id)
     retired = bool(discs) and all(disc.state is VolumeState.RETIRED for disc in discs)
-    missing = [disc for disc in discs if not _there(disc) and not retired]
+    missing = [disc for disc in discs if disc.state in _GONE and not retired]
     closed = group.state is SetState.CLOSED and not retired
     lost_parity = closed and group.m - sum(1 for d in discs if (d.set_index or 0) >= group.k)
     return {
@@ -58,6 +60,7 @@ def brief(engine: Engine, group: VolumeSet) -> dict[str, Any]:
         "parity_discs": sum(1 for disc in discs if (disc.set_index or 0) >= group.k),
         "used": sum(disc.used for disc in discs if (disc.set_index or 0) < group.k),
         "missing": len(missing) + lost_parity,
+        "away": sum(1 for disc in discs if disc.state is VolumeState.EXPORTED),
         "spare": max(0, group.m - len(missing) - lost_parity) if closed else 0,
         "created_ns": group.created_ns,
         "closed_ns": group.closed_ns,
@@ -80,9 +83,7 @@ def whole(engine: Engine, group: VolumeSet) -> dict[str, Any]:
                 "used": disc.used,
                 "image_sha256": disc.image_sha256,
                 "inside": disc.inside,
-                "in_parity": all(row.folded >> (disc.set_index or 0) & 1 for row in rows.values())
-                if rows
-                else group.state is SetState.CLOSED,
+                "in_parity": group.state is SetState.CLOSED or _folded(rows.values(), disc),
             }
             for disc in engine.catalog.sets.discs(group.id)
         ],
@@ -90,8 +91,9 @@ def whole(engine: Engine, group: VolumeSet) -> dict[str, Any]:
     }
 
 
-def _there(disc: Volume) -> bool:
-    return disc.state in (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.BURNING)
+def _folded(rows: Collection[SpooledRow], disc: Volume) -> bool:
+    """Whether the parity that is not on a disc yet has the disc in it."""
+    return bool(rows) and all(row.folded >> (disc.set_index or 0) & 1 for row in rows)
 
 
 def rebuilds(engine: Engine) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -40,13 +41,14 @@ async def filled(lab) -> list[str]:
         return [disc.barcode for disc in engine.catalog.sets.discs(group.id)]
 
 
-async def rebuilt(lab, *, images: bool = False) -> Report:
+async def rebuilt(lab, *, images: bool = False, backup: Path | None = None) -> Report:
     shutil.rmtree(lab.config.daemon.state)
     shutil.rmtree(lab.config.pool[0].path)
     lab.config.pool[0].path.mkdir()
     config = lab.config
     source = Images(config.library.path) if images else Robot(config.library)
-    return await Rebuild(config, source, lambda p: None, new_pools=True).run()
+    work = Rebuild(config, source, lambda p: None, new_pools=True, backup=backup)
+    return await work.run()
 
 
 def member(engine, index: int):
@@ -98,6 +100,34 @@ async def test_a_lost_parity_disc_is_made_anew(make_lab):
         await engine.renewer.ask(lost)
         await lab.until(lambda: engine.catalog.sets.rebuild(lost.id) is None, 60)
         assert member(engine, 3).state is VolumeState.FULL
+
+
+@pytest.mark.expect_log(LOG)
+@pytest.mark.parametrize("known", ["neither", "the old one", "both"])
+async def test_a_disc_made_anew_and_the_old_one_have_one_place(lab, tmp_path, known):
+    """The old disc is still in the library; known: which of them the backup has."""
+    discs = await filled(lab)
+    backups = tmp_path / "backups"
+    async with lab.running() as engine:
+        old = member(engine, 0)
+        if known == "the old one":
+            await engine.backups.make(backups)
+        await engine.renewer.ask(old)
+        await lab.until(lambda: engine.catalog.sets.rebuild(old.id) is None, 60)
+        new = member(engine, 0).barcode
+        if known == "both":
+            await engine.backups.make(backups)
+    report = await rebuilt(lab, backup=None if known == "neither" else backups)
+    assert report.findings == 0
+    async with lab.running() as engine:
+        (group,) = engine.catalog.sets.all()
+        in_set = [disc.barcode for disc in engine.catalog.sets.discs(group.id)]
+        assert in_set == [new, *discs[1:]]
+        retired = engine.catalog.volumes.by_barcode(old.barcode).state is VolumeState.RETIRED
+        assert retired == (known == "both")
+        take_out(lab.config.library.path, discs[1])
+        await engine.mounts.inventory.sync()
+        assert await lab.read(engine.catalog.names.resolve(b"/f1").ino) == DATA[1]
 
 
 @pytest.mark.expect_log(LOG + "|parity put off")

@@ -8,7 +8,7 @@ import pytest
 
 from hsmfs import config as configs
 from hsmfs.engine import set_views
-from hsmfs.engine.refresh import PARITY, REPACK
+from hsmfs.engine.refresh import PARITY, REBUILD, REPACK
 from hsmfs.library.simulated.hands import put_in, take_out
 from hsmfs.library.simulated.layout import ELEMENTS, GEOMETRY_FILE
 from hsmfs.states import FileState, SetState, VolumeState
@@ -71,7 +71,21 @@ async def test_a_parity_disc_that_fails_its_test_is_made_anew(make_lab):
         new = sets.discs(bad.set_id)[2]
         assert (new.state, new.set_index) == (VolumeState.FULL, 2)
         assert engine.catalog.volumes.get(bad.id).state is VolumeState.RETIRED
-        assert not engine.catalog.refreshes.all()  # no file was copied for it
+        assert [row.kind for row in engine.catalog.refreshes.all()] == [REBUILD]
+
+
+async def test_a_disc_that_was_made_anew_leaves_a_certificate(make_lab):
+    lab = sets_lab(make_lab)
+    async with lab.running() as engine:
+        _, discs = await filled(lab)
+        old = discs[0].barcode
+        assert await engine.replace_disc(discs[0], "test") == "rebuild"
+        await lab.until(lambda: engine.catalog.sets.rebuild(discs[0].id) is None, 60)
+        await replaced(lab)
+        row = engine.catalog.refreshes.get(engine.catalog.volumes.by_barcode(old).id)
+        facts = json.loads((engine.refresher.certificates / f"{row.certificate}.json").read_text())
+        assert (facts["disc"], facts["reason"]) == (old, REBUILD)
+        assert [(f["path"], f["lives_on"]) for f in facts["files"]] == [("/f0", True)]
 
 
 async def test_a_set_is_refreshed_as_a_whole(make_lab):

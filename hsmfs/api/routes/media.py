@@ -113,8 +113,9 @@ async def certificate(engine: EngineDep, barcode: str) -> dict[str, Any]:
     """The destruction certificate of a retired disc: its text, and the same as `facts`."""
     row = engine.catalog.refreshes.get(overview.volume_named(engine, barcode).id)
     if row is None or not row.certificate:
+        why = "it was not replaced" if row is None else "it is being replaced still"
         raise NotFound(
-            f"disc {barcode} has no certificate: it was not retired by a refresh or repack",
+            f"disc {barcode} has no certificate: {why}",
             next_step="see 'hsmctl volume replacements'",
         )
     path = engine.refresher.certificates / row.certificate

@@ -57,9 +57,13 @@ def _order(
     if out.as_json:
         out.json(done)
         return
-    for disc, what in done["detail"]["discs"].items():
+    found = done["detail"]["discs"]
+    for disc, what in found.items():
         out.line(f"disc {disc}: {what}")
-    out.line("'hsmctl volume replacements' tells how far")
+    if "rebuild" in found.values():
+        out.line("'hsmctl volume set info' of its set tells how far a rebuild is")
+    if set(found.values()) - {"rebuild"}:
+        out.line("'hsmctl volume replacements' tells how far")
 
 
 @click.command("replacements", epilog="\b\nExamples:\n  hsmctl volume replacements")

@@ -16,20 +16,22 @@ def set_group() -> None:
 @set_group.command("ls", epilog="\b\nExamples:\n  hsmctl volume set ls")
 @json_option
 def ls(ctl: Ctl) -> None:
-    """List the sets. SPARE: how many more of its discs may be lost."""
+    """List the sets. MISSING: discs that are gone or bad; AWAY: those that were taken out, to a
+    vault perhaps; SPARE: how many more may be lost.
+    """
     found = ctl.client.get("/sets")
     out = ctl.out
     if out.as_json:
         out.json(found)
         return
     out.table(
-        ("SET", "STATE", ">DATA", ">PARITY", ">MISSING", ">SPARE", ">COPY", ">USED", "CLOSED",
-         "KEPT IN"),
+        ("SET", "STATE", ">DATA", ">PARITY", ">MISSING", ">AWAY", ">SPARE", ">COPY", ">USED",
+         "CLOSED", "KEPT IN"),
         [
             (
                 s["set"], out.state(s["state"]), f"{s['data_discs']}/{s['k']}",
-                f"{s['parity_discs']}/{s['m']}", s["missing"], s["spare"], s["copy"],
-                size(s["used"]), when(s["closed_ns"]), s["vault"] or "library",
+                f"{s['parity_discs']}/{s['m']}", s["missing"], s["away"], s["spare"],
+                s["copy"], size(s["used"]), when(s["closed_ns"]), s["vault"] or "library",
             )
             for s in found
         ],
@@ -53,6 +55,7 @@ def info(ctl: Ctl, name: str) -> None:
             ("discs", f"{found['data_discs']} of {found['k']} data, {found['parity_discs']} of"
                       f" {found['m']} parity"),
             ("missing", found["missing"]),
+            ("taken out", found["away"]),
             ("may lose", f"{found['spare']} more"),
             ("copy", found["copy"]),
             ("kept in", found["vault"] or "the library"),

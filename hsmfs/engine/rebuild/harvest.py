@@ -57,7 +57,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A snapshot, its file, and the discs that it holds, uuid to barcode."""
+    """A snapshot, its file, and the discs that it holds, barcode to uuid."""
 
     snapshot: Snapshot
     path: Path
@@ -80,7 +80,6 @@ class Harvest:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.archive = folder, archive
         self._snapshots: dict[str | None, _Held] = {}
-        self._covered: set[str] = set()
         self.blank: dict[str, int] = {}
         self.unread: dict[str, tuple[int, str]] = {}
         self.unknown: dict[str, str] = {}
@@ -130,7 +129,7 @@ class Harvest:
 
     @property
     def covered(self) -> dict[str, str]:
-        """Discs that the newest snapshot holds, uuid to barcode: they need no visit."""
+        """Discs that the newest snapshot holds, barcode to uuid: they need no visit."""
         return self._held.covered if self._held else {}
 
     @property
@@ -141,7 +140,7 @@ class Harvest:
             disc = record.disc
             if disc.archive is not None and not self.ours(disc.archive):
                 found[disc.barcode] = (disc.capacity, disc.archive)
-        return {code: what for code, what in found.items() if code not in self.covered.values()}
+        return {code: what for code, what in found.items() if code not in self.covered}
 
     def decide(self, discs: Iterable[tuple[str, str | None]] = ()) -> None:
         """Whose catalog it is, by discs that were visited, and these: name and archive.
@@ -169,7 +168,6 @@ class Harvest:
                 next_step="name yours with --archive",
             )
         self.archive = self.archive or next(iter(found), None)
-        self._covered = set(self.covered.values())
 
     def _whose(self) -> Iterator[tuple[str, str | None]]:
         for record in self._seen.values():
@@ -188,17 +186,18 @@ class Harvest:
             barcode not in self._seen
             and barcode not in self.blank
             and barcode not in self._foreign
-            and barcode not in self._covered
+            and barcode not in self.covered
         )
 
     def written(self, barcode: str) -> bool:
         """True if the disc is known to have been written."""
-        return barcode in self._seen or barcode in self._foreign or barcode in self._covered
+        return barcode in self._seen or barcode in self._foreign or barcode in self.covered
 
     def known(self) -> dict[str, str]:
         """Discs of which all is known, uuid to barcode."""
         discs = [record.disc for record in self._seen.values()]
-        return self.covered | {d.uuid: d.barcode for d in discs if self.ours(d.archive)}
+        covered = {uuid: barcode for barcode, uuid in self.covered.items()}
+        return covered | {d.uuid: d.barcode for d in discs if self.ours(d.archive)}
 
     def free_name(self, barcode: str, uuid: str) -> str:
         """What a disc is called that is gone: its barcode, if no other disc bears it now."""
@@ -213,7 +212,7 @@ class Harvest:
         covered = self.covered
         wanted = [
             r for r in self._seen.values()
-            if self.ours(r.disc.archive) and covered.get(r.disc.uuid) != r.disc.barcode
+            if self.ours(r.disc.archive) and covered.get(r.disc.barcode) != r.disc.uuid
         ]  # fmt: skip
         return sorted(wanted, key=lambda r: (r.disc.created_ns, r.disc.uuid))
 
@@ -252,7 +251,7 @@ class Harvest:
             return
         if snapshot:
             self.take_snapshot(reader)
-        if self.covered.get(reader.label.uuid) == barcode:
+        if self.covered.get(barcode) == reader.label.uuid:
             return
         disc = _disc(reader, barcode, capacity)
         described.copy_manifest(reader, self.manifest(disc))
@@ -325,7 +324,6 @@ class Harvest:
 
     def _use(self, archive: str | None, held: _Held) -> None:
         self._snapshots[archive] = held
-        self._covered = set(self.covered.values())
 
     def note_blank(self, barcode: str, capacity: int) -> None:
         """The disc is blank."""
