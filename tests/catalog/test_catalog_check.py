@@ -117,6 +117,7 @@ BREAKS = [
     ("members_have_sets", "UPDATE volumes SET set_id = 9, set_index = 0 WHERE id = 1"),
     ("members_have_sets", "INSERT INTO set_parity VALUES (9, 0, '', 1, 'x', 0)"),
     ("members_agree_with_their_set", SET + "UPDATE volume_sets SET vault = 'A'"),
+    ("members_agree_with_their_set", SET + "UPDATE volumes SET set_index = 0"),
     ("rebuilds_can_be_made", SET + "UPDATE volume_sets SET m = 0; INSERT INTO rebuilds (volume,"
                              " started_ns) VALUES (1, 1)"),
 ]  # fmt: skip

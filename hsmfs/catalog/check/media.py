@@ -98,7 +98,8 @@ def members_agree_with_their_set(db: Database) -> Iterator[Finding]:
     ):
         yield Finding(
             "members_agree_with_their_set", Severity.ERROR, f"set {name}",
-            f"has {barcodes} in one place, {index}",
+            f"has {barcodes} in one place, {index}", "leave the last that was made in it",
+            fix=lambda catalog: catalog.sets.one_a_place(),
         )  # fmt: skip
     for volume, barcode, here, name, there in each(
         db,
