@@ -15,6 +15,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -101,10 +102,7 @@ def build_image(
     xorriso fails (dest is then removed), ConfigError if there is no xorriso, ValueError for files
     that cannot be told apart.
     """
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        wipe(dest)
+    with building(dest, staging):
         known, unreadable = _with_checksums(files)
         if unreadable:
             return ImageResult(0, {}, b"", tuple(unreadable), unreadable)
@@ -126,21 +124,27 @@ def build_image(
         problems = run_xorriso(arguments(xorriso, label, dest, script), dest, progress, total)
         moved = lay(dest, late, copied) if late else {}
         return _read_back(dest, placed, root_hash, problems, moved)
+
+
+@contextmanager
+def building(dest: Path, staging: Path) -> Iterator[None]:
+    """The folder for small files while an image is made; what fails leaves no image.
+
+    An old image is made to look blank to xorriso: its blocks and its memory are written over then,
+    which costs a fraction of new ones.
+    """
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        if dest.exists():
+            with dest.open("r+b") as old:
+                old.write(bytes(_HEADER))
+        yield
     except BaseException:
         dest.unlink(missing_ok=True)
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def wipe(dest: Path) -> None:
-    """Make an old image look blank to xorriso.
-
-    Its blocks and its memory are written over then, which costs a fraction of new ones.
-    """
-    if dest.exists():
-        with dest.open("r+b") as old:
-            old.write(bytes(_HEADER))
 
 
 def _with_checksums(

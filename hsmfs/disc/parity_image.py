@@ -7,7 +7,6 @@ can be checked and rebuilt from the discs alone (docs/disc-format.md section 8).
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +16,21 @@ from hsmfs.disc.image import (
     ImageResult,
     Progress,
     arguments,
+    building,
     own_files,
     run_xorriso,
     sha256_of,
-    wipe,
 )
 from hsmfs.disc.iso9660 import Iso
 from hsmfs.disc.layout import VolumeLabel
-from hsmfs.disc.manifest import CATALOG, MANIFEST, PARITY, README, SUMS, VOLUME, write_volume
+from hsmfs.disc.manifest import MANIFEST, PARITY, README, SUMS, VOLUME, write_volume
 from hsmfs.disc.parity import MATRIX, POLYNOMIAL, coefficient
 from hsmfs.disc.sums import parity_readme, sums_line
 from hsmfs.errors import ForeignDisc, MediaError
 from hsmfs.types import SECTOR
 
 OVERHEAD = 512 * 1024
-"""Bytes that a parity disc has more than the longest image of its set, at most, without catalog."""
+"""Bytes that a parity disc has more than the longest image of its set, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,6 @@ def build_parity_image(
     dest: Path,
     *,
     staging: Path,
-    snapshot: Path | None = None,
     progress: Progress | None = None,
     xorriso: str = "xorriso",
 ) -> ImageResult:
@@ -79,14 +77,9 @@ def build_parity_image(
 
     Raises as `image.build_image`, and MediaError if the source is not what facts says of it.
     """
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        wipe(dest)
+    with building(dest, staging):
         own = {name: staging / name for name in (MANIFEST, README, SUMS, VOLUME)}
         own[PARITY] = source
-        if snapshot is not None:
-            own[CATALOG] = snapshot
         root_hash = _describe(own, facts, label)
         script = staging / "commands"
         with script.open("wb") as out:
@@ -96,11 +89,6 @@ def build_parity_image(
         if problems:
             raise MediaError(f"xorriso met a problem: {'; '.join(problems)}")
         return ImageResult(_check(dest, facts), {}, root_hash, ())
-    except BaseException:
-        dest.unlink(missing_ok=True)
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _describe(own: Mapping[str, Path], facts: ParityFacts, label: VolumeLabel) -> bytes:
@@ -108,7 +96,7 @@ def _describe(own: Mapping[str, Path], facts: ParityFacts, label: VolumeLabel) -
     own[MANIFEST].touch()
     own[README].write_bytes(parity_readme(label, facts.row))
     this = next(row for row in facts.rows if row.row == facts.row)
-    sums = {name: sha256_of(own[name]) for name in (MANIFEST, README, CATALOG) if name in own}
+    sums = {name: sha256_of(own[name]) for name in (MANIFEST, README)}
     sums[PARITY] = bytes.fromhex(this.sha256)
     own[SUMS].write_bytes(b"".join(sums_line(sha, name.encode()) for name, sha in sums.items()))
     sums[SUMS] = sha256_of(own[SUMS])
