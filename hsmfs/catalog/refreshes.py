@@ -232,6 +232,13 @@ class Refreshes:
             (int(RefreshState.RETIRED), now_ns, volume),
         )
 
+    def to_be_destroyed(self, volume: VolumeId, kind: str, now_ns: int) -> None:
+        """A retired disc of which all files are elsewhere: it wants its certificate, and only that.
+        """
+        if self.get(volume) is None:
+            self.add([volume], kind, "hsmfsd", now_ns)
+            self.retire(volume, now_ns)
+
     def certified(self, volume: VolumeId, name: str) -> None:
         """The certificate is written: the list of files is not needed any more."""
         self._db.execute(

@@ -273,11 +273,12 @@ class Sets:
         self._db.execute("UPDATE volumes SET barcode = ? WHERE id = ?", (f"\0{one.barcode}", old))
         self._db.execute(
             "UPDATE volumes SET barcode = ?, state = ?, reason = ?, location = ?, capacity = ?,"
-            " loads = ?, read_errors = ?, write_errors = ?, element = ?, former = ?,"
-            " set_id = NULL, set_index = NULL WHERE id = ?",
+            " loads = ?, read_errors = ?, write_errors = ?, element = ?, former = ?, burned_ns = ?,"
+            " verified_ns = ?, written_by = ?, set_id = NULL, set_index = NULL WHERE id = ?",
             (one.barcode, int(gone), reason, one.location, one.capacity, one.loads,
              one.read_errors, one.write_errors, one.element,
-             int(VolumeState.RETIRED) if gone is VolumeState.LOST else None, new),
+             int(VolumeState.RETIRED) if gone is VolumeState.LOST else None, one.burned_ns,
+             one.verified_ns, one.written_by, new),
         )  # fmt: skip
         self._db.execute(
             "UPDATE volumes SET barcode = ?, state = ?, reason = '', location = ?, capacity = ?,"

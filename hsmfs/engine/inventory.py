@@ -21,6 +21,7 @@ from ..states import VolumeState
 from ..types import Barcode, ElementAddress, VolumeId
 from .events import Events
 from .journal import CatalogJournal, OpenMove
+from .refresh import REBUILD
 
 log = logs.get(__name__)
 
@@ -131,7 +132,9 @@ class Inventory:
             and not self._catalog.vault.is_leaving(volume.id)
         ):
             # A disc in a mail slot was exported there, or waits to be imported.
-            table.come_back(volume.id)
+            if table.come_back(volume.id) is VolumeState.RETIRED:  # it was made anew meanwhile
+                now = clock.now_ns()
+                self._catalog.refreshes.to_be_destroyed(volume.id, REBUILD, now)
             self._back.append(volume.id)
 
     def _report(self, differences: list[Difference], kinds: Kinds) -> None:

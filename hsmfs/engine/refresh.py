@@ -31,7 +31,7 @@ from .trust.audit import Note, unheard
 log = logs.get(__name__)
 LOOK = 60.0
 """Seconds between looks at orders that wait, if nothing is heard of what they wait for."""
-AWAITED = ("volume_archived", "set_closed", "trash_purged", "disc_rebuilt")
+AWAITED = ("volume_archived", "set_closed", "trash_purged", "disc_rebuilt", "inventory_differs")
 """Events after which an order may go on."""
 REPACK_LOOK = 86_400.0
 """Seconds between looks for discs of mostly dead files."""

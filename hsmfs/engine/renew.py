@@ -342,13 +342,10 @@ class Renewer:
 
     def _to_be_destroyed(self, old: VolumeId) -> None:
         """The old disc gets a certificate, unless it is lost; in the same transaction."""
-        found, refreshes = self._catalog.volumes.get(old), self._catalog.refreshes
-        if found is None or found.state is not VolumeState.RETIRED or refreshes.get(old):
-            return
-        now = clock.now_ns()
-        refreshes.add([old], REBUILD, "hsmfsd", now)
-        refreshes.retire(old, now)
-        self._burner.note("disc.retired", "hsmfsd", found.barcode, order=REBUILD)
+        found = self._catalog.volumes.get(old)
+        if found is not None and found.state is VolumeState.RETIRED:
+            self._catalog.refreshes.to_be_destroyed(old, REBUILD, clock.now_ns())
+            self._burner.note("disc.retired", "hsmfsd", found.barcode, order=REBUILD)
 
     async def _heal(self, old: Volume) -> None:
         """Copies that did not read are as good as new; then the order is done."""

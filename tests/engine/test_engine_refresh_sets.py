@@ -74,15 +74,29 @@ async def test_a_parity_disc_that_fails_its_test_is_made_anew(make_lab):
         assert [row.kind for row in engine.catalog.refreshes.all()] == [REBUILD]
 
 
-async def test_a_disc_that_was_made_anew_leaves_a_certificate(make_lab):
+@pytest.mark.expect_log("inventory differs|lost")
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_disc_that_was_made_anew_leaves_a_certificate(make_lab, lost):
+    """One that was lost, when it turns up again."""
     lab = sets_lab(make_lab)
     async with lab.running() as engine:
         _, discs = await filled(lab)
-        old = discs[0].barcode
+        old, root, slot = discs[0].barcode, lab.config.library.path, discs[0].element
+        if lost:
+            await engine.mounts.take_out(old)
+            slot = engine.robot.where(old).address
+            take_out(root, old)
+            await engine.mounts.look()
         assert await engine.replace_disc(discs[0], "test") == "rebuild"
         await lab.until(lambda: engine.catalog.sets.rebuild(discs[0].id) is None, 60)
+        if lost:
+            assert not engine.catalog.refreshes.all()
+            put_in(root, old, slot)
+            await engine.mounts.look()
         await replaced(lab)
-        row = engine.catalog.refreshes.get(engine.catalog.volumes.by_barcode(old).id)
+        retired = engine.catalog.volumes.by_barcode(old)
+        assert retired.burned_ns == discs[0].burned_ns
+        row = engine.catalog.refreshes.get(retired.id)
         facts = json.loads((engine.refresher.certificates / f"{row.certificate}.json").read_text())
         assert (facts["disc"], facts["reason"]) == (old, REBUILD)
         assert [(f["path"], f["lives_on"]) for f in facts["files"]] == [("/f0", True)]
