@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import time
 
 import pytest
 
@@ -22,18 +21,13 @@ TWO = Barcode("S0001D02")
 @pytest.mark.parametrize(("drives", "magazines"), [(3, 28), (18, 278)])
 async def test_scale(tmp_path, drives, magazines):
     config = SimulatedConfig(tmp_path / "big", drives=drives, magazines=magazines)
-    started = time.perf_counter()
     create(config)
-    created = time.perf_counter()
     library: Library = SimulatedLibrary(config)
     elements = await library.changer.inventory()
-    ended = time.perf_counter()
     discs = [e for e in elements if e.kind is ElementKind.STORAGE and e.full]
     assert len(discs) == magazines * 12
     assert discs[-1].barcode == f"S{magazines:04d}D12"
     assert len(library.drives) == drives
-    assert created - started < 2
-    assert ended - created < 2
 
 
 def test_created_once(config):
