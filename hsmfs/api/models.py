@@ -53,8 +53,9 @@ class PathsOrder(Body):
 
 
 class ArchiveOrder(PathsOrder):
-    """Put files on discs."""
+    """Put files on discs. Without paths, but with `now`: burn what waits."""
 
+    paths: Annotated[list[PathRef], Field(max_length=100_000)] = Field(default_factory=list)
     copies: Annotated[int, Field(ge=1, le=COPIES)] | None = None
     """None: what the policies or the configuration say."""
     now: bool = False
@@ -65,6 +66,12 @@ class ArchiveOrder(PathsOrder):
     """Where one of two or more copies is to be kept, on sets of its own; None: as policies say."""
     accept: bool = False
     """Files that are not what their client's checksum says go to discs as they are."""
+
+    @model_validator(mode="after")
+    def _some(self) -> ArchiveOrder:
+        if not self.paths and (self.wait or not self.now):
+            raise ValueError("paths are needed")
+        return self
 
 
 class RecallOrder(PathsOrder):

@@ -42,7 +42,7 @@ AT_ONCE = 20_000
 PARITY = "files are copied, to sets that have no parity yet: 'hsmctl volume close' burns it now"
 QUEUED = (
     "files are queued for other discs, which are burned once full or after [engine] burn_wait:"
-    " 'hsmctl archive PATH --now' burns them now"
+    " 'hsmctl archive --now' does so at once"
 )
 TRASH = "files in the trash have bytes on it; they can be had back until they are purged"
 OLD = "older versions have no other copy, and are kept as [versions] in the configuration says"

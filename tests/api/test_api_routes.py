@@ -49,6 +49,17 @@ async def test_a_file_goes_to_disc_and_comes_back(world):
     world.engine.files.close(live, write=False)
 
 
+async def test_what_waits_is_burned_without_naming_it(world):
+    for order in ({}, {"now": True, "wait": True}):
+        assert (await world.post("/archive", order)).status_code == 422
+    ino = await world.file(b"one", b"x" * 5000)
+    await world.post("/archive", {"paths": [{"path": "/one"}]})
+    assert lines(await world.post("/archive", {"now": True}))[-1]["kind"] == "end"
+    with trio.fail_after(30):
+        await world.engine.migrator.settled()
+    assert world.engine.catalog.copies.proven(ino, 1) == 1
+
+
 def _budget(world, **keys):
     config = world.engine.config
     recall = config.recall.model_copy(update=keys)
