@@ -178,6 +178,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HsmError as fault:
         _show(fault, "--json" in arguments)
         return fault.exit_code
+    except OSError as fault:
+        own = HsmError(str(fault), next_step="look at free space and permissions there")
+        _show(own, "--json" in arguments)
+        return own.exit_code
 
 
 def _show(fault: HsmError, as_json: bool) -> None:

@@ -29,6 +29,9 @@ def test_backup_list_verify_restore(hsmctl, tmp_path):
     assert (code, "fsck" in out) == (0, True)
     assert hsmctl("fsck")[0] == 0
     assert hsmctl("catalog", "list")[0] == 2
+    (tmp_path / "file").touch()
+    code, _, err = hsmctl("catalog", "backup", str(tmp_path / "file/under"))
+    assert (code, "Traceback" in err, "Not a directory" in err) == (1, False, True)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,12 @@ def _rebuild(
 ) -> dict[str, Any]:
     import trio
 
+    from ... import logs
     from ...engine.rebuild.run import Progress, Rebuild
     from ...engine.rebuild.sources import Images, Robot
 
+    if not logging.getLogger().handlers:
+        logs.setup("warning")  # without it lines lack what they are about
     source = Images(images) if images else Robot(ctl.config.library)
 
     def told(progress: Progress) -> None:

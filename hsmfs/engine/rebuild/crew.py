@@ -93,16 +93,16 @@ class Crew:
         """Use every disc that is wanted, on all drives at once; what ails those that did in none.
 
         choose: which of several comes next. A disc is wanted until wanted says no. Raises what the
-        robot raises, and DriveError if no drive is left for discs that are wanted.
+        robot raises, OSError, and DriveError if no drive is left for discs that are wanted.
         """
         round_ = _Round(wanted)
-        robot: list[HsmError] = []
+        robot: list[HsmError | OSError] = []
         try:
             async with trio.open_nursery() as nursery:
                 for drive in self._library.drives:
                     nursery.start_soon(self._work, drive, round_, choose, use)
-        except* HsmError as group:
-            robot.append(_first(group))  # one robot fails for all drives alike
+        except* (HsmError, OSError) as group:
+            robot.append(_first(group))  # one robot, or disk, fails for all drives alike
         if robot:
             raise robot[0]
         left = {e.barcode: e for e in await self.elements() if e.barcode and wanted(e.barcode)}
@@ -227,6 +227,6 @@ class Crew:
             await self._changer.move(address, slot.address)
 
 
-def _first(group: BaseExceptionGroup[HsmError]) -> HsmError:
+def _first(group: BaseExceptionGroup[HsmError | OSError]) -> HsmError | OSError:
     found = group.exceptions[0]
     return _first(found) if isinstance(found, BaseExceptionGroup) else found

@@ -217,16 +217,16 @@ class Harvest:
         return sorted(wanted, key=lambda r: (r.disc.created_ns, r.disc.uuid))
 
     def manifest(self, disc: Disc) -> Path:
-        """The disc's manifest."""
-        return self.folder / f"{_safe(disc.uuid)}.jsonl"
+        """The disc's manifest. By its label: two drives may have discs of one uuid in hand."""
+        return self.folder / f"{_safe(disc.barcode)}.jsonl"
 
     def places(self, disc: Disc) -> Path:
         """The disc's database of what lies where."""
-        return self.folder / f"{_safe(disc.uuid)}.places"
+        return self.folder / f"{_safe(disc.barcode)}.places"
 
     def extract(self, disc: Disc) -> Path:
         """The disc's part of the audit log; there is none of some discs."""
-        return self.folder / f"{_safe(disc.uuid)}.audit"
+        return self.folder / f"{_safe(disc.barcode)}.audit"
 
     def audit(self) -> list[AuditRecord]:
         """The audit records of all discs that were visited, each once, in order."""

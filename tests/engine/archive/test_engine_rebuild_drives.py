@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.catalog.draft import Disc
 from hsmfs.engine.rebuild.crew import Crew
+from hsmfs.engine.rebuild.harvest import Harvest
 from hsmfs.engine.rebuild.run import Rebuild
 from hsmfs.engine.rebuild.sources import Robot
 from hsmfs.errors import DriveError, HsmError
@@ -75,6 +79,23 @@ async def test_without_a_drive_that_works_there_is_no_catalog(lost):
     lost.fail()
     assert len((await rebuild(lost)).unread) == 0
     assert len(rows(lost)) == len(lost.old)
+
+
+async def test_discs_of_one_uuid_do_not_meet_in_the_folder(tmp_path):
+    """Two drives may have a disc in hand and the one that was made anew of it."""
+    harvest = Harvest(tmp_path)
+    disc = Disc("u", "A", "A", 1, "", 0, 0, 1, None, "u", 1, 1, 0)
+    anew = replace(disc, barcode="B")
+    for path in (harvest.manifest, harvest.places, harvest.extract):
+        assert path(disc) != path(anew)
+
+
+async def test_a_full_disk_says_so_plainly(site):
+    async def use(drive, barcode):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        await Crew(site.library).each(lambda code: True, min, use)
 
 
 @pytest.mark.expect_log("used no more")
