@@ -60,11 +60,13 @@ class ParityRecall:
         reader: ParityReader,
         events: Events,
         *,
+        retry_wait: float,
         place: Callable[[Job], Awaitable[None]],
         end: Callable[[Job, HsmError | None], Awaitable[None]],
     ) -> None:
         self._catalog, self._files, self._reader = catalog, files, reader
         self._events, self._place, self._end = events, place, end
+        self._retry_wait = retry_wait
         self._room = Room(files)
         self._queues: dict[VolumeId, list[Work]] = {}
         self.nursery: trio.Nursery | None = None
@@ -122,8 +124,8 @@ class ParityRecall:
         try:
             if pieces:
                 await self._recall(volume, sorted(pieces, key=lambda piece: piece.sector))
-        except Conflict:
-            raise
+        except Conflict:  # a disc is in the way, or the drives are being stopped: it passes
+            await trio.sleep(self._retry_wait)
         except HsmError as error:
             for work in works:
                 self._fail(work, error)

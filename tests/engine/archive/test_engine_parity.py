@@ -128,6 +128,25 @@ async def test_of_the_others_those_in_drives_are_asked(working) -> None:
 
 
 @pytest.mark.expect_log(EXPECTED)
+async def test_a_disc_that_is_in_the_way_is_waited_for(working, monkeypatch) -> None:
+    """A Conflict passes, as it does for other recalls; it ended the recaller."""
+    first, *_ = working.data
+    reader, asked = working.recaller.parity_reader, []
+    real = reader.syndromes
+
+    async def syndromes(*args, **options):
+        asked.append(args)
+        if len(asked) == 1:
+            raise Conflict("disc S0001D02 is in drive d2")
+        return await real(*args, **options)
+
+    monkeypatch.setattr(reader, "syndromes", syndromes)
+    await working.lose(0)
+    await working.recall(first)
+    assert len(asked) > 1
+
+
+@pytest.mark.expect_log(EXPECTED)
 async def test_three_lost_discs_are_named(working) -> None:
     first, second, third = working.data
     await working.lose(0, 2, 3)
