@@ -74,13 +74,13 @@ class Crew:
         """A run that was killed, or a jam, may have left a disc on its way."""
         for element in await self.elements():
             if element.kind is ElementKind.TRANSPORT and element.full:
-                await self._to_slot(element.address, element.source)
+                await self._to_slot(element.address)
 
     async def recognise(self) -> None:
         """Discs whose labels are not known are looked at, in drives that are empty if need be."""
         if any(e.full and e.barcode is None for e in await self.elements()):
             for drive in self._library.drives:
-                await self._put_away(drive, None)
+                await self._put_away(drive)
             async with self._robot:
                 await self._changer.rescan()
 
@@ -135,7 +135,7 @@ class Crew:
             todo = {e.barcode: e for e in elements if e.barcode and round_.open(e, drive)}
             inside = next(e for e in elements if e.address == drive.address)
             if inside.full and inside.barcode not in todo:
-                await self._put_away(drive, inside.source)
+                await self._put_away(drive)
                 round_.poke()
                 continue
             here = {code: e for code, e in todo.items() if e.kind is not ElementKind.DRIVE}
@@ -170,7 +170,7 @@ class Crew:
                 self._failed(drive, code, fault, round_)
             finally:
                 with trio.CancelScope(shield=True):
-                    await self._put_away(drive, element.source if inside else element.address)
+                    await self._put_away(drive, None if inside else element.address)
         finally:
             round_.in_hand.discard(code)
             round_.poke()
@@ -200,29 +200,28 @@ class Crew:
         log.error("drive is used no more", drive=drive.name, error=fault.message)
         self.out[drive.name] = fault.message
 
-    async def _put_away(self, drive: Drive, home: ElementAddress | None) -> None:
+    async def _put_away(self, drive: Drive, home: ElementAddress | None = None) -> None:
         """Take out what lies in the drive, if it gives it back."""
-        elements = await self.elements()
-        inside = next(e for e in elements if e.address == drive.address)
-        if not inside.full:
-            return
         try:
             await drive.eject()
         except DriveError as fault:
             self._give_up(drive, fault)
             return
-        await self._to_slot(drive.address, inside.source if home is None else home)
+        await self._to_slot(drive.address, home)
 
-    async def _to_slot(self, address: ElementAddress, home: ElementAddress | None) -> None:
-        """Move what lies there to its slot, or to a free one."""
+    async def _to_slot(self, address: ElementAddress, home: ElementAddress | None = None) -> None:
+        """Move what lies there, if anything, to its slot, or to a free one."""
         async with self._robot:
             elements = await self._changer.inventory()
+            here = next(e for e in elements if e.address == address)
+            if not here.full:
+                return
+            home = here.source if home is None else home
             free = [e for e in elements if e.kind is ElementKind.STORAGE and not e.full]
             slot = next((e for e in free if e.address == home), free[0] if free else None)
             if slot is None:
-                place = next(e.place for e in elements if e.address == address)
                 raise ChangerError(
-                    f"no empty slot for the disc in {place}", next_step="take a disc out"
+                    f"no empty slot for the disc in {here.place}", next_step="take a disc out"
                 )
             await self._changer.move(address, slot.address)
 
