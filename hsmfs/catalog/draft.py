@@ -205,8 +205,9 @@ class Draft:
         """
         with faults(self.path), self.db:
             self.db.execute("UPDATE volumes SET element = NULL")
+            # A disc that was lost is not where it was expected: the first inventory finds it again.
             self.db.executemany(
-                "UPDATE volumes SET element = ? WHERE barcode = ?",
+                f"UPDATE volumes SET element = ? WHERE barcode = ? AND state != {int(_V.LOST)}",
                 [(element, barcode) for barcode, element in places.items()],
             )
             self.db.execute(

@@ -11,7 +11,7 @@ from hsmfs.catalog.catalog import Catalog
 from hsmfs.engine.rebuild import sample
 from hsmfs.engine.rebuild.run import Rebuild, Report
 from hsmfs.engine.rebuild.sources import Images, Robot
-from hsmfs.library.simulated.hands import take_out
+from hsmfs.library.simulated.hands import put_in, take_out
 from hsmfs.states import SetState, VolumeState
 
 SETS = 'recall_retries = 1\n[sets]\nparity = "raid5"\ndiscs = 3\n'
@@ -128,6 +128,22 @@ async def test_a_disc_made_anew_and_the_old_one_have_one_place(lab, tmp_path, kn
         take_out(lab.config.library.path, discs[1])
         await engine.mounts.inventory.sync()
         assert await lab.read(engine.catalog.names.resolve(b"/f1").ino) == DATA[1]
+
+
+@pytest.mark.expect_log(LOG)
+async def test_a_disc_that_was_lost_when_the_backup_was_made_is_there_again(lab, tmp_path):
+    (first, *_), root = await filled(lab), lab.config.library.path
+    async with lab.running() as engine:
+        await engine.mounts.take_out(first)
+        slot = engine.robot.where(first).address
+        take_out(root, first)
+        await engine.mounts.look()
+        assert engine.catalog.volumes.by_barcode(first).state is VolumeState.LOST
+        await engine.backups.make(tmp_path / "backups")
+    put_in(root, first, slot)
+    await rebuilt(lab, backup=tmp_path / "backups")
+    async with lab.running() as engine:
+        assert engine.catalog.volumes.by_barcode(first).state is VolumeState.FULL
 
 
 @pytest.mark.expect_log(LOG + "|parity put off")
