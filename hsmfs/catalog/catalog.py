@@ -132,8 +132,8 @@ class Catalog:
             catalog._enter()
             now = clock.now_ns()
             catalog.inodes.insert_root(uid, gid, now)
-            facts = {"created_ns": now, "archive": str(uuid.uuid4())}
-            catalog.db.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+            for fact in ("created_ns", now), ("archive", str(uuid.uuid4())):
+                catalog.db.execute("INSERT INTO meta VALUES (?, ?)", fact)
             catalog._acknowledge()
             catalog._commit_here()
         os.fsync(catalog._wal_fd)

@@ -165,7 +165,7 @@ async def test_a_change_outside_a_transaction_is_refused(catalog):
 async def test_a_catalog_whose_making_was_cut_off_is_finished(tmp_path):
     Catalog.create(tmp_path / "c").close()
     with contextlib.closing(apsw.Connection(str(tmp_path / "c/catalog.db"))) as db:
-        db.execute("DELETE FROM inodes; DELETE FROM meta WHERE key = 'created_ns'")
+        db.execute("DELETE FROM inodes; DELETE FROM meta WHERE key IN ('created_ns', 'archive')")
     assert not Catalog.complete(tmp_path / "c")
     with pytest.raises(NotFound, match="never finished"):
         Catalog.open(tmp_path / "c")
