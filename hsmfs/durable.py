@@ -2,7 +2,9 @@
 
 `sync` blocks and is for threads. `flushed` is for the event loop: the kernel does the fsync(2) with
 a worker of its own and says when it is done (io_submit(2), IOCB_CMD_FSYNC; fs/aio.c), which takes
-a third of the time of going to a thread of Python and coming back.
+a third of the time of going to a thread of Python and coming back. On disks that keep what they
+have without power, and in memory, it is done at once, and then a turn of the loop costs more than
+the sync: who syncs alone waits for SOON_SECONDS where he stands, as long as that was enough before.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import trio
 from caio import linux_aio
 
 from . import clock
+from .poll import Poll
 
 _NOT_TAKEN = (ValueError, OverflowError, SystemError)
 """What caio raises if the kernel gives no queue, or its queue does not take a sync: a filesystem
@@ -25,6 +28,10 @@ without them, a kernel before 4.18, a closed descriptor, no room."""
 _BATCH = 512
 AT_ONCE = 1024
 """Syncs under way; fs.aio-max-nr (Linux sysctl/fs.rst), 65,536 for the whole host, counts them."""
+SOON_SECONDS = 100e-6
+"""How long the event loop stands still for a sync, which is as long as two turns of it."""
+_SLOW_AT_MOST = 10
+"""After so many syncs in a row that took longer, one in 1,024 is still waited for like that."""
 
 
 def sync(path: Path) -> None:
@@ -66,6 +73,8 @@ class _Kernel:
         self._loop: trio.lowlevel.TrioToken | None = None
         self._listened = False
         self._others: set[trio.Event] = set()
+        self._told = Poll(self._context.fileno)
+        self._slow = self._skipped = 0
 
     async def run(self, fd: int, data_only: bool) -> None:
         """Have it done. Raises OSError, or what is `_NOT_TAKEN`."""
@@ -98,6 +107,8 @@ class _Kernel:
         operation = kind(fd)
         operation.set_callback(done)
         self._context.submit(operation)
+        if not self._listened:
+            self._wait_a_moment()
         while not results:
             if not self._listened:
                 await self._listen()
@@ -117,6 +128,20 @@ class _Kernel:
             await trio.lowlevel.wait_readable(self._context.fileno)
         finally:
             self._listened = False
+        self._hear()
+
+    def _wait_a_moment(self) -> None:
+        """On a disk that was quick lately; on others now and then, to see whether it is."""
+        if self._skipped:
+            self._skipped -= 1
+        elif self._told.wait(SOON_SECONDS):
+            self._slow = 0
+            self._hear()
+        else:
+            self._slow = min(self._slow + 1, _SLOW_AT_MOST)
+            self._skipped = (1 << self._slow) - 1
+
+    def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError):  # what it announced was fetched already
             self._context.poll()
         while self._fetched() == _BATCH:

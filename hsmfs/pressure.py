@@ -10,6 +10,7 @@ journal's transaction that is being closed, a throttled writer. All of that has 
 from __future__ import annotations
 
 import os
+import resource
 import time
 
 _LOOK_AFTER_NS = 5_000_000
@@ -18,7 +19,7 @@ _FEW = 4
 _LINGER_NS = 100_000_000
 """A disk that had work counts as busy for this long: its load comes in bursts."""
 _SLOW_NS = 20_000_000
-"""A call on the loop that took longer than this has waited for more than a processor."""
+"""A call on the loop that slept and took longer than this has waited for a disk."""
 _SLOW_LINGER_NS = 500_000_000
 _OPTICAL = b"11"
 """The major number of optical drives (Linux admin-guide/devices.txt): none of ours are files."""
@@ -28,32 +29,46 @@ _LOOP_BYTES = 1024 * 1024
 larger write goes to one in any case."""
 _WRITES_LOOK_AFTER_BYTES = 64 * 1024 * 1024
 _WRITES_LOOK_AFTER_NS = 50_000_000
+_VMSTAT_BYTES = 1 << 14
 
 
 class DiskPressure:
-    """Looks at the requests in flight (Linux admin-guide/iostats.rst, field 9) now and then."""
+    """Looks at the requests in flight (Linux admin-guide/iostats.rst, field 9) now and then.
+
+    Attributes:
+        asked_ns: by time.monotonic_ns, when `busy` was asked last.
+    """
 
     def __init__(self, path: str = "/proc/diskstats") -> None:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             self._fd = -1
-        self._next_ns = self._busy_until_ns = 0
+        self._next_ns = self._busy_until_ns = self.asked_ns = 0
 
     def busy(self) -> bool:
         """True if some disk has, or had just now, a queue of requests; or if nobody can tell."""
-        now = time.monotonic_ns()
+        now = self.asked_ns = time.monotonic_ns()
         if now >= self._next_ns:
             self._next_ns = now + _LOOK_AFTER_NS
             if self._in_flight():
                 self._busy_until_ns = max(self._busy_until_ns, now + _LINGER_NS)
         return now < self._busy_until_ns
 
-    def took(self, nanoseconds: int) -> None:
-        """Learn how long a call on the loop took that should have been a copy in memory."""
-        if nanoseconds > _SLOW_NS:
-            until = time.monotonic_ns() + _SLOW_LINGER_NS
-            self._busy_until_ns = max(self._busy_until_ns, until)
+    def begin(self) -> int:
+        """Before a call on the loop that should be a copy in memory, right after `busy`: what
+        `ended` is to be given.
+        """
+        return _sleeps()
+
+    def ended(self, sleeps: int) -> None:
+        """Such a call is over: learn whether it waited. While other programs have the processors it
+        takes as long, but does not sleep.
+        """
+        if _sleeps() != sleeps:
+            now = time.monotonic_ns()
+            if now - self.asked_ns > _SLOW_NS:
+                self._busy_until_ns = max(self._busy_until_ns, now + _SLOW_LINGER_NS)
 
     def _in_flight(self) -> bool:
         try:
@@ -62,6 +77,11 @@ class DiskPressure:
             return True
         fields = (line.split(None, 12) for line in lines)
         return any(int(f[11]) > _FEW for f in fields if len(f) > 11 and f[0] != _OPTICAL)
+
+
+def _sleeps() -> int:
+    """How often this thread gave the processor away to wait for something (getrusage(2))."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 DISK = DiskPressure()
@@ -75,7 +95,10 @@ class WritePressure:
     """
 
     def __init__(self, path: str = "/proc/vmstat") -> None:
-        self._path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
         self._bytes = 0
         self._next_ns = 0
         self._high = True
@@ -85,7 +108,7 @@ class WritePressure:
         if size > _LOOP_BYTES or DISK.busy():
             return True
         self._bytes += size
-        now = time.monotonic_ns()
+        now = DISK.asked_ns
         if now >= self._next_ns or self._bytes > _WRITES_LOOK_AFTER_BYTES:
             self._next_ns, self._bytes = now + _WRITES_LOOK_AFTER_NS, 0
             self._high = self._look()
@@ -94,14 +117,13 @@ class WritePressure:
     def _look(self) -> bool:
         values = {}
         try:
-            with open(self._path, encoding="ascii") as lines:
-                for line in lines:
-                    key, _, value = line.partition(" ")
-                    if key.startswith("nr_dirty") or key == "nr_writeback":
-                        values[key] = int(value)
+            for line in os.pread(self._fd, _VMSTAT_BYTES, 0).splitlines():
+                key, _, value = line.partition(b" ")
+                if key.startswith(b"nr_dirty") or key == b"nr_writeback":
+                    values[key] = int(value)
             return (
-                values["nr_dirty"] + values["nr_writeback"]
-                >= values["nr_dirty_background_threshold"]
+                values[b"nr_dirty"] + values[b"nr_writeback"]
+                >= values[b"nr_dirty_background_threshold"]
             )
         except (OSError, KeyError, ValueError):
             return True

@@ -16,7 +16,6 @@ How it is durable without an fsync on the event loop (docs/durability.md):
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -287,9 +286,9 @@ class Catalog:
         if pressure.DISK.busy():
             await self._commit_aside()
         else:
-            began = time.monotonic_ns()
+            sleeps = pressure.DISK.begin()
             self._commit_here()
-            pressure.DISK.took(time.monotonic_ns() - began)
+            pressure.DISK.ended(sleeps)
 
     def _commit_here(self, place: int | None = None) -> None:
         """place: of the redo log, up to which it goes; its end by default."""

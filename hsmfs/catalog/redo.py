@@ -29,7 +29,6 @@ import mmap
 import os
 import secrets
 import struct
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -139,9 +138,9 @@ class RedoLog:
         if pressure.DISK.busy():
             await self._thread.run(lambda: self._write_and_sync(place, data))
         else:
-            began = time.monotonic_ns()
+            sleeps = pressure.DISK.begin()
             self._write(place, data)
-            pressure.DISK.took(time.monotonic_ns() - began)
+            pressure.DISK.ended(sleeps)
             await durable.flushed(self._fd, data_only=True)
         crash.point("catalog.redo.synced")
 

@@ -17,8 +17,10 @@ def fitted(pool: Pool, attr: Attr) -> int:
     Raises HsmError if bytes are missing that discs have: they must not read as zeros.
     """
     fd = pool.open(attr.ino)
+    if attr.dirty:
+        return fd
     size = os.fstat(fd).st_size
-    if not attr.dirty and size != attr.size:
+    if size != attr.size:
         if size < attr.size and attr.state == FileState.PREMIGRATED:
             os.close(fd)
             raise HsmError(

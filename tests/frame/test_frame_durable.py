@@ -99,6 +99,37 @@ async def test_whoever_listens_wakes_those_whose_syncs_are_done(tmp_path):
                         nursery.start_soon(durable.flushed, file.fileno())
 
 
+class Turns(trio.abc.Instrument):
+    """How often the loop waited."""
+
+    count = 0
+
+    def before_io_wait(self, timeout):
+        self.count += 1
+
+
+async def test_who_syncs_alone_on_a_quick_disk_takes_no_turn_of_the_loop(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "SOON_SECONDS", 60)
+    kernel, turns = durable._Kernel(), Turns()
+    with (tmp_path / "file").open("wb", buffering=0) as file:
+        trio.lowlevel.add_instrument(turns)
+        for _ in range(3):
+            file.write(b"x")
+            await kernel.run(file.fileno(), True)
+        trio.lowlevel.remove_instrument(turns)
+    assert not turns.count
+
+
+async def test_a_slow_disk_is_seldom_waited_for_where_the_loop_stands(tmp_path, monkeypatch):
+    tried = []
+    kernel = durable._Kernel()
+    monkeypatch.setattr(kernel._told, "wait", lambda seconds: tried.append(seconds))
+    with (tmp_path / "file").open("wb", buffering=0) as file:
+        for _ in range(100):
+            await kernel.run(file.fileno(), True)
+    assert 1 < len(tried) < 10
+
+
 @pytest.mark.mount
 async def test_a_kernel_that_has_no_queue_left_to_give_is_done_without(
     tmp_path, monkeypatch, sick_file

@@ -41,12 +41,32 @@ def test_burning_a_disc_does_not_count(tmp_path, now):
     assert not disks(tmp_path / "stats", 9, major=11).busy()
 
 
-def test_a_slow_call_counts(tmp_path, now):
+@pytest.mark.parametrize(
+    ("took_ms", "slept", "counts"), [(9, True, False), (30, True, True), (30, False, False)]
+)
+def test_a_call_that_slept_for_long_counts(tmp_path, now, monkeypatch, took_ms, slept, counts):
+    """One that is slow because others have the processor does not."""
     seen = disks(tmp_path / "stats", 0)
-    seen.took(9_000_000)
     assert not seen.busy()
-    seen.took(30_000_000)
-    assert seen.busy()
+    sleeps = seen.begin()
+    now.ns += took_ms * 10**6
+    monkeypatch.setattr(pressure, "_sleeps", lambda: sleeps + slept)
+    seen.ended(sleeps)
+    assert seen.busy() == counts
+
+
+def test_dirty_pages_are_looked_at_now_and_then(tmp_path, now, monkeypatch):
+    monkeypatch.setattr(pressure, "DISK", disks(tmp_path / "stats", 0))
+    file = tmp_path / "vmstat"
+    lines = "nr_dirty {}\nnr_writeback 1\nnr_dirty_background_threshold 9\n"
+    file.write_text(lines.format(2))
+    seen = pressure.WritePressure(str(file))
+    assert not seen.may_block(1)
+    file.write_text(lines.format(8))
+    assert not seen.may_block(1)
+    now.ns += 10**8
+    assert seen.may_block(1)
+    assert pressure.WritePressure(str(tmp_path / "none")).may_block(1)
 
 
 def test_nobody_can_tell(tmp_path, now):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 import pyfuse3
+import pytest
 import trio
+import trio.testing
 
 from hsmfs.fs import pump
 
@@ -44,10 +47,75 @@ async def test_a_cancelled_waiter_is_not_handed_the_turn():
         nursery.cancel_scope.cancel()
 
 
-async def test_the_loop_has_its_turn_under_a_storm():
+@pytest.fixture
+def pipe():
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+class Waits(trio.abc.Instrument):
+    """How often the loop waited."""
+
+    count = 0
+
+    def before_io_wait(self, timeout):
+        self.count += 1
+
+
+@pytest.fixture
+async def resting(pipe, monkeypatch):
+    """One that joined the loop and rests for as long as it takes for a request."""
+    monkeypatch.setattr(pump, "REST_SECONDS", 60)
+    monkeypatch.setattr(pump, "SPIN_SECONDS", 0)
+    low = pump.LowLevel(pipe[0], pump.Turn())
+    os.write(pipe[1], b"x")
+    low._busy = False
+    await low._sleep(pipe[0])
+    os.read(pipe[0], 1)
+    return low
+
+
+async def test_a_request_ends_a_rest_without_a_turn_of_the_loop(resting, pipe):
+    waits = Waits()
+    trio.lowlevel.add_instrument(waits)
+    writer = threading.Timer(0.01, os.write, (pipe[1], b"x"))
+    writer.start()
+    await resting.wait_readable(pipe[0])
+    trio.lowlevel.remove_instrument(waits)
+    assert not waits.count
+    writer.join()
+
+
+async def test_what_others_wait_for_ends_a_rest(resting, pipe):
+    async def other():
+        await trio.to_thread.run_sync(threading.Event().wait, 0.01)
+        os.write(pipe[1], b"x")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(30):  # it would rest for 60 s
+            await resting.wait_readable(pipe[0])
+
+
+async def test_no_rest_while_others_can_run(resting, pipe):
+    async def other():
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        os.write(pipe[1], b"x")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        with trio.fail_after(30):
+            await resting.wait_readable(pipe[0])
+
+
+async def test_the_loop_has_its_turn_under_a_storm(pipe):
     """A descriptor that is always readable must not keep other tasks out."""
-    readable, writable = os.pipe()
-    low = pump.LowLevel(readable)
+    readable, writable = pipe
+    low = pump.LowLevel(readable, pump.Turn())
     os.write(writable, b"x")
     done = []
 
@@ -63,8 +131,6 @@ async def test_the_loop_has_its_turn_under_a_storm():
             await low.wait_readable(readable)
             fetched += 1
     assert fetched > 5
-    os.close(readable)
-    os.close(writable)
 
 
 def test_pyfuse3_takes_its_trio_from_the_module():
