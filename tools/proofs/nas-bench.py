@@ -6,6 +6,9 @@ In a real kernel (User Mode Linux), all three in its memory, where an fsync cost
 server's and the client's caches are dropped before each reading. hsmfs must reach half of what
 mergerfs does, which is a FUSE filesystem, too. What hsmfs answers is durable, names as well; what
 the others answer about names is not.
+
+The three take turns, each round in another order, after one round that does not count; the figure
+is the median of the rounds' ratios, as a machine that others use, too, is not as fast in each.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from lib.nas import nfs
 from lib.tempfs import TempFs
 
 CLAIM = "over NFS 4.2 hsmfs has at least half of the speed of mergerfs"
-LIMIT_S = 420
+LIMIT_S = 560
 MEMORY = "3072M"
 LEAST = 0.5
 MIB = 1 << 20
@@ -37,7 +40,8 @@ BIG = 128
 SMALL = 300
 SMALL_BYTES = 8192
 NAMES = 20_000
-ROUNDS = 3
+ROUNDS = 7
+RIVALS = ("hsmfs", "mergerfs")
 
 
 def write(folder: Path) -> float:
@@ -93,6 +97,12 @@ WORKS: dict[str, tuple[Callable[[Path], float], str]] = {
 }
 
 
+def order(names: list[str], number: int) -> list[str]:
+    """Who comes first in a round of this number."""
+    first = number % len(names)
+    return names[first:] + names[:first]
+
+
 def offer(fs: TempFs) -> dict[str, Path]:
     """The three, with their large folder, as a client has them."""
     places = {"bare": Path("/run/bare"), "mergerfs": Path("/run/merged"), "hsmfs": fs.mountpoint}
@@ -126,12 +136,16 @@ def live(p: Proof) -> None:
         p.say(f"{'':<18}" + "".join(f"{name:>14}" for name in mounts))
         for work, (run, unit) in WORKS.items():
             found: dict[str, list[float]] = {name: [] for name in mounts}
-            for _ in range(ROUNDS):
-                for name, folder in mounts.items():
-                    found[name].append(run(folder))
-            median = {name: statistics.median(values) for name, values in found.items()}
-            p.say(f"{work:<18}" + "".join(f"{v:>14,.0f}" for v in median.values()) + f" {unit}")
-            p.figure(f"{work}: hsmfs against mergerfs", median["hsmfs"] / median["mergerfs"], "x",
+            for number in range(ROUNDS + 1):
+                for name in order(list(mounts), number):
+                    found[name].append(run(mounts[name]))
+            for values in found.values():
+                del values[0]  # the first time much is looked up, or grows, that then is there
+            medians = [statistics.median(values) for values in found.values()]
+            p.say(f"{work:<18}" + "".join(f"{v:>14,.0f}" for v in medians) + f" {unit}")
+            ratios = [ours / peers for ours, peers in zip(*(found[x] for x in RIVALS), strict=True)]
+            p.say(f"  each round {' '.join(f'{ratio:.2f}' for ratio in ratios)}")
+            p.figure(f"{work}: hsmfs against mergerfs", statistics.median(ratios), "x",
                      at_least=LEAST)  # fmt: skip
         for folder in mounts.values():
             nfs.umount(folder)
