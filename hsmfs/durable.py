@@ -61,6 +61,22 @@ async def flushed(fd: int, *, data_only: bool = False) -> None:
         await clock.blocking(lambda: os.fdatasync(fd) if data_only else os.fsync(fd))
 
 
+class _Sync:
+    """One that is under way; result: what fsync(2) would return, errors as -errno."""
+
+    __slots__ = ("result", "woken")
+
+    def __init__(self) -> None:
+        self.result: int | None = None
+        self.woken: trio.Event | None = None
+
+    def done(self, result: int) -> None:
+        # caio gives the kernel's signed 64 bits as if they had no sign.
+        self.result = ctypes.c_int64(result).value
+        if self.woken is not None:
+            self.woken.set()
+
+
 class _Kernel:
     """The kernel's queue of syncs, one for the process.
 
@@ -72,7 +88,7 @@ class _Kernel:
         self._free = trio.Semaphore(AT_ONCE)
         self._loop: trio.lowlevel.TrioToken | None = None
         self._listened = False
-        self._others: set[trio.Event] = set()
+        self._others: set[_Sync] = set()
         self._told = Poll(self._context.fileno)
         self._slow = self._skipped = 0
 
@@ -82,44 +98,44 @@ class _Kernel:
         if self._loop is not loop:  # those who waited in another one are gone
             self._loop, self._listened = loop, False
             self._others.clear()
-        with trio.CancelScope(shield=True):
-            try:
-                self._free.acquire_nowait()
-            except trio.WouldBlock:
+        try:
+            self._free.acquire_nowait()
+        except trio.WouldBlock:
+            with trio.CancelScope(shield=True):
                 await self._free.acquire()
-            try:
-                result = await self._submitted(fd, data_only)
-            finally:
-                self._free.release()
-        if result < 0:
-            raise OSError(-result, os.strerror(-result))
+        sync = _Sync()
+        try:
+            kind = linux_aio.Operation.fdsync if data_only else linux_aio.Operation.fsync
+            operation = kind(fd)
+            operation.set_callback(sync.done)
+            self._context.submit(operation)
+            if not self._listened:
+                self._wait_a_moment()
+            if sync.result is None:
+                with trio.CancelScope(shield=True):
+                    await self._wait(sync)
+        finally:
+            self._free.release()
+        if self._others and not self._listened:
+            self._wake(next(iter(self._others)))
+        if sync.result:
+            raise OSError(-sync.result, os.strerror(-sync.result))
 
-    async def _submitted(self, fd: int, data_only: bool) -> int:
-        """What fsync(2) would return, errors as -errno."""
-        woken, results = trio.Event(), list[int]()
-
-        def done(result: int) -> None:
-            # caio gives the kernel's signed 64 bits as if they had no sign.
-            results.append(ctypes.c_int64(result).value)
-            woken.set()
-
-        kind = linux_aio.Operation.fdsync if data_only else linux_aio.Operation.fsync
-        operation = kind(fd)
-        operation.set_callback(done)
-        self._context.submit(operation)
-        if not self._listened:
-            self._wait_a_moment()
-        while not results:
+    async def _wait(self, sync: _Sync) -> None:
+        while sync.result is None:
             if not self._listened:
                 await self._listen()
                 continue
-            self._others.add(woken)
-            await woken.wait()
-            self._others.discard(woken)
-            woken = trio.Event()
-        if self._others and not self._listened:
-            next(iter(self._others)).set()
-        return results[0]
+            sync.woken = trio.Event()
+            self._others.add(sync)
+            await sync.woken.wait()
+            self._others.discard(sync)
+
+    @staticmethod
+    def _wake(sync: _Sync) -> None:
+        """To listen: nobody does."""
+        if sync.woken is not None:
+            sync.woken.set()
 
     async def _listen(self) -> None:
         """Until the kernel has done something, and who waits for that knows it."""
