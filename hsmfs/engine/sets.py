@@ -35,7 +35,7 @@ from .parity_disc import BurnImage, burn_parity, facts_of, label_in
 from .plan import Target, Targets
 from .schedule import Purpose
 from .spool import Spool
-from .spooled import data_discs, needed, pending, unknown
+from .spooled import append, data_discs, holds, needed, pending, unknown
 
 log = logs.get(__name__)
 AGAIN = 120.0
@@ -381,6 +381,13 @@ class VolumeSets:
         await self._spool.remove(*files)
         self._keep_room()
 
+    async def _doubt_rows(self, group: VolumeSet) -> None:
+        """Parity could not be burned: if the spool has lost it, it is begun anew."""
+        rows = [row for row in self._catalog.sets.parity(group.id).values() if row.file]
+        path = self._spool.path
+        if not await clock.blocking(lambda: all(holds(path, row) for row in rows), clock.HASH):
+            await self._mend(group, WrongImages([None]))
+
     async def _drop(self, group: VolumeSet, volume: Volume, error: HsmError) -> None:
         """A disc cannot be read before it was in the parity: the set goes on without it."""
         rows = self._catalog.sets.parity(group.id).values()
@@ -402,7 +409,7 @@ class VolumeSets:
             for sector in range(0, volume.used // SECTOR, REFETCH_SECTORS):
                 count = min(REFETCH_SECTORS, volume.used // SECTOR - sector)
                 data = await session.read(sector, count)
-                await clock.blocking(lambda data=data: _append(path, data))  # type: ignore[misc]
+                await clock.blocking(lambda data=data: append(path, data))  # type: ignore[misc]
         if volume.id not in self._kept:
             self._kept[volume.id] = volume.used
             self._spool.hold(volume.used)
@@ -422,6 +429,7 @@ class VolumeSets:
                         nursery.start_soon(self._burn_row, group, row, facts)
             have = {v.set_index for v in self._catalog.sets.discs(group.id)}
             if any(group.k + row not in have for row in range(group.m)):
+                await self._doubt_rows(group)
                 raise HsmError(f"set {group.name} lacks parity discs")
         files = [row.file for row in self._catalog.sets.parity(group.id).values() if row.file]
         discs = self._catalog.sets.discs(group.id)
@@ -489,8 +497,3 @@ def target_of(group: VolumeSet) -> Target:
 
 def _old(folder: Path, row: SpooledRow) -> Source | None:
     return Source(folder / row.file, row.size, row.sha256, None) if row.file else None
-
-
-def _append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(data)

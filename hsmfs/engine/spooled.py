@@ -5,9 +5,12 @@ Asked by whoever would tidy the spool up; all of it follows from the catalog.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..catalog.catalog import Catalog
-from ..catalog.sets import VolumeSet
+from ..catalog.sets import SpooledRow, VolumeSet
 from ..catalog.volumes import Volume
+from ..disc.image import sha256_of
 from ..types import VolumeId
 from .spool import image_name
 
@@ -53,3 +56,17 @@ def needed(catalog: Catalog) -> set[str]:
     for group in catalog.sets.unfinished():
         names |= {image_name(VolumeId(volume.id)) for volume in pending(catalog, group)}
     return names
+
+
+def holds(folder: Path, row: SpooledRow) -> bool:
+    """Whether the row's file is as it was written down. Blocking."""
+    try:
+        return sha256_of(folder / row.file).hex() == row.sha256
+    except OSError:
+        return False
+
+
+def append(path: Path, data: bytes) -> None:
+    """Blocking."""
+    with path.open("ab") as file:
+        file.write(data)

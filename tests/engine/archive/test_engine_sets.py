@@ -176,6 +176,29 @@ async def test_spool_lost_what_was_not_folded(five) -> None:
     five.sound()
 
 
+@pytest.mark.expect_log("spool does not hold|parity disc failed|burn given up|parity put off")
+@pytest.mark.parametrize("how", ["gone", "wrong"])
+async def test_spool_lost_the_parity_before_it_was_burned(five, monkeypatch, how) -> None:
+    """The rows are made anew from the discs."""
+    monkeypatch.setattr(sets_module, "AGAIN", 0.1)
+    ino = await five.file(b"f", FILE)
+
+    def lose(name: str) -> None:
+        if name == "sets.images.retired" and not done:
+            done.append(name)
+            for row in (five.root / "spool").glob("set-*"):
+                row.unlink() if how == "gone" else row.write_bytes(b"x" * row.stat().st_size)
+
+    done: list[str] = []
+    monkeypatch.setattr(crash, "point", lose)
+    async with at_work(five):
+        await five.archive(ino)
+        await five.migrator.sets.close(only_set(five))
+        await closed(five)
+    check_parity(five)
+    five.sound()
+
+
 POINTS = sorted(
     set(re.findall(r'crash\.point\("(sets\.[\w.]+)"', Path(sets_module.__file__).read_text()))
     - {"sets.closing"}
