@@ -6,7 +6,7 @@ nobody else. Who gets a drive is decided in mounts.py.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Collection, Container
 from functools import partial
 from typing import Any
 
@@ -127,6 +127,15 @@ class Bays:
                 await self._empty(bay)
                 return self._robot.in_drive(bay.drive) != barcode
         return True
+
+    def let_go(self, volumes: Collection[VolumeId]) -> None:
+        """Discs are to leave: who reads them ends at the next good moment, who waits is told."""
+        for bay in self._bays.values():
+            if bay.claim is not None and bay.claim.volume in volumes:
+                bay.yielding = True
+        for claim in list(self._claims.values()):
+            if claim.volume in volumes and claim.bay is None:
+                claim.fail(VolumeMissing(f"disc {claim.barcode} leaves the library"))
 
     def drive_with(self, volume: VolumeId) -> str | None:
         """The name of the drive that the disc is in."""

@@ -117,6 +117,7 @@ class Transfer:
                 "export_ordered", count=len(volumes), destination=destination or "vaults"
             )
             self._told = False
+            self._mounts.let_go(numbers)
             self._work.set()
         return {
             "only_there": alone,

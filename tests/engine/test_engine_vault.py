@@ -5,9 +5,13 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
+import trio
 
+from hsmfs.catalog.queues import RecallClass
 from hsmfs.engine.policy.rules import loads
-from hsmfs.errors import Conflict, PolicyError
+from hsmfs.engine.schedule import Purpose
+from hsmfs.engine.scrub_plan import Piece
+from hsmfs.errors import Conflict, PolicyError, VolumeMissing
 from hsmfs.library.ports import ElementKind
 from hsmfs.library.simulated.hands import put_in, take_out
 from hsmfs.states import CopyState, FileState, SetState, VolumeState
@@ -211,3 +215,30 @@ async def test_explain_names_the_vault(make_vaulted):
         ino = await lab.file(b"f", DATA)
         (verdict,) = engine.policies.explain(engine.files.attr(ino), b"/f")
         assert (verdict.copies, verdict.vault) == (2, "vault A")
+
+
+async def test_a_disc_that_is_being_read_leaves_all_the_same(make_lab, monkeypatch):
+    """Its test would go on for hours; one more waits for the drive."""
+    monkeypatch.setattr("hsmfs.engine.transfer.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("hsmfs.engine.scrub.pieces", lambda *_, **__: [Piece(0, 2048)])
+    lab = make_lab(drives=1)
+    async with lab.running() as engine, trio.open_nursery() as nursery:
+        ino = await lab.file(b"f", DATA)
+        await lab.archive(ino)
+        disc, _ = lab.disc(ino)
+        await engine.scrubber.ask([disc], "test")
+        await lab.until(lambda: engine.scrubber.progress.get(disc.id) is not None
+                        and engine.scrubber.progress[disc.id].drive)  # fmt: skip
+
+        async def reads():
+            with pytest.raises(VolumeMissing, match="leaves the library"):
+                async with engine.mounts.use(disc.id, Purpose.READ, urgency=RecallClass.IDLE):
+                    raise AssertionError("it got the disc")
+
+        nursery.start_soon(reads)
+        await lab.until(lambda: len(engine.mounts.status()["claims"]) == 2)
+        await engine.vault.export([disc.barcode], "safe")
+        await lab.until(
+            lambda: engine.robot.where(disc.barcode).kind is ElementKind.IMPORT_EXPORT, 20
+        )
+        assert engine.catalog.health.scrubs() == []
