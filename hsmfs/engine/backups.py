@@ -134,7 +134,8 @@ class Backups:
             newest = await clock.blocking(lambda: backup.find(dest, None))
         except (HsmError, OSError):
             return 0.0
-        age = (clock.now_ns() - newest.created_ns) / 1e9
+        # One of a clock that was ahead puts nothing off for longer.
+        age = max(0.0, (clock.now_ns() - newest.created_ns) / 1e9)
         return max(0.0, self._settings.backup_interval - age)
 
     async def make(

@@ -168,6 +168,15 @@ async def test_a_backup_that_is_newer_than_the_snapshot_is_the_base(archive, tmp
     await archive.clean()
 
 
+async def test_a_backup_of_a_clock_that_was_ahead_puts_none_off(site, tmp_path, monkeypatch):
+    dest, backups = tmp_path / "backups", Backups(site.catalog, site.config, site.events)
+    with monkeypatch.context() as ahead:
+        now = clock.now_ns() + 365 * 86_400 * 10**9
+        ahead.setattr(clock, "now_ns", lambda: now)
+        await backups.make(dest)
+    assert await backups._first(dest) <= site.config.catalog.backup_interval
+
+
 async def test_bytes_changed_on_disk_since_are_a_new_version(archive):
     site = archive.site
     await site.library.close()
