@@ -81,13 +81,24 @@ def store(
     """
     try:
         with _opened(dest):
-            found, new, stored = _store(plain, dest, now_ns, told)
+            found, new, stored = _store(plain, dest, _after_all(dest, now_ns), told)
             _write(dest / f"{found.name}.json", json.dumps(asdict(found)).encode())
             crash.point("backup.listed")
             removed = _prune(dest, keep)
             return Made(found.name, found.size, len(found.pieces), new, stored, removed)
     finally:
         plain.unlink(missing_ok=True)
+
+
+def _after_all(dest: Path, now_ns: int) -> int:
+    """The date of a new backup: behind that of any other, though a clock was ahead for a time.
+
+    Else it would be taken for an old one, and removed before those that are older.
+    """
+    try:
+        return max(now_ns, find(dest, None).created_ns + 10**6)
+    except (NotFound, CatalogDamaged):
+        return now_ns
 
 
 def _store(plain: Path, dest: Path, now_ns: int, told: Told) -> tuple[Backup, int, int]:

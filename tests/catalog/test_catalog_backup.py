@@ -71,6 +71,14 @@ async def test_only_what_changed_is_written_and_old_ones_go(catalog, tmp_path, m
 
 
 @pytest.mark.expect_log("no backup is removed")
+async def test_the_last_one_is_the_newest_though_the_clock_was_ahead(catalog, tmp_path):
+    await make(catalog, tmp_path, 365)
+    await grow(catalog, b"later", 1)
+    made = await make(catalog, tmp_path, 1, keep=1)
+    assert [b.name for b in backup.backups(tmp_path / "dest")[0]] == [made.name]
+    assert backup.find(tmp_path / "dest", None).name == made.name
+
+
 async def test_a_damaged_list_stands_in_nobody_elses_way(catalog, tmp_path):
     dest = tmp_path / "dest"
     first, second = await make(catalog, tmp_path, 1), await make(catalog, tmp_path, 2)
