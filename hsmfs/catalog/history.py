@@ -6,9 +6,12 @@ the first write to a file that was archived, or lay still; creating, writing and
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..types import DataVersion, InodeNo
+from .inodes import LISTED
 from .past import Past
 
 NOWHERE = InodeNo(0)
@@ -120,14 +123,18 @@ class History(Past):
         ).get
         return gone + ended
 
-    def forget_moves(self, before_ns: int, limit: int) -> int:
-        """Forget moves before a time; how many there were, at most limit."""
+    def old_moves(self, before_ns: int, limit: int) -> list[int]:
+        """Those of the first `limit` moves that were made before a time; looks at no others."""
         rows = self._db.execute(
-            "DELETE FROM name_moves WHERE id IN"
-            " (SELECT id FROM name_moves WHERE moved_ns < ? ORDER BY id LIMIT ?) RETURNING id",
-            (before_ns, limit),
+            "SELECT id FROM (SELECT id, moved_ns FROM name_moves ORDER BY id LIMIT ?)"
+            " WHERE moved_ns < ?",
+            (limit, before_ns),
         )
-        return len(rows.fetchall())
+        return [move for (move,) in rows]
+
+    def forget_moves(self, moves: Sequence[int]) -> None:
+        """Nobody can take these back any more."""
+        self._db.execute(f"DELETE FROM name_moves WHERE id IN {LISTED}", (json.dumps(moves),))
 
     def stub_of(self, old: InodeNo, version: DataVersion, new: InodeNo) -> None:
         """Give another inode the copies and checksums of a version as its own first version."""

@@ -18,6 +18,10 @@ NOBODY = InodeNo(0)
 """Whose bytes a version is that could not be kept."""
 _ALONE = "i.nlink = 0 AND i.ino NOT IN (SELECT ino FROM trash)"
 """An inode i that only rows of `kept` know."""
+_DUE = (
+    "FROM kept k LEFT JOIN inodes i ON i.ino = k.ino"
+    " WHERE k.purge_ns <= ? AND coalesce(i.locked, 0) & ? = 0"
+)
 
 
 class Kept:
@@ -111,15 +115,18 @@ class Kept:
             (ino, holder),
         )
 
+    def is_due(self, now_ns: int) -> bool:
+        """Whether the time of a version is over, and its file is not held."""
+        found = self._db.execute(f"SELECT 1 {_DUE} LIMIT 1", (now_ns, int(Lock.HELD)))
+        return bool(found.fetchall())
+
     def purge(self, now_ns: int, limit: int) -> tuple[int, list[InodeNo]]:
         """Forget versions whose time is over, but those of held files; how many, and the inodes
         that nobody needs any more.
         """
         gone = self._db.execute(
-            "DELETE FROM kept WHERE (ino, version) IN (SELECT k.ino, k.version FROM kept k"
-            " LEFT JOIN inodes i ON i.ino = k.ino WHERE k.purge_ns <= ?"
-            " AND coalesce(i.locked, 0) & ? = 0 ORDER BY k.purge_ns, k.ino, k.version LIMIT ?)"
-            " RETURNING ino, version, holder",
+            f"DELETE FROM kept WHERE (ino, version) IN (SELECT k.ino, k.version {_DUE}"
+            " ORDER BY k.purge_ns, k.ino, k.version LIMIT ?) RETURNING ino, version, holder",
             (now_ns, int(Lock.HELD), limit),
         ).fetchall()
         for ino, version, _ in gone:

@@ -124,14 +124,17 @@ class Housekeeper:
 
     async def _forget_moves(self) -> None:
         """A tree cannot be taken back further than the trash reaches."""
-        async with self._catalog.write():
-            self._catalog.history.forget_moves(clock.now_ns() - self._keep_ns, BATCH_ROWS)
+        history = self._catalog.history
+        if moves := history.old_moves(clock.now_ns() - self._keep_ns, BATCH_ROWS):
+            async with self._catalog.write():
+                history.forget_moves(moves)
 
     async def _look_at_pools(self) -> None:
         """What the catalog says of the pools' use counts where a capacity is set."""
-        await self._keeping.look()
-        if all(pool.capacity is None for pool in self._pools):
-            return
-        used = await self._catalog.read(lambda reports: reports.pool_blocks())
-        for pool in self._pools:
+        bounded = [pool for pool in self._pools if pool.capacity is not None]
+        kept, used = await self._catalog.read(
+            lambda reports: (reports.kept.blocks(), reports.pool_blocks() if bounded else {})
+        )
+        self._keeping.takes(kept)
+        for pool in bounded:
             pool.used = used.get(pool.id, 0)

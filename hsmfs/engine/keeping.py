@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -277,17 +277,16 @@ class Keeping:
 
     # Housekeeping
 
-    async def look(self) -> None:
-        """See how much space is taken."""
-        blocks = await self._catalog.read(lambda reports: reports.kept.blocks())
+    def takes(self, blocks: Mapping[PoolId, int]) -> None:
+        """So many 512-byte units are taken in each pool."""
         self.used = {pool: count * 512 for pool, count in blocks.items()}
 
     async def purge_due(self) -> None:
         """Forget versions whose time is over, and delete what only they needed."""
-        count = _PURGES
-        while count == _PURGES:
+        count, kept = _PURGES, self._catalog.kept
+        while count == _PURGES and kept.is_due(clock.now_ns()):
             async with self._catalog.write():
-                count, alone = self._catalog.kept.purge(clock.now_ns(), _PURGES)
+                count, alone = kept.purge(clock.now_ns(), _PURGES)
             if alone:
                 crash.point("keeping.forgotten")
                 await self._files.purge_many(alone)

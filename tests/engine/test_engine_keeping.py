@@ -279,7 +279,7 @@ async def test_old_versions_are_purged_with_their_time_and_with_their_file(lab):
     await truncate(lab, other, 0)
     paths = [place(lab, n) for (n,) in catalog.db.execute("SELECT holder FROM kept").fetchall()]
     assert all(map(os.path.exists, paths)) and len(paths) == 2
-    await lab.engine.keeping.look()
+    await lab.engine.housekeeper._look_at_pools()
     assert sum(lab.engine.keeping.used.values()) >= 2 * len(OLD)
     async with catalog.write():
         catalog.db.execute("UPDATE kept SET purge_ns = 1 WHERE ino = ?", (ino,))

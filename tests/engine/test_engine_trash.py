@@ -199,6 +199,19 @@ async def test_what_changed_since_it_was_found_due_stays(world, keeper, monkeypa
     assert kept == ({world.d, world.e, world.f, world.link} if what == "frozen" else {world.f})
 
 
+async def test_moves_that_cannot_be_taken_back_any_more_are_forgotten(world, keeper, monkeypatch):
+    monkeypatch.setattr(housekeeping, "BATCH_ROWS", 2)
+    db, late = world.catalog.db, 1 << 62
+    async with world.catalog.write():
+        db.execute("DELETE FROM name_moves")
+        for at in (1, 2, late, 3, late, 4):
+            db.execute("INSERT INTO name_moves VALUES (NULL, 9, 1, x'61', 1, x'62', ?)", (at,))
+    for left in ((late, 3, late, 4), (late, late, 4), (late, late, 4)):
+        await keeper._purge_due()  # it looks at the first two only, as there may be millions
+        found = db.execute("SELECT moved_ns FROM name_moves ORDER BY id").fetchall()
+        assert tuple(at for (at,) in found) == left
+
+
 async def test_what_must_stay_does_not_keep_the_rest(world, keeper, monkeypatch):
     monkeypatch.setattr(housekeeping, "PURGES", 1)
     await world.delete_all()

@@ -277,6 +277,16 @@ async def test_sync_makes_closed_files_durable(site, housekeeper):
     assert site.catalog.durable == site.catalog.commits
 
 
+async def test_nothing_is_written_while_nothing_is_due(site, housekeeper):
+    await site.file(b"f", 1000)
+    async with site.catalog.write():
+        site.catalog.names.rename(1, b"f", 1, b"g", 2 * 10**18)
+    before = site.catalog.commits
+    await housekeeper._purge_due()
+    await housekeeper._look_at_pools()
+    assert site.catalog.commits == before
+
+
 async def test_trash_is_purged_when_due(site, housekeeper):
     ino, kept = await site.file(b"f", 1000), await site.file(b"g", 1000)
     async with site.catalog.write():
