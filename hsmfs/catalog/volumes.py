@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..states import VOLUME_TRANSITIONS, DriveState, VolumeState, check
 from ..types import Barcode, ElementAddress, PoolId, SetId, VolumeId
 from .connection import Database
+from .copies import PROVEN
 
 _COLUMNS = (
     "id, barcode, uuid, set_id, set_index, state, reason, location, capacity, used, created_ns,"
@@ -63,6 +65,14 @@ class Volume:
         """Whether it was never read back here, and nothing but that speaks against it."""
         never = self.state is VolumeState.SUSPECT and self.verified_ns is None
         return never and not self.read_errors and not self.quarantine
+
+
+class Seat(NamedTuple):
+    """What an inventory asks of a disc: of some thousands, so it must be cheap."""
+
+    id: VolumeId
+    state: VolumeState
+    element: ElementAddress | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,19 @@ class Volumes:
             f"SELECT {_COLUMNS} FROM volumes {where} ORDER BY barcode", values
         )
         return [_volume(row) for row in rows]
+
+    def seats(self) -> dict[Barcode, Seat]:
+        """All volumes, as far as an inventory asks."""
+        rows = self._db.execute("SELECT barcode, id, state, element FROM volumes")
+        return {
+            Barcode(barcode): Seat(volume, _STATES[state], element)
+            for barcode, volume, state, element in rows
+        }
+
+    def proven(self) -> set[VolumeId]:
+        """Volumes whose valid copies are as good as when they were verified: `Volume.proven`."""
+        rows = self._db.execute(f"SELECT v.id FROM volumes v WHERE {PROVEN}")
+        return {VolumeId(volume) for (volume,) in rows}
 
     def read_back(self, states: Collection[VolumeState]) -> dict[VolumeId, int]:
         """When discs in the library in these states were last read back without a fault; 0: never

@@ -12,7 +12,7 @@ import trio
 
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
-from ..catalog.volumes import Volume
+from ..catalog.volumes import Seat
 from ..library.journal import Difference, DifferenceKind, reconcile
 from ..library.ports import Element, ElementKind, Library
 from ..library.robot import Robot
@@ -67,8 +67,8 @@ class Inventory:
 
     async def _sync(self, rescan: bool) -> list[Difference]:
         elements = await self._robot.inventory(rescan=rescan)
-        volumes = {v.barcode: v for v in self._catalog.volumes.all()}
-        expected = {v.barcode: v.element for v in volumes.values()}
+        volumes = self._catalog.volumes.seats()
+        expected = {barcode: seat.element for barcode, seat in volumes.items()}
         open_moves = self._journal.open_moves()
         differences = reconcile(elements, expected, open_moves)
         kinds = {element.address: element.kind for element in elements}
@@ -107,7 +107,7 @@ class Inventory:
     def _take_over(
         self,
         difference: Difference,
-        volumes: dict[Barcode, Volume],
+        volumes: Mapping[Barcode, Seat],
         kinds: Kinds,
     ) -> None:
         """One difference into the catalog; inside a transaction."""

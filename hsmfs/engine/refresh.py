@@ -181,7 +181,7 @@ class Refresher:
             if row.state is RefreshState.LISTING:
                 await self._list(row.volume)
         if any(row.state in (RefreshState.LISTING, RefreshState.COPYING) for row in rows):
-            before = self._proven()
+            before = self._catalog.volumes.proven()
             waits = [await self._copy(row) for row in rows]
             if any(waits):
                 return
@@ -202,9 +202,6 @@ class Refresher:
             if not more:
                 return
             await trio.lowlevel.checkpoint()
-
-    def _proven(self) -> set[VolumeId]:
-        return {volume.id for volume in self._catalog.volumes.all() if volume.proven}
 
     async def _copy(self, row: Refresh) -> bool:
         """Queue what lacks copies; True if something does."""
@@ -261,7 +258,7 @@ class Refresher:
         """The discs stop counting, all in one transaction. False: a disc changed since the look."""
         now = clock.now_ns()
         async with self._catalog.write():
-            if before - self._proven() - set(volumes):
+            if before - self._catalog.volumes.proven() - set(volumes):
                 return False
             for volume in volumes:
                 found = self._catalog.volumes.get(volume)

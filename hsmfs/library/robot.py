@@ -152,7 +152,7 @@ class Robot:
         Returns the slot it went to, None if the gripper was empty. Raises DoorOpen, ChangerError.
         """
         async with self._one_move:
-            await self._refresh()
+            await self._know()
             for element in list(self._elements.values()):
                 if element.kind is ElementKind.TRANSPORT and element.full:
                     address = self._home(element)
