@@ -6,7 +6,7 @@ magazine where that can be, those of other sets from others.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 import trio
@@ -18,6 +18,8 @@ from .events import Events
 from .plan import Targets
 
 log = logs.get(__name__)
+Labels = dict[VolumeId, Barcode]
+"""Blank discs, in the order of their barcodes."""
 AGAIN = 30.0
 """Seconds after which blank discs are looked for again."""
 
@@ -39,7 +41,7 @@ class Blanks:
 
     async def take(
         self,
-        choose: Callable[[list[VolumeId]], Sequence[VolumeId]],
+        choose: Callable[[Labels], Sequence[VolumeId]],
         wanted: int,
         without: VolumeId | None = None,
     ) -> list[VolumeId]:
@@ -70,34 +72,31 @@ class Blanks:
         self._claimed.add(volume)
         return True
 
-    def left(self, without: VolumeId | None = None) -> list[VolumeId]:
-        """Blank discs that nobody has claimed, by barcode."""
-        used = {burn.volume for burn in self._catalog.queues.burns()} | self._claimed
-        return [v for v in self._catalog.volumes.blanks() if v not in used and v != without]
+    def left(self, without: VolumeId | None = None) -> Labels:
+        """Blank discs that nobody has claimed."""
+        used = {burn.volume for burn in self._catalog.queues.burns()} | self._claimed | {without}
+        blanks = self._catalog.volumes.blanks()
+        return {volume: barcode for volume, barcode in blanks.items() if volume not in used}
 
     def free(self, volumes: Sequence[VolumeId]) -> None:
         """They are burned, or not needed."""
         self._claimed.difference_update(volumes)
 
-    def by_magazine(self, blanks: Sequence[VolumeId]) -> dict[int | None, list[VolumeId]]:
-        """The discs by the magazine that they lie in."""
-        found: dict[int | None, list[VolumeId]] = {}
-        labels = self._catalog.volumes.blanks()
-        for volume in blanks:
-            if volume in labels:
-                found.setdefault(self.magazine_of(labels[volume]), []).append(volume)
-        return found
-
     def for_set(
-        self, blanks: Sequence[VolumeId], magazine: int | None, size: int, taken: Counter[int]
+        self, blanks: Labels, magazine: int | None, size: int, taken: Counter[int]
     ) -> VolumeId:
         """A disc for a set: of its magazine, else of the fullest that no other set has.
 
         size: discs of a set. taken: sets that are being filled by magazine.
         """
-        groups = self.by_magazine(blanks)
-        if magazine is not None and magazine in groups:
-            return groups[magazine][0]
+        magazine_of = self.magazine_of
+        if magazine is not None:
+            for volume, barcode in blanks.items():
+                if magazine_of(barcode) == magazine:
+                    return volume
+        groups: dict[int | None, list[VolumeId]] = {}
+        for volume, barcode in blanks.items():
+            groups.setdefault(magazine_of(barcode), []).append(volume)
 
         def worth(pair: tuple[int | None, list[VolumeId]]) -> tuple[bool, bool, int]:
             number, discs = pair
@@ -107,6 +106,11 @@ class Blanks:
         return max(groups.items(), key=worth)[1][0]
 
 
-def by_ends(targets: Targets) -> Callable[[list[VolumeId]], Sequence[VolumeId]]:
+def by_ends(targets: Targets) -> Callable[[Labels], Sequence[VolumeId]]:
     """A choice for copies: with odd numbers from the front, with even ones from the end."""
-    return lambda blanks: [blanks.pop(0 if target.copy_no % 2 else -1) for target in targets]
+
+    def choose(blanks: Labels) -> Sequence[VolumeId]:
+        volumes = deque(blanks)
+        return [volumes.popleft() if t.copy_no % 2 else volumes.pop() for t in targets]
+
+    return choose

@@ -27,7 +27,7 @@ from ..errors import HsmError, MediaError, VolumeMissing
 from ..limits import SHORTEST_WAIT
 from ..states import SetState, VolumeState
 from ..types import SECTOR, SetId, VolumeId
-from .blanks import Blanks
+from .blanks import Blanks, Labels
 from .events import Events
 from .fold import Folded, RowJob, Source, WrongImages, fold
 from .mounts import Mounts
@@ -78,7 +78,7 @@ class VolumeSets:
 
     # Membership: for who burns data discs
 
-    def choose(self, targets: Targets, blanks: list[VolumeId]) -> list[VolumeId]:
+    def choose(self, targets: Targets, blanks: Labels) -> list[VolumeId]:
         """A blank disc for each target, from the magazine of the set that it will join."""
         assert self._settings is not None
         taken: Counter[int] = Counter()
@@ -92,11 +92,8 @@ class VolumeSets:
         for target in targets:
             magazine = open_[target].magazine if target in open_ else None
             disc = self._blanks.for_set(blanks, magazine, self._settings.discs, taken)
-            blanks.remove(disc)
             chosen.append(disc)
-            volume = self._catalog.volumes.get(disc)
-            assert volume is not None
-            lies = self._blanks.magazine_of(volume.barcode)
+            lies = self._blanks.magazine_of(blanks.pop(disc))
             if target not in open_ and lies is not None:
                 taken[lies] += 1
         return chosen

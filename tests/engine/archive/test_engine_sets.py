@@ -226,8 +226,9 @@ async def test_one_disc_a_place_though_a_start_chooses_others(five, monkeypatch,
         await five.migrator.sets.close(only_set(five))
         await five.until(reached.is_set)
     await five.restart(killed=True)
-    left = five.migrator.blanks.left
-    monkeypatch.setattr(five.migrator.blanks, "left", lambda without=None: left(without)[::-1])
+    blanks, left = five.migrator.blanks, five.migrator.blanks.left
+    others_first = lambda without=None: dict(reversed(left(without).items()))  # noqa: E731
+    monkeypatch.setattr(blanks, "left", others_first)
     async with at_work(five):
         await closed(five)
     places = [disc.set_index for disc in five.catalog.sets.discs(only_set(five).id)]
