@@ -170,7 +170,7 @@ async def door(life: Life, step: Step) -> None:
 
 def _in_slots(life: Life) -> list[int]:
     return [
-        e.address for e in _shelves(life).geometry.elements()
+        e.address for e in _shelves(life).elements
         if e.kind is ElementKind.STORAGE and e.address in _shelves(life).places
     ]  # fmt: skip
 
@@ -283,7 +283,7 @@ async def kill(life: Life, step: Step) -> None:
     elif chance < 0.75:
         life.doom.points = 1 + int(POINTS * rng.random() ** 3)
     else:
-        life.doom.steps = 1 + int(STEPS * rng.random() ** 3)
+        life.doom.after_steps(1 + int(STEPS * rng.random() ** 3))
 
 
 async def check(life: Life, step: Step) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import trio
@@ -34,6 +35,7 @@ HANG = 1800.0
 """Seconds between two looks of a hung drive at whether somebody switched it off and on."""
 PARTS = 4
 """Steps of a burn, between which the process may die."""
+_elements = lru_cache(maxsize=1)(Geometry.elements)
 
 
 @dataclass(slots=True)
@@ -91,9 +93,14 @@ class Shelves:
     moves: int = 0
     burns: int = 0
 
+    @property
+    def elements(self) -> Sequence[Element]:
+        """All places, empty, by address."""
+        return _elements(self.geometry)
+
     def fill(self) -> None:
         """A blank disc in every slot."""
-        for element in self.geometry.elements():
+        for element in self.elements:
             if element.kind is ElementKind.STORAGE:
                 assert element.magazine is not None and element.slot is not None
                 barcode = blank_barcode(element.magazine, element.slot)
@@ -117,7 +124,7 @@ class MemoryLibrary:
     def __init__(self, shelves: Shelves, timing: Timing) -> None:
         self.shelves = shelves
         self.disc_bytes = shelves.geometry.disc_bytes
-        elements = list(shelves.geometry.elements())
+        elements = shelves.elements
         self.drives = tuple(
             MemoryDrive(shelves, timing, element)
             for element in elements

@@ -45,14 +45,24 @@ class Doom(trio.abc.Instrument):
 
     def __init__(self, life: Life) -> None:
         self._life = life
-        self.steps = self.points = self.promises = 0
+        self._steps = self.points = self.promises = 0
         """How many are left; 0: never."""
 
+    def after_steps(self, steps: int) -> None:
+        """Only from now on steps are counted: thirty years have half a million."""
+        self._steps = steps
+        trio.lowlevel.add_instrument(self)
+
+    def never(self) -> None:
+        """What is over is not ended by a death."""
+        if self._steps:
+            trio.lowlevel.remove_instrument(self)
+        self._steps = self.points = self.promises = 0
+
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if self.steps:
-            self.steps -= 1
-            if not self.steps:
-                self._life.die("between two steps")
+        self._steps -= 1
+        if not self._steps:
+            self._life.die("between two steps")
 
     def point(self, name: str) -> None:
         if self.points:
@@ -204,7 +214,6 @@ class Life(Site):
         crash.point, before = self.doom.point, crash.point
         try:
             async with trio.open_nursery() as self.nursery:
-                trio.lowlevel.add_instrument(self.doom)
                 self.busy += 1
                 self.nursery.start_soon(self.pump)
                 async with self.running():
@@ -213,7 +222,7 @@ class Life(Site):
                     await self._live(acts)
                     self.operator.stop()
                     self.busy += 1
-                self.doom.steps = self.doom.points = self.doom.promises = 0
+                self.doom.never()
                 self.nursery.cancel_scope.cancel()
         finally:
             crash.point = before

@@ -5,6 +5,7 @@ A life is a fork of this process, so all lives begin alike; what it leaves is in
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -134,6 +135,7 @@ def _next_life(world: World) -> World:
 
 def _child(world: World) -> None:
     """The process of one life; it never returns."""
+    gc.freeze()  # what it begins with stays, and need not be looked at again and again
     try:
         _live(world)
     except BaseException as fault:

@@ -14,7 +14,7 @@ import random
 import secrets
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any
 
 import trio
@@ -51,7 +51,7 @@ async def _run_sync(f: Callable[..., Any], *args: Any, **_: Any) -> Any:
     """Stands for trio.to_thread.run_sync."""
     await trio.lowlevel.checkpoint()
     for _ in range(_machine.rng.randrange(3)):
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        await _others()
     job = greenlet(f)
     found = job.switch(*args)
     while not job.dead:
@@ -61,8 +61,25 @@ async def _run_sync(f: Callable[..., Any], *args: Any, **_: Any) -> Any:
             found = job.throw(fault)
         else:
             found = job.switch(value)
-    await trio.lowlevel.cancel_shielded_checkpoint()
+    await _others()
     return found
+
+
+async def _others() -> None:
+    """All others that can run take a step; mostly there are none, and a turn of the loop costs."""
+    run = trio._core._run
+    if run._r.batch or run.GLOBAL_RUN_CONTEXT.runner.runq:  # type: ignore[attr-defined]
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+class _Order(random.Random):
+    """The order of tasks in each turn of trio's loop; batch: those of this turn still to run."""
+
+    batch: Sequence[object] = ()
+
+    def shuffle(self, batch: MutableSequence[Any]) -> None:
+        super().shuffle(batch)
+        self.batch = batch
 
 
 async def _flushed(fd: int, *, data_only: bool = False) -> None:
@@ -87,7 +104,7 @@ def install(seed: int) -> Machine:
     machine = _machine = Machine(seed)
     run = trio._core._run
     run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
-    run._r = random.Random(seed)
+    run._r = _Order(seed)
     trio.to_thread.run_sync = _run_sync  # type: ignore[assignment]
     trio.from_thread.run = _from_thread  # type: ignore[assignment]
     trio.from_thread.check_cancelled = _check_cancelled

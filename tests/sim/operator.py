@@ -116,7 +116,7 @@ class Operator:
         assert shelves is not None
         taken = {disc.source for disc in shelves.places.values()} | set(shelves.places)
         return next(
-            (e.address for e in shelves.geometry.elements()
+            (e.address for e in shelves.elements
              if e.kind is kind and e.address not in taken), None,
         )  # fmt: skip
 
