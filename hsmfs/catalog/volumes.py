@@ -125,6 +125,13 @@ class Volumes:
         """The volume with that label, or None."""
         return self._one("barcode = ?", barcode)
 
+    def number(self, barcode: str) -> VolumeId | None:
+        """The id of the volume with that label, or None: a third of what the row costs."""
+        found: VolumeId | None = self._db.execute(
+            "SELECT id FROM volumes WHERE barcode = ?", (barcode,)
+        ).get
+        return found
+
     def by_uuid(self, uuid: str) -> Volume | None:
         """The volume with that uuid inside, or None; one that was made anew before the old one."""
         gone = f"({int(VolumeState.LOST)}, {int(VolumeState.RETIRED)})"

@@ -148,8 +148,8 @@ class Bays:
     def in_drives(self) -> set[VolumeId]:
         """The discs that are in drives."""
         barcodes = (self._robot.in_drive(bay.drive) for bay in self._bays.values())
-        found = (self._catalog.volumes.by_barcode(code) for code in barcodes if code)
-        return {volume.id for volume in found if volume is not None}
+        found = (self._catalog.volumes.number(code) for code in barcodes if code)
+        return {volume for volume in found if volume is not None}
 
     @property
     def drives_up(self) -> int:

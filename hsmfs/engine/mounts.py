@@ -373,19 +373,19 @@ class Mounts(Bays):
     def _view(self, bay: Bay, now: float) -> schedule.DriveView:
         barcode = self._robot.in_drive(bay.drive)
         element = self._robot.elements.get(bay.drive.address)
-        found = self._catalog.volumes.by_barcode(barcode) if barcode else None
+        volume = self._catalog.volumes.number(barcode) if barcode else None
         claim, session = bay.claim, bay.claim.session if bay.claim else None
         return schedule.DriveView(
             bay.drive.serial,
             up=bay.up,
-            volume=found.id if found else None,
+            volume=volume,
             busy=bay.busy or bay.holds_fast is not None,
             purpose=claim.purpose if claim else None,
             urgency=session.urgency if session else claim.urgency if claim else None,
             started=session.started if session else now,
             yielding=bay.yielding,
             idle_since=bay.used,
-            carrier=found.id if found else None,
+            carrier=volume,
             holds=element is not None and element.full,
         )
 
