@@ -159,11 +159,21 @@ class MemoryChanger:
         self._elements = {element.address: element for element in elements}
         self._drives = {drive.address: drive for drive in drives}
         self._full: dict[ElementAddress, Element] = {}
+        """Slots as they were told last with a disc: of thousands hardly one changes."""
 
     async def inventory(self) -> list[Element]:
         self._check_door()
         await trio.lowlevel.checkpoint()
-        return [self._status(element) for element in self._elements.values()]
+        places, slots, found = self._shelves.places, self._full, []
+        for address, element in self._elements.items():
+            disc, known = places.get(address), slots.get(address)
+            if disc is None:
+                found.append(element)
+            elif known is not None and known.barcode == disc.label:
+                found.append(known)
+            else:
+                found.append(self._status(element, disc))
+        return found
 
     async def rescan(self) -> None:
         self._check_door()
@@ -179,15 +189,9 @@ class MemoryChanger:
             crash.point("robot.put")
             await trio.lowlevel.checkpoint()
 
-    def _status(self, element: Element) -> Element:
-        disc = self._shelves.places.get(element.address)
-        if disc is None:
-            return element
+    def _status(self, element: Element, disc: Disc) -> Element:
         if element.kind in SLOTS:
-            known = self._full.get(element.address)
-            if known is None or known.barcode != disc.label:
-                known = replace(element, full=True, barcode=disc.label)
-                self._full[element.address] = known
+            known = self._full[element.address] = replace(element, full=True, barcode=disc.label)
             return known
         source = ElementAddress(disc.source) if disc.source is not None else None
         drive = self._drives.get(element.address)
