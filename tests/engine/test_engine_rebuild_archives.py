@@ -9,12 +9,21 @@ import pytest
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.engine.backups import offline
 from hsmfs.engine.rebuild.run import Rebuild
-from hsmfs.engine.rebuild.sources import Images, Robot
+from hsmfs.engine.rebuild.sources import Images, Robot, _Tour
 from hsmfs.errors import Conflict, NotFound
 from hsmfs.states import VolumeState
 from hsmfs.types import ROOT
 
 OURS, THEIRS = b"ours" * 3000, b"theirs" * 3000
+
+
+def put_disc(theirs, ours) -> None:
+    """The one disc that theirs has written lies in ours as Z1, in the place of a blank one."""
+    slots = ours.config.library.path / "elements"
+    (disc,) = {path.parent for path in theirs.config.library.path.rglob("disc.iso")}
+    (blank, *_) = sorted(slots.glob("*/S0001D04"))
+    shutil.rmtree(blank)
+    shutil.copytree(disc, blank.with_name("Z1"), symlinks=True)
 
 
 @pytest.fixture
@@ -30,11 +39,7 @@ async def both(make_lab):
             await lab.archive(ino, release=True)
             lab.uuid, lab.ino = engine.catalog.sets.archive, ino
     assert ours.ino == theirs.ino and ours.uuid != theirs.uuid
-    slots = ours.config.library.path / "elements"
-    (disc,) = {path.parent for path in theirs.config.library.path.rglob("disc.iso")}
-    (blank, *_) = sorted(slots.glob("*/S0001D04"))
-    shutil.rmtree(blank)
-    shutil.copytree(disc, blank.with_name("Z1"), symlinks=True)
+    put_disc(theirs, ours)
     await offline(ours.config, ours.root / "backups", None)
     shutil.rmtree(ours.config.daemon.state)
     return ours, theirs
@@ -90,3 +95,30 @@ async def test_a_backup_tells_whose_it_is(both):
 
 def names(catalog):
     return catalog.db.execute("SELECT name, ino FROM dentries WHERE parent = 1").fetchall()
+
+
+@pytest.mark.expect_log("inventory differs")
+async def test_a_snapshot_that_knows_adopted_discs_tells_whose_it_is(make_lab, monkeypatch):
+    """Though they are visited first."""
+    ours = make_lab("b", slots=4, more="[catalog]\nsnapshot_every = 1\n")
+    theirs = make_lab("a", slots=4)
+    async with theirs.running():
+        await theirs.archive(await theirs.file(b"other", THEIRS))
+    async with ours.running():
+        pass  # its library exists
+    put_disc(theirs, ours)
+    async with ours.running() as engine:
+        ours.uuid = engine.catalog.sets.archive
+        async with engine.catalog.write():
+            into = engine.catalog.names.create(ROOT, b"in", 0o040755, 0, 0, 1)
+        async for _ in engine.disc_adopter.adopt([], ["Z1"], into):
+            pass
+        await ours.archive(await ours.file(b"mine", OURS))
+    shutil.rmtree(ours.config.daemon.state)
+    monkeypatch.setattr(_Tour, "_choose", lambda self, open_: max(open_))
+    report = await rebuild(ours)
+    assert (report.foreign, report.unread) == ({}, {})
+    async with ours.running() as engine:
+        assert engine.catalog.sets.archive == ours.uuid
+        for name, data in ((b"/mine", OURS), (b"/in/other", THEIRS)):
+            assert await ours.read(engine.catalog.names.resolve(name).ino) == data

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,18 +142,20 @@ class Harvest:
                 found[disc.barcode] = (disc.capacity, disc.archive)
         return {code: what for code, what in found.items() if code not in self.covered}
 
-    def decide(self, discs: Iterable[tuple[str, str | None]] = ()) -> None:
-        """Whose catalog it is, by discs that were visited, and these: name and archive.
+    def decide(self, discs: Iterable[tuple[str, str, str | None]] = ()) -> None:
+        """Whose catalog it is, by discs that were visited, and these: name, uuid and archive.
 
         Raises Conflict if they are of several archives and none was asked for, NotFound if none is
         of the one that was.
         """
-        found: dict[str, list[str]] = {}
-        for name, archive in (*discs, *self._whose()):
+        found: dict[str, dict[str, str]] = {}
+        for name, uuid, archive in (*discs, *self._whose()):
             if archive is not None:
-                found.setdefault(archive, []).append(name)
+                found.setdefault(archive, {})[uuid] = name
+        if self.archive is None and len(found) > 1:
+            self.archive = self._owner(found)
         there = "; ".join(
-            f"{archive} ({len(names)} discs, {min(names)} among them)"
+            f"{archive} ({len(names)} discs, {min(names.values())} among them)"
             for archive, names in sorted(found.items())
         )
         if self.archive is None and len(found) > 1:
@@ -169,11 +171,22 @@ class Harvest:
             )
         self.archive = self.archive or next(iter(found), None)
 
-    def _whose(self) -> Iterator[tuple[str, str | None]]:
+    def _owner(self, found: Mapping[str, Mapping[str, str]]) -> str | None:
+        """The archive whose snapshot knows the discs of all others: it took them over once."""
+        owners = [
+            archive for archive, held in self._snapshots.items()
+            if all(archive == other or set(held.covered.values()) >= names.keys()
+                   for other, names in found.items())
+        ]  # fmt: skip
+        return owners[0] if len(owners) == 1 else None
+
+    def _whose(self) -> Iterator[tuple[str, str, str | None]]:
         for record in self._seen.values():
-            yield record.disc.barcode, record.disc.archive
-        yield from ((barcode, archive) for barcode, (_, archive) in self._foreign.items())
-        yield from ((held.snapshot.barcode, whose) for whose, held in self._snapshots.items())
+            yield record.disc.barcode, record.disc.uuid, record.disc.archive
+        for barcode, (_, archive) in self._foreign.items():
+            yield barcode, barcode, archive
+        for whose, held in self._snapshots.items():
+            yield held.snapshot.barcode, held.snapshot.uuid, whose
 
     @property
     def draft_begun(self) -> bool:

@@ -175,6 +175,11 @@ class Rebuild:
             self._work / DRAFT, harvest.snapshot_path, clock.now_ns(), (os.getuid(), os.getgid()),
             harvest.archive,
         )
+        if draft.fact("archive") not in (None, harvest.archive):
+            raise Conflict(
+                f"{self._work} was begun for archive {draft.fact('archive')}",
+                next_step="name that one, or remove the folder and begin anew",
+            )
         crash.point("rebuild.draft.begun")
         self._lay_on(draft, harvest)
         for barcode, capacity in harvest.blank.items():

@@ -79,7 +79,7 @@ class Images:
                 f"no image of a disc of hsmfs is in {self.folder}",
                 next_step="name the folder that holds the images",
             )
-        harvest.decide((path.name, label.archive) for label, path in labels)
+        harvest.decide((path.name, label.uuid, label.archive) for label, path in labels)
         ours = [(label, path) for label, path in labels if harvest.ours(label.archive)]
         for label, path in labels:
             if label.archive is not None and not harvest.ours(label.archive):
