@@ -35,6 +35,7 @@ from _verdict import Proof, proof
 from hsmfs.catalog import snapshot
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.reports import Reports
+from hsmfs.catalog.sets import Sets
 from hsmfs.disc.image import build_image
 from hsmfs.disc.layout import Kind, StagedFile, VolumeLabel
 from hsmfs.types import DataVersion, Digest, InodeNo
@@ -214,6 +215,7 @@ class Maker:
         label = VolumeLabel(
             f"{number:08d}-0000-4000-8000-000000000000", f"P{number:04d}", f"P{number:04d}",
             f"{number:08d}-0000-4000-8000-000000000000", 1, 1, 0, self.tick(), copy_no=1,
+            archive=Sets(self.db).archive,
         )  # fmt: skip
         dest = self.images / f"P{number:04d}.iso"
         result = build_image(

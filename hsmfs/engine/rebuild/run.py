@@ -175,9 +175,9 @@ class Rebuild:
             self._work / DRAFT, harvest.snapshot_path, clock.now_ns(), (os.getuid(), os.getgid()),
             harvest.archive,
         )
-        if draft.fact("archive") not in (None, harvest.archive):
+        if (begun := draft.fact("archive")) and harvest.archive not in (None, begun):
             raise Conflict(
-                f"{self._work} was begun for archive {draft.fact('archive')}",
+                f"{self._work} was begun for archive {begun}",
                 next_step="name that one, or remove the folder and begin anew",
             )
         crash.point("rebuild.draft.begun")
