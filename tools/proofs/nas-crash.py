@@ -29,7 +29,8 @@ from lib.smbd import Samba
 from lib.tempfs import TempFs
 
 CLAIM = "the daemon's death under load from the network loses nothing that was acknowledged"
-LIMIT_S = 420
+LIMIT_S = 900
+"""Only what hangs takes so long; on a busy machine each death takes more than a minute."""
 KILLS = 5
 MODULES = f"{nfs.MODULES} {smb.MODULES}"
 WORKERS = 2
