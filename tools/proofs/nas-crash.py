@@ -111,11 +111,17 @@ def live(p: Proof, kills: int, seed: int) -> None:
             time.sleep(chance.uniform(0.0, 2.0))
             before = sum(work.acknowledged().values())
             planned = number == kills
+            began = time.monotonic()
             fs.stop() if planned else fs.crash()
+            stopped = time.monotonic()
             fs.start()
+            started = time.monotonic()
             pause = goes_on(work)
             what = "planned stop" if planned else f"kill {number + 1}"
-            p.say(f"{what}: {before} acknowledged before; clients go on {pause:.1f} s after start")
+            p.say(
+                f"{what}: {before} acknowledged before; {stopped - began:.1f} s to end,"
+                f" {started - stopped:.1f} s to start; clients go on {pause:.1f} s later"
+            )
         work.end()
         judge(p, fs, work)
         smb.umount(work.by_smb)
@@ -125,7 +131,7 @@ def judge(p: Proof, fs: TempFs, work: Load) -> None:
     """What the journals say, on the mount and by the clients."""
     nfs.drop_caches()
     files = records = 0
-    longest, lost = 0.0, []
+    longest, lost = (0.0, ""), []
     errors: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
     by_smb = 0
     for name, folder in work.folders.items():
@@ -133,7 +139,7 @@ def judge(p: Proof, fs: TempFs, work: Load) -> None:
             found = load.judge(place, work.journal(name))
             lost += [f"{place}: {what}" for what in found.lost]
         files, records = files + found.files, records + found.records
-        longest = max(longest, found.pause_s)
+        longest = max(longest, (found.pause_s, name))
         errors[name.startswith(SMB)] += found.errors
         by_smb += (found.files + found.records) * name.startswith(SMB)
     p.figure("files acknowledged (close, rename)", files, at_least=100)
@@ -145,7 +151,7 @@ def judge(p: Proof, fs: TempFs, work: Load) -> None:
     p.figure("errors that clients of NFS met", errors[False].total(), at_most=0)
     p.say(f"  {dict(errors[False])}")
     p.say(f"clean errors that clients of SMB met: {dict(errors[True])}")
-    p.figure("longest call of a client", longest, "s", at_most=PAUSE_S)
+    p.figure(f"longest call of a client ({longest[1]})", longest[0], "s", at_most=PAUSE_S)
 
 
 def main() -> None:
