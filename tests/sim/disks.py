@@ -80,8 +80,9 @@ class Disks:
             return
         kept = f"{self._kept}{path.removeprefix(str(self._root))}"
         os.makedirs(os.path.dirname(kept), exist_ok=True)
-        with open(path, "rb") as file, open(kept, "wb") as copy:
+        with open(path, "rb") as file, open(kept, "wb", buffering=0) as copy:
             copy.write(file.read())
+            os.utime(copy.fileno(), ns=(os.fstat(file.fileno()).st_mtime_ns,) * 2)
 
     def _keep_tree(self, tree: str) -> None:
         for folder, _, names in os.walk(self._root / tree):
@@ -97,7 +98,7 @@ class Disks:
             kept = self._kept / path.relative_to(self._root)
             if kept.exists() and rng.random() < 0.7:
                 if _bytes(kept) != _bytes(path):
-                    shutil.copyfile(kept, path)
+                    shutil.copy2(kept, path)
             elif not kept.exists() and rng.random() < 0.5:
                 path.unlink()
         shutil.rmtree(self._kept)

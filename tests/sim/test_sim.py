@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hsmfs import clock
+
+from . import disks, machine
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.programs("xorriso")
 
@@ -40,3 +44,15 @@ def test_a_planted_bug_is_found_and_its_plan_shrinks():
     assert done.returncode == 1
     assert "was deleted before its time" in done.stdout
     assert " to 1 steps" in done.stdout
+
+
+def test_who_changes_a_file_dates_it_by_the_simulated_clock(tmp_path, monkeypatch):
+    """The real time would be in manifests and snapshots, and a disc a sector larger by chance."""
+    monkeypatch.setattr(clock, "now_ns", lambda: 5 * 10**9)
+    with (tmp_path / "f").open("wb") as file:
+        machine._dated(os.pwrite)(file.fileno(), b"x", 0)
+        assert os.fstat(file.fileno()).st_mtime_ns == 5 * 10**9
+        file.flush()
+        kept = disks.Disks(tmp_path)
+        kept._copy(file.name)
+    assert (tmp_path / "durable" / "f").stat().st_mtime_ns == 5 * 10**9
