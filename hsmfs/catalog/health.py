@@ -192,11 +192,12 @@ class Health:
         )
         return [Entry(*row) for row in rows]
 
-    def tested(self) -> dict[VolumeId, int]:
-        """When each disc was tested last, whole or sampled, with either outcome."""
+    def tested(self, until_ns: int = 2**63 - 1) -> dict[VolumeId, int]:
+        """When each disc was tested last up to a time, whole or sampled, with either outcome."""
         rows = self._db.execute(
-            "SELECT volume, max(at_ns) FROM health WHERE kind IN (?, ?) GROUP BY volume",
-            (Kind.TEST.value, Kind.TEST_BAD.value),
+            "SELECT volume, max(at_ns) FROM health WHERE kind IN (?, ?) AND at_ns <= ?"
+            " GROUP BY volume",
+            (Kind.TEST.value, Kind.TEST_BAD.value, until_ns),
         )
         return {VolumeId(volume): at_ns for volume, at_ns in rows}
 

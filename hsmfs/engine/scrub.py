@@ -351,12 +351,16 @@ class Scrubber:
 
 
 def due_times(catalog: Catalog, interval: float) -> dict[VolumeId, int]:
-    """When each disc in the library that holds something is due, UTC ns; interval in seconds."""
-    tested = catalog.health.tested()
+    """When each disc in the library that holds something is due, UTC ns; interval in seconds.
+
+    A date to come says nothing of when it was: the clock was ahead then, or is behind now.
+    """
+    now = clock.now_ns()
+    tested = catalog.health.tested(now)
     dues = {}
     for volume, at_ns in catalog.volumes.read_back(_TESTABLE).items():
         # A disc of a catalog made from discs, or of another one, was never read back by us.
-        last = max(at_ns, tested.get(volume, 0))
+        last = max(at_ns if at_ns <= now else 0, tested.get(volume, 0))
         dues[volume] = last + int(interval * 1e9) if last else 0
     return dues
 

@@ -18,7 +18,7 @@ from hsmfs.engine.forecast import YEAR_NS, forecast
 from hsmfs.engine.fsck import library
 from hsmfs.engine.health_views import of_drive, of_volume, scrubs
 from hsmfs.engine.schedule import Purpose
-from hsmfs.engine.scrub import Scrubber
+from hsmfs.engine.scrub import Scrubber, due_times
 from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import open_pools
 from hsmfs.errors import Conflict, DriveError
@@ -281,6 +281,21 @@ async def test_forecast_says_what_it_assumed(lab):
     given = await look(lambda r: forecast(r, config, now, 160 << 20))
     assert given["growth"] == 10.0
     assert any("no disc failed" in text for text in year["assumed"])
+
+
+@pytest.mark.parametrize("good", [True, False])
+async def test_a_disc_that_was_tested_by_a_clock_that_was_ahead_is_due_once(lab, good):
+    disc, _ = lab.disc(await archived(lab))
+    catalog, now = lab.engine.catalog, clock.now_ns()
+    async with catalog.write():
+        catalog.volumes.verified(disc.id, now + YEAR_NS)
+        catalog.db.execute("UPDATE health SET at_ns = at_ns + ?", (YEAR_NS,))
+    assert due_times(catalog, 1e6)[disc.id] == 0
+    await scrubbed(lab, disc)
+    async with catalog.write():
+        if not good:  # a test that fails leaves the date of the last good one
+            catalog.volumes.verified(disc.id, now + YEAR_NS)
+    assert due_times(catalog, 1e6)[disc.id] > now
 
 
 async def test_time_goes_on_when_the_next_test_is_due_in_less_than_a_float_can_tell(
