@@ -88,7 +88,7 @@ class _Kernel:
         self._free = trio.Semaphore(AT_ONCE)
         self._loop: trio.lowlevel.TrioToken | None = None
         self._listened = False
-        self._others: set[_Sync] = set()
+        self._others: set[trio.Event] = set()
         self._told = Poll(self._context.fileno)
         self._slow = self._skipped = 0
 
@@ -117,7 +117,7 @@ class _Kernel:
         finally:
             self._free.release()
         if self._others and not self._listened:
-            self._wake(next(iter(self._others)))
+            next(iter(self._others)).set()  # to listen: nobody does
         if sync.result:
             raise OSError(-sync.result, os.strerror(-sync.result))
 
@@ -126,16 +126,10 @@ class _Kernel:
             if not self._listened:
                 await self._listen()
                 continue
-            sync.woken = trio.Event()
-            self._others.add(sync)
-            await sync.woken.wait()
-            self._others.discard(sync)
-
-    @staticmethod
-    def _wake(sync: _Sync) -> None:
-        """To listen: nobody does."""
-        if sync.woken is not None:
-            sync.woken.set()
+            woken = sync.woken = trio.Event()
+            self._others.add(woken)
+            await woken.wait()
+            self._others.discard(woken)
 
     async def _listen(self) -> None:
         """Until the kernel has done something, and who waits for that knows it."""

@@ -37,7 +37,6 @@ class Poll:
         self._fds = (_Fd * len(fds))(*(_Fd(fd, select.POLLIN, 0) for fd in fds))
         self._at, self._count = ctypes.addressof(self._fds), len(fds)
         self._at_once = ctypes.addressof(_AT_ONCE)
-        self.first = self._fds[0]
 
     def look(self) -> bool:
         """Whether one of them can be read now."""

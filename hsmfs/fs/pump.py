@@ -178,7 +178,7 @@ class LowLevel:
 
     async def _sleep(self, fd: int) -> None:
         if self._loop < 0:
-            self._join()
+            self._join(fd)
         since = time.perf_counter() if SPIN_SECONDS else 0.0
         await trio.lowlevel.wait_readable(fd)
         self._begin_turn()
@@ -187,10 +187,10 @@ class LowLevel:
     def _begin_turn(self) -> None:
         self._turn_began, self._unclocked = time.perf_counter(), CLOCK_EVERY
 
-    def _join(self) -> None:
+    def _join(self, fd: int) -> None:
         """Learn of the loop that this runs in what it waits for, and who can run."""
         self._loop = _epoll()
-        self._fds = Poll(self._fds.first.fd, self._loop)
+        self._fds = Poll(fd, self._loop)
         trio.lowlevel.add_instrument(self._runnable)
 
 

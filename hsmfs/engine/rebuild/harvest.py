@@ -105,7 +105,7 @@ class Harvest:
             packed = path.with_suffix(".zst")
             archive, covered = covered_in(packed, self.folder / "new.db")
             found = Snapshot(**json.loads(path.read_text()))
-            self._use(archive, _Held(found, packed, covered))
+            self._snapshots[archive] = _Held(found, packed, covered)
 
     def ours(self, archive: str | None) -> bool:
         """Whether a disc of that archive may belong to the catalog that is made."""
@@ -135,12 +135,12 @@ class Harvest:
     @property
     def foreign(self) -> dict[str, tuple[int, str]]:
         """Discs of other archives by barcode: their capacity, and the archive."""
-        found = dict(self._foreign)
+        found, covered = dict(self._foreign), self.covered
         for record in self._seen.values():
             disc = record.disc
             if disc.archive is not None and not self.ours(disc.archive):
                 found[disc.barcode] = (disc.capacity, disc.archive)
-        return {code: what for code, what in found.items() if code not in self.covered}
+        return {code: what for code, what in found.items() if code not in covered}
 
     def decide(self, discs: Iterable[tuple[str, str, str | None]] = ()) -> None:
         """Whose catalog it is, by discs that were visited, and these: name, uuid and archive.
@@ -331,12 +331,9 @@ class Harvest:
         path.with_suffix(".json").unlink(missing_ok=True)
         new.rename(path)
         self._write(path.with_suffix(".json").name, asdict(found))
-        self._use(archive, _Held(found, path, covered))
+        self._snapshots[archive] = _Held(found, path, covered)
         crash.point("rebuild.snapshot.taken")
         return archive
-
-    def _use(self, archive: str | None, held: _Held) -> None:
-        self._snapshots[archive] = held
 
     def note_blank(self, barcode: str, capacity: int) -> None:
         """The disc is blank."""
