@@ -31,7 +31,10 @@ for _call in (_look, _wait):
 
 
 class Poll:
-    """Some descriptors that are looked at for something to read; negative ones are passed over."""
+    """Some descriptors that are looked at for something to read; negative ones are passed over.
+
+    One that is broken counts as one that can be read.
+    """
 
     def __init__(self, *fds: int) -> None:
         self._fds = (_Fd * len(fds))(*(_Fd(fd, select.POLLIN, 0) for fd in fds))
@@ -46,7 +49,3 @@ class Poll:
         """Sleep until one can be read, or that long; whether one can. A signal ends it, too."""
         until = _Timespec(*divmod(int(seconds * _NANOSECONDS), _NANOSECONDS))
         return bool(_wait(self._at, self._count, ctypes.addressof(until), None) > 0)
-
-    def ready(self, index: int) -> bool:
-        """What the last call found of one of them; also true of one that is broken."""
-        return bool(self._fds[index].revents)

@@ -23,6 +23,7 @@ _INSERT = "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _HEAD = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
 _FIELDS = "seq, at_ns, worm_ns, kind, actor, object, outcome, detail, hash"
 _canonical = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
+_quoted = json.encoder.encode_basestring_ascii
 
 
 class Head(NamedTuple):
@@ -77,7 +78,18 @@ class Record(NamedTuple):
 
 def digest(prev: bytes, fields: tuple[Any, ...]) -> bytes:
     """The hash of a record's fields behind prev."""
-    return hashlib.sha256(_canonical([prev.hex(), *fields]).encode()).digest()
+    seq, at_ns, worm_ns, *texts = fields
+    said = ",".join(map(_quoted, texts))
+    record = f'["{prev.hex()}",{seq},{at_ns},{worm_ns},{said}]'
+    return hashlib.sha256(record.encode()).digest()
+
+
+def _told(detail: dict[str, Any]) -> str:
+    """A record's detail as canonical JSON."""
+    for value in detail.values():
+        if type(value) is not int:
+            return _canonical(detail)
+    return "{" + ",".join([f'"{name}":{value}' for name, value in detail.items()]) + "}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,11 @@ class AuditLog:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._end: Head | None = None
+
+    def rolled_back(self) -> None:
+        """A transaction was undone, perhaps one that appended."""
+        self._end = None
 
     def append(
         self,
@@ -110,12 +127,13 @@ class AuditLog:
         detail: dict[str, Any],
     ) -> Head:
         """Add a record; in a write transaction, that of the act if there is one."""
-        seq, prev = self.head()
-        text = _canonical(detail) if detail else "{}"
-        fields = (seq + 1, clock.now_ns(), worm_ns, kind, actor, object_, outcome, text)
+        seq, prev = self._end or self.head()
+        said = (kind, actor, object_, outcome, _told(detail))
+        fields = (seq + 1, clock.now_ns(), worm_ns, *said)
         made = digest(prev, fields)
-        self._db.execute(_INSERT, (*fields, made))
-        return Head(seq + 1, made)
+        self._db.change(_INSERT, (*fields, made))
+        self._end = Head(seq + 1, made)
+        return self._end
 
     def head(self) -> Head:
         """The end of the chain."""
@@ -201,6 +219,7 @@ class AuditLog:
             self._db.execute(_INSERT, record)
             seq, prev = record.seq, record.hash
             count += 1
+        self._end = None
         return count
 
 

@@ -30,6 +30,7 @@ from ..errors import CatalogDamaged, CatalogInUse, HsmError, NotFound
 from ..types import ROOT
 from . import migrate, redo
 from .adoptions import Adoptions
+from .audit import AuditLog
 from .connection import connect, connect_loop, damaged, faults
 from .copies import Copies
 from .foreign import Foreign
@@ -66,7 +67,7 @@ class Catalog:
 
     Attributes:
         inodes, names, xattrs, copies, volumes, sets, health, refreshes, queues, studies, trash,
-            history, kept, adoptions: tables by job; what writes must be called inside `write()`.
+            history, kept, adoptions, audit: tables by job; what writes needs `write()`.
         commits: transactions acknowledged since the catalog was opened.
         durable: those of them that a power cut cannot undo any more.
     """
@@ -114,6 +115,7 @@ class Catalog:
         self.adoptions = Adoptions(self.db)
         self.vault = Vault(self.db)
         self.foreign = Foreign(self.db)
+        self.audit = AuditLog(self.db)
 
     @classmethod
     def create(cls, state: Path, *, uid: int = 0, gid: int = 0) -> Catalog:
@@ -256,6 +258,7 @@ class Catalog:
             self.db.control("ROLLBACK")
         self.inodes.rolled_back()
         self.names.rolled_back()
+        self.audit.rolled_back()
         if self._pending:
             self.db.control("BEGIN IMMEDIATE")
             for statements in self._redo.records(self._redo.committed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,14 +18,35 @@ Database: TypeAlias = Any
 """An apsw.Connection. apsw types every column as a union of all SQLite types, so the tables' own
 methods state what they return instead."""
 DAMAGE = (apsw.CorruptError, apsw.NotADBError)
+_LENT = ("execute", "one", "change")
 _READING = frozenset("SWEP")
 """How SELECT, WITH (never before a change here), EXPLAIN and PRAGMA begin."""
 
 
-class LoopConnection(apsw.Connection):
+class Connection(apsw.Connection):
+    """One of SQLite's, with calls for what runs for each request.
+
+    They share a cursor: to make one costs as much as most statements do.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cursor = self.cursor()
+
+    def one(self, sql: str, values: Any) -> Any:
+        """The only row that a SELECT finds, as a tuple; None if there is none."""
+        rows = self._cursor.execute(sql, values).fetchall()
+        return rows[0] if rows else None
+
+    def change(self, sql: str, values: Any) -> None:
+        """Run a statement that changes something and returns nothing."""
+        self._cursor.execute(sql, values)
+
+
+class LoopConnection(Connection):
     """The event loop's connection. It notes what changes the catalog, for the redo log.
 
-    A thread may borrow it to commit on. Meanwhile `execute` waits for it to come back, so nobody
+    A thread may borrow it to commit on. Meanwhile statements wait for it to come back, so nobody
     sees half a commit; who can wait without holding the loop up does so before (`Catalog.settled`).
 
     Attributes:
@@ -45,6 +67,12 @@ class LoopConnection(apsw.Connection):
         self.noted.append((sql, values))
         return cursor
 
+    def change(self, sql: str, values: Any) -> None:
+        """As `execute`, of a statement that returns nothing."""
+        assert self.noted is not None, f"outside a transaction: {sql}"
+        self._cursor.execute(sql, values)
+        self.noted.append((sql, values))
+
     def control(self, sql: str, values: Any = ()) -> None:
         """Run what the redo log must not repeat: the ends of transactions, and its own records."""
         super().execute(sql, values)
@@ -52,31 +80,33 @@ class LoopConnection(apsw.Connection):
     def lend(self) -> None:
         """On the loop, before the thread is asked."""
         self._back.clear()
-        self.execute = self._execute_later  # type: ignore[method-assign]
+        for name in _LENT:
+            setattr(self, name, partial(self._later, name))
 
     def give_back(self) -> None:
         """By the thread, when it is done."""
-        del self.execute
+        for name in _LENT:
+            delattr(self, name)
         self._back.set()
 
-    def _execute_later(self, *args: Any, **kwargs: Any) -> apsw.Cursor:
+    def _later(self, name: str, *args: Any, **kwargs: Any) -> Any:
         self._back.wait()
-        return LoopConnection.execute(self, *args, **kwargs)
+        return getattr(LoopConnection, name)(self, *args, **kwargs)
 
 
-C = TypeVar("C", bound=apsw.Connection)
+C = TypeVar("C", bound=Connection)
 
 
 def connect(
     path: Path, *, readonly: bool = False, synchronous: str = "OFF", cache: int = 8 * 1024
-) -> apsw.Connection:
+) -> Connection:
     """An open connection in WAL mode without automatic checkpoints.
 
     cache: KiB of pages that it keeps.
 
     Raises CatalogDamaged if the file is not a sound SQLite database.
     """
-    return _connect(apsw.Connection, path, readonly, synchronous, cache)
+    return _connect(Connection, path, readonly, synchronous, cache)
 
 
 def connect_loop(path: Path, cache: int) -> LoopConnection:

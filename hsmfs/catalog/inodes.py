@@ -7,12 +7,10 @@ in a row is always true. Relies on `Catalog.write()` for the transaction around 
 
 from __future__ import annotations
 
-import errno
 import json
 import stat
 from collections.abc import Sequence
 
-from ..errors import PosixError
 from ..states import FileState
 from ..types import ROOT, Attr, DataVersion, InodeNo, PoolId, Range
 from .connection import Database
@@ -34,10 +32,7 @@ _PUT = (
     " mtime_ns = ?, ctime_ns = ?, pool = ?, dirty = ?, change_seq = ? WHERE ino = ?"
 )
 _TOUCH = "UPDATE inodes SET mtime_ns = ?, ctime_ns = ?, nlink = nlink + ? WHERE ino = ?"
-_LINK = (
-    "UPDATE inodes SET nlink = nlink + ?, ctime_ns = ?, change_seq = ? WHERE ino = ?"
-    f" RETURNING {COLUMNS}"
-)
+_LINK = "UPDATE inodes SET nlink = nlink + ?, ctime_ns = ?, change_seq = ? WHERE ino = ?"
 _CEILING = (
     "INSERT INTO meta VALUES ('ino_ceiling', ?)"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -84,9 +79,8 @@ class Inodes:
 
     def get_raw(self, ino: int) -> Attr | None:
         """The inode, or None; for a dirty one size and times may lag behind."""
-        for row in self._db.execute(_GET, (ino,)):
-            return Attr(*row)
-        return None
+        row = self._db.one(_GET, (ino,))
+        return Attr._make(row) if row else None
 
     def dirty(self) -> list[Attr]:
         """Inodes whose pool file is truer than the row."""
@@ -178,7 +172,7 @@ class Inodes:
         ino, seq = ino or self._number(), self.next_seq()
         times = (now_ns, now_ns, now_ns, now_ns)
         row = (ino, mode, uid, gid, nlink, rdev, size, *times, state, pool, int(regular), seq)
-        self._db.execute(_INSERT, row)
+        self._db.change(_INSERT, row)
         self.turnover += 1
         one = DataVersion(1)
         return Attr(
@@ -228,7 +222,7 @@ class Inodes:
     def put(self, attr: Attr) -> Attr:
         """Write mode, owner, size, blocks, times, pool and dirty; return it as it is now."""
         seq = self.next_seq()
-        self._db.execute(
+        self._db.change(
             _PUT,
             (attr.mode, attr.uid, attr.gid, attr.size, attr.blocks, attr.atime_ns, attr.mtime_ns,
              attr.ctime_ns, attr.pool, int(attr.dirty), seq, attr.ino),
@@ -237,13 +231,13 @@ class Inodes:
 
     def touch(self, ino: int, now_ns: int, links: int = 0) -> None:
         """A folder's content changed now, with links more (or less) folders in it."""
-        self._db.execute(_TOUCH, (now_ns, now_ns, links, ino))
+        self._db.change(_TOUCH, (now_ns, now_ns, links, ino))
 
-    def add_links(self, ino: int, count: int, now_ns: int) -> Attr:
-        """Add count (may be negative) to nlink; ctime is now. Raises PosixError ENOENT."""
-        for row in self._db.execute(_LINK, (count, now_ns, self.next_seq(), ino)).fetchall():
-            return Attr(*row)
-        raise PosixError(errno.ENOENT)
+    def add_links(self, attr: Attr, count: int, now_ns: int) -> Attr:
+        """Add count (may be negative) to nlink; ctime is now. The inode as it is then."""
+        seq = self.next_seq()
+        self._db.change(_LINK, (count, now_ns, seq, attr.ino))
+        return attr._replace(nlink=attr.nlink + count, ctime_ns=now_ns, change_seq=seq)
 
     def set_dirty(self, ino: InodeNo, pool: PoolId) -> None:
         """The file in the pool will be truer than the row from now on."""

@@ -26,7 +26,7 @@ _LIST = (
     " WHERE d.parent = ? AND d.id > ? ORDER BY d.id LIMIT ?"
 )
 _INSERT = "INSERT INTO dentries (parent, id, name, ino) VALUES (?, ?, ?, ?)"
-_UNLINK = "DELETE FROM dentries WHERE parent = ? AND name = ? RETURNING ino"
+_DELETE = "DELETE FROM dentries WHERE parent = ? AND name = ?"
 _CEILING = (
     "INSERT INTO meta VALUES ('cookie_ceiling', ?)"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -53,9 +53,8 @@ class Namespace:
 
     def lookup(self, parent: int, name: bytes) -> Attr | None:
         """The inode of that name, or None."""
-        for row in self._db.execute(_LOOKUP, (parent, name)):
-            return Attr(*row)
-        return None
+        row = self._db.one(_LOOKUP, (parent, name))
+        return Attr._make(row) if row else None
 
     def entries(self, parent: int, after: int, limit: int) -> list[tuple[int, bytes, Attr]]:
         """Up to limit entries whose cookie is greater than after, as (cookie, name, inode)."""
@@ -205,7 +204,7 @@ class Namespace:
             raise PosixError(errno.ENOENT)
         self._insert(parent, name, ino)
         self._inodes.touch(parent, now_ns)
-        return self._inodes.add_links(ino, 1, now_ns)
+        return self._inodes.add_links(attr, 1, now_ns)
 
     def revive(self, ino: InodeNo, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
         """The first name of an inode that has none, whatever its nlink says: out of the trash.
@@ -217,7 +216,7 @@ class Namespace:
         self._insert(parent, name, ino)
         links = 2 if attr.is_dir else 1
         self._inodes.touch(parent, now_ns, int(attr.is_dir))
-        return self._inodes.add_links(ino, links - attr.nlink, now_ns)
+        return self._inodes.add_links(attr, links - attr.nlink, now_ns)
 
     def adopt(self, parent: InodeNo, name: bytes, attr: Attr, now_ns: int) -> None:
         """The first name of an inode just inserted.
@@ -252,15 +251,14 @@ class Namespace:
     def unlink(self, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
         """Take the name away; return the inode as it is then (nlink 0: that was the last one).
 
-        Raises PosixError ENOENT or EISDIR, which must undo the transaction.
+        Raises PosixError ENOENT or EISDIR.
         """
-        for (ino,) in self._db.execute(_UNLINK, (parent, name)).fetchall():
-            attr = self._inodes.add_links(ino, -1, now_ns)
-            if attr.is_dir:
-                raise PosixError(errno.EISDIR)
-            self._inodes.touch(parent, now_ns)
-            return attr
-        raise PosixError(errno.ENOENT)
+        attr = self.lookup(parent, name)
+        if attr is None:
+            raise PosixError(errno.ENOENT)
+        if attr.is_dir:
+            raise PosixError(errno.EISDIR)
+        return self._drop(parent, name, attr, now_ns)
 
     def rmdir(self, parent: InodeNo, name: bytes, now_ns: int) -> Attr:
         """Remove an empty folder; return its inode. Raises ENOENT, ENOTDIR or ENOTEMPTY."""
@@ -303,12 +301,12 @@ class Namespace:
         if target is not None:
             self._refuse_replacement(moved, target)
             replaced = self._drop(new_parent, new_name, target, now_ns)
-        self._db.execute("DELETE FROM dentries WHERE parent = ? AND name = ?", (parent, name))
+        self._db.change(_DELETE, (parent, name))
         self._insert(new_parent, new_name, moved.ino)
         shift = int(moved.is_dir and new_parent != parent)
         self._inodes.touch(parent, now_ns, -shift)
         self._inodes.touch(new_parent, now_ns, shift)
-        return self._inodes.add_links(moved.ino, 0, now_ns), replaced
+        return self._inodes.add_links(moved, 0, now_ns), replaced
 
     def exchange(
         self, parent: InodeNo, name: bytes, new_parent: InodeNo, new_name: bytes, now_ns: int
@@ -328,7 +326,7 @@ class Namespace:
         self._inodes.touch(parent, now_ns, shift)
         self._inodes.touch(new_parent, now_ns, -shift)
         add = self._inodes.add_links
-        return add(one.ino, 0, now_ns), add(two.ino, 0, now_ns)
+        return add(one, 0, now_ns), add(two, 0, now_ns)
 
     def rolled_back(self) -> None:
         """A transaction was undone, perhaps the one that raised the ceiling: raise it again."""
@@ -359,16 +357,16 @@ class Namespace:
             self._db.execute(_CEILING, (self._cookie_ceiling,))
         self._cookie += 1
         try:
-            self._db.execute(_INSERT, (parent, self._cookie - 1, name, ino))
+            self._db.change(_INSERT, (parent, self._cookie - 1, name, ino))
         except apsw.ConstraintError as fault:
             raise PosixError(errno.EEXIST) from fault
 
     def _drop(self, parent: int, name: bytes, attr: Attr, now_ns: int) -> Attr:
         if attr.is_dir:
             self.folders_changed()
-        self._db.execute("DELETE FROM dentries WHERE parent = ? AND name = ?", (parent, name))
+        self._db.change(_DELETE, (parent, name))
         self._inodes.touch(parent, now_ns, -int(attr.is_dir))
-        return self._inodes.add_links(attr.ino, -2 if attr.is_dir else -1, now_ns)
+        return self._inodes.add_links(attr, -2 if attr.is_dir else -1, now_ns)
 
     def _refuse_replacement(self, moved: Attr, target: Attr) -> None:
         if target.is_dir and not moved.is_dir:

@@ -235,7 +235,7 @@ class Adopting:
             self._fail(item.path, "the name is taken in the namespace")
             return
         self._named(parent, name, attr)
-        self._catalog.inodes.add_links(attr.ino, 1, attr.ctime_ns)
+        self._catalog.inodes.add_links(attr, 1, attr.ctime_ns)
         self._files.touch_links(attr._replace(nlink=attr.nlink + 1))
         self._note(item, attr.ino, Step.DONE)
         self.report.hard_links += 1

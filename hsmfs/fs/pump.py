@@ -36,14 +36,13 @@ ALONE_SECONDS = 5e-3
 """The same if none can: timers want their turn."""
 CLOCK_EVERY = 4
 """Requests for which the clock is looked at once: on some machines it costs a system call."""
-_FUSE, _LOOP = 0, 1
 
 
 class _Done:
     """Awaited, it costs no coroutine."""
 
     def __await__(self) -> Generator[Any, Any, None]:
-        yield from ()
+        return iter(())  # type: ignore[return-value]  # all that `await` wants is an iterator
 
 
 _DONE = _Done()
@@ -122,8 +121,8 @@ class LowLevel:
     def __init__(self, fd: int, turn: Turn) -> None:
         self._turn = turn
         self._runnable = Runnable()
-        self._loop = -1
-        self._fds = Poll(fd, self._loop)
+        self._fuse, self._both = Poll(fd), Poll(fd)
+        self._loop: Poll | None = None
         self._turn_began = 0.0
         self._unclocked = 0
         self._busy = False
@@ -133,28 +132,25 @@ class LowLevel:
 
     def wait_readable(self, fd: int) -> Awaitable[None]:
         """Await it: a request is there."""
-        self._busy = self._is_there() or (self._busy and self._comes())
+        self._busy = self._fuse.look() or (self._busy and self._comes())
         if not (self._busy or self._rests()):
             return self._sleep(fd)
         return self._let_others() if self._others_are_due() else _DONE
 
-    def _is_there(self) -> bool:
-        return self._fds.look() and self._fds.ready(_FUSE)
-
     def _comes(self) -> bool:
         """True if a request comes soon."""
         until = time.perf_counter() + SPIN_SECONDS
-        while not self._is_there():
+        while not self._fuse.look():
             if time.perf_counter() >= until:
                 return False
         return True
 
     def _rests(self) -> bool:
         """Sleep for a moment if nobody else wants the loop; true if a request ended that."""
-        if self._loop < 0 or self._others():
+        if self._loop is None or self._others():
             return False
         since = time.perf_counter() if SPIN_SECONDS else 0.0
-        came = self._fds.wait(REST_SECONDS) and self._fds.ready(_FUSE)
+        came = self._both.wait(REST_SECONDS) and self._fuse.look()
         if came and SPIN_SECONDS:
             # A client that comes back this soon will do so again.
             self._busy = time.perf_counter() - since < 2 * SPIN_SECONDS
@@ -162,7 +158,9 @@ class LowLevel:
 
     def _others(self) -> bool:
         """Whether other tasks want the loop, but for the one that would fetch in our place."""
-        return self._runnable.count > self._turn.called or self._fds.ready(_LOOP)
+        return self._runnable.count > self._turn.called or (
+            self._loop is not None and self._loop.look()
+        )
 
     def _others_are_due(self) -> bool:
         if self._unclocked:
@@ -177,7 +175,7 @@ class LowLevel:
         self._begin_turn()
 
     async def _sleep(self, fd: int) -> None:
-        if self._loop < 0:
+        if self._loop is None:
             self._join(fd)
         since = time.perf_counter() if SPIN_SECONDS else 0.0
         await trio.lowlevel.wait_readable(fd)
@@ -189,8 +187,9 @@ class LowLevel:
 
     def _join(self, fd: int) -> None:
         """Learn of the loop that this runs in what it waits for, and who can run."""
-        self._loop = _epoll()
-        self._fds = Poll(fd, self._loop)
+        loop = _epoll()
+        if loop >= 0:
+            self._loop, self._both = Poll(loop), Poll(fd, loop)
         trio.lowlevel.add_instrument(self._runnable)
 
 

@@ -25,21 +25,29 @@ _KNOWN_SECONDS = 0.1
 _KNOWN = 1024
 _clients: dict[int, tuple[list[bytes], str]] = {}
 """By process: when it began (proc_pid_stat(5), starttime), and its client."""
-_known: dict[tuple[int, int, int], tuple[float, Requester]] = {}
+_known: dict[tuple[int, int, int], tuple[float, Requester, str]] = {}
 
 
 def requester(ctx: RequestContext) -> Requester:
-    """The process of a request's context; pid 0 is one of another pid namespace.
+    """The process of a request's context; pid 0 is one of another pid namespace."""
+    return _asks(ctx)[1]
 
-    Each deletion asks, and /proc costs more than the deletion.
-    """
+
+def actor(ctx: RequestContext) -> str:
+    """The same as the audit log has it."""
+    return _asks(ctx)[2]
+
+
+def _asks(ctx: RequestContext) -> tuple[float, Requester, str]:
+    """Remembered, since each deletion asks, and /proc costs more than the deletion."""
     key, now = (ctx.pid, ctx.uid, ctx.gid), trio.current_time()
     found = _known.get(key)
     if found is None or not now - _KNOWN_SECONDS < found[0] <= now:
         if len(_known) >= _KNOWN:
             _known.clear()
-        found = _known[key] = now, _look_up(ctx)
-    return found[1]
+        who = _look_up(ctx)
+        found = _known[key] = now, who, str(who)
+    return found
 
 
 def _look_up(ctx: RequestContext) -> Requester:

@@ -18,7 +18,7 @@ from ..logs import printable
 from ..states import Lock
 from ..types import Attr, InodeNo
 from . import dosattrib
-from .requester import requester
+from .requester import actor
 
 
 class Worm:
@@ -44,7 +44,7 @@ class Worm:
         if attr.nlink == 0 and attr.is_file:
             folder = self._files.catalog.names.folder_path(parent)
             above = b"inode %d/" % parent if folder is None else b"/" + folder
-            self._trust.deleted(attr, printable(above + name), requester(ctx))
+            self._trust.deleted(attr, printable(above + name), actor(ctx))
 
     def moved(self, attr: Attr, parent: int, new_parent: int) -> None:
         """A file or folder was renamed."""
@@ -70,14 +70,14 @@ class Worm:
 
     async def closed(self, ino: InodeNo, ctx: RequestContext) -> None:
         """The last writer of a file that is to be committed closed it."""
-        await self._retention.finish_closing(ino, str(requester(ctx)))
+        await self._retention.finish_closing(ino, actor(ctx))
 
     # Attributes
 
     def changing(self, old: Attr, changes: dict[str, Any], ctx: RequestContext) -> None:
         """Attributes are to change; changes may be altered."""
         if old.locked:
-            self._retention.changed(old, changes, str(requester(ctx)))
+            self._retention.changed(old, changes, actor(ctx))
             return
         if "atime_ns" in changes and self._retention.of_file(old.ino) is not None:
             self._retention.wish(old.ino, changes["atime_ns"])
@@ -112,4 +112,4 @@ class Worm:
     def _commit(self, attr: Attr, ctx: RequestContext) -> Attr:
         live = self._files.live(attr.ino)
         writers = live.writers if live is not None else 0
-        return self._retention.commit(attr, str(requester(ctx)), writers=writers)
+        return self._retention.commit(attr, actor(ctx), writers=writers)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -20,6 +22,7 @@ import trio.testing
 from hsmfs import pressure
 from hsmfs.catalog import catalog as module
 from hsmfs.catalog import redo
+from hsmfs.catalog.audit import GENESIS
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.errors import CatalogInUse, NotFound, PosixError
 from hsmfs.states import FileState
@@ -295,6 +298,22 @@ async def test_a_failed_transaction_leaves_those_before_it(catalog):
     await make(catalog, b"c")
     await catalog.sync()
     assert await listed(catalog) == {b"a", b"c"}
+
+
+async def test_a_record_of_a_failed_transaction_is_not_in_the_chain(catalog):
+    log = catalog.audit
+    for fails in (False, True, False):
+        with contextlib.suppress(ZeroDivisionError):
+            async with catalog.write():
+                head = log.append(1, "file.deleted", "m\u00fcller", '/"a"\n', "done", {"ino": 5})
+                1 / (not fails)
+    assert (head, head.seq) == (log.head(), 2)
+    before = GENESIS
+    for record in log.after(0):
+        text = json.dumps([before.hex(), *record[:-1]], separators=(",", ":"))
+        before = hashlib.sha256(text.encode()).digest()
+        assert record.hash == before
+    assert head.hash == before
 
 
 @pytest.mark.parametrize("disk", ["busy", "idle"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from ...catalog.audit import AuditLog, Head
+from ...catalog.audit import Head
 from ...catalog.catalog import Catalog
 from ...types import Requester
 from .compliance import ComplianceClock
@@ -54,7 +54,7 @@ class Audit:
 
     def __init__(self, catalog: Catalog, clock: ComplianceClock) -> None:
         self._catalog, self.clock = catalog, clock
-        self.log = AuditLog(catalog.db)
+        self.log = catalog.audit
         self.appended: Callable[[], None] = lambda: None
         self._repeated: dict[tuple[str, ...], _Repeated] = {}
 

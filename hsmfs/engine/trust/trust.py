@@ -5,7 +5,6 @@ from __future__ import annotations
 import trio
 
 from ... import clock, crash, logs
-from ...catalog.audit import AuditLog
 from ...catalog.catalog import Catalog
 from ...catalog.holds import Holds
 from ...catalog.retention import Retentions
@@ -41,7 +40,7 @@ class Trust:
     def __init__(self, catalog: Catalog, files: Files) -> None:
         self._catalog, self._files = catalog, files
         tables, holds = Retentions(catalog.db), Holds(catalog.db)
-        self.clock = ComplianceClock(tables, AuditLog(catalog.db))
+        self.clock = ComplianceClock(tables, catalog.audit)
         self.audit = Audit(catalog, self.clock)
         self.retention = Retention(catalog, files, tables, holds, self.clock, self.audit)
         self.holds = LegalHolds(catalog, files, holds, self.audit)
@@ -124,10 +123,10 @@ class Trust:
 
     # For the mount
 
-    def deleted(self, attr: Attr, path: str, who: Requester) -> None:
+    def deleted(self, attr: Attr, path: str, actor: str) -> None:
         """The last name of a file was taken away; in the transaction that did."""
         self.audit.note(
-            "file.deleted", str(who), path, ino=attr.ino, size=attr.size, version=attr.version
+            "file.deleted", actor, path, ino=attr.ino, size=attr.size, version=attr.version
         )
 
     async def refused(self, fault: Forbidden, who: Requester) -> None:
