@@ -49,3 +49,7 @@ class Poll:
         """Sleep until one can be read, or that long; whether one can. A signal ends it, too."""
         until = _Timespec(*divmod(int(seconds * _NANOSECONDS), _NANOSECONDS))
         return bool(_wait(self._at, self._count, ctypes.addressof(until), None) > 0)
+
+    def ready(self, index: int) -> bool:
+        """What the last call found of one of them."""
+        return bool(self._fds[index].revents)

@@ -51,24 +51,28 @@ class LoopConnection(Connection):
 
     Attributes:
         noted: the changing statements since `Catalog.write` was entered; None outside.
+        unknown: how often `execute` changed something, whatever it was.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._back = threading.Event()
         self.noted: list[Statement] | None = None
+        self.unknown = 0
 
     def execute(self, sql: str, values: Any = (), **kwargs: Any) -> apsw.Cursor:  # type: ignore[override]
         """As apsw's. A statement that changes something must be inside `Catalog.write`."""
         if sql[0] in _READING:
             return super().execute(sql, values, **kwargs)
         assert self.noted is not None, f"outside a transaction: {sql}"
+        self.unknown += 1
         cursor = super().execute(sql, values, **kwargs)
         self.noted.append((sql, values))
         return cursor
 
     def change(self, sql: str, values: Any) -> None:
-        """As `execute`, of a statement that returns nothing."""
+        """As `execute`, of a statement that returns nothing and does what the caller knows: if it
+        changes an inode, `Inodes` must be who runs it."""
         assert self.noted is not None, f"outside a transaction: {sql}"
         self._cursor.execute(sql, values)
         self.noted.append((sql, values))

@@ -87,10 +87,8 @@ class Copies:
 
     def has_digest(self, ino: InodeNo, version: DataVersion) -> bool:
         """Whether a data version has checksums: it was, or is to be, archived."""
-        rows = self._db.execute(
-            "SELECT 1 FROM digests WHERE ino = ? AND version = ?", (ino, version)
-        )
-        return bool(rows.get)
+        query = "SELECT 1 FROM digests WHERE ino = ? AND version = ?"
+        return self._db.one(query, (ino, version)) is not None
 
     def set_digest(self, ino: InodeNo, version: DataVersion, digest: Digest) -> None:
         """Keep the checksums of a data version; those of versions that are nowhere go."""

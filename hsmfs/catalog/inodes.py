@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..states import FileState
 from ..types import ROOT, Attr, DataVersion, InodeNo, PoolId, Range
-from .connection import Database
+from .connection import Database, LoopConnection
 
 COLUMNS = (
     "ino, mode, uid, gid, nlink, rdev, size, blocks, atime_ns, mtime_ns, ctime_ns, btime_ns,"
@@ -55,6 +55,8 @@ class Inodes:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._folder: Attr | None = None
+        self._asked = -1
         self.turnover = self.undone = 0
         self._seq: int = db.execute("SELECT max(change_seq) FROM inodes").get or 0
         ceiling = db.execute("SELECT value FROM meta WHERE key = 'ino_ceiling'").get
@@ -78,9 +80,19 @@ class Inodes:
     # Reading
 
     def get_raw(self, ino: int) -> Attr | None:
-        """The inode, or None; for a dirty one size and times may lag behind."""
+        """The inode, or None; for a dirty one size and times may lag behind.
+
+        The folder that was asked for last is remembered: for each name that is made or taken away
+        in it, the kernel and `Namespace` ask again.
+        """
+        folder = self._folder
+        if folder is not None and folder.ino == ino and self._asked == self._db.unknown:
+            return folder
         row = self._db.one(_GET, (ino,))
-        return Attr._make(row) if row else None
+        attr = Attr._make(row) if row else None
+        if attr is not None and attr.is_dir and isinstance(self._db, LoopConnection):
+            self._folder, self._asked = attr, self._db.unknown
+        return attr
 
     def dirty(self) -> list[Attr]:
         """Inodes whose pool file is truer than the row."""
@@ -202,6 +214,7 @@ class Inodes:
 
     def rolled_back(self) -> None:
         """A transaction was undone, perhaps the one that raised the ceiling: raise it again."""
+        self._folder = None
         self._ceiling = self._next
         self.undone += 1
 
@@ -221,6 +234,7 @@ class Inodes:
 
     def put(self, attr: Attr) -> Attr:
         """Write mode, owner, size, blocks, times, pool and dirty; return it as it is now."""
+        self._forget(attr.ino)
         seq = self.next_seq()
         self._db.change(
             _PUT,
@@ -232,12 +246,21 @@ class Inodes:
     def touch(self, ino: int, now_ns: int, links: int = 0) -> None:
         """A folder's content changed now, with links more (or less) folders in it."""
         self._db.change(_TOUCH, (now_ns, now_ns, links, ino))
+        folder = self._folder
+        if folder is not None and folder.ino == ino:
+            nlink = folder.nlink + links
+            self._folder = folder._replace(mtime_ns=now_ns, ctime_ns=now_ns, nlink=nlink)
 
     def add_links(self, attr: Attr, count: int, now_ns: int) -> Attr:
         """Add count (may be negative) to nlink; ctime is now. The inode as it is then."""
+        self._forget(attr.ino)
         seq = self.next_seq()
         self._db.change(_LINK, (count, now_ns, seq, attr.ino))
         return attr._replace(nlink=attr.nlink + count, ctime_ns=now_ns, change_seq=seq)
+
+    def _forget(self, ino: int) -> None:
+        if self._folder is not None and self._folder.ino == ino:
+            self._folder = None
 
     def set_dirty(self, ino: InodeNo, pool: PoolId) -> None:
         """The file in the pool will be truer than the row from now on."""

@@ -147,10 +147,10 @@ class LowLevel:
 
     def _rests(self) -> bool:
         """Sleep for a moment if nobody else wants the loop; true if a request ended that."""
-        if self._loop is None or self._others():
+        if self._loop is None or self._runnable.count > self._turn.called:
             return False
         since = time.perf_counter() if SPIN_SECONDS else 0.0
-        came = self._both.wait(REST_SECONDS) and self._fuse.look()
+        came = self._both.wait(REST_SECONDS) and self._both.ready(0)
         if came and SPIN_SECONDS:
             # A client that comes back this soon will do so again.
             self._busy = time.perf_counter() - since < 2 * SPIN_SECONDS
@@ -167,8 +167,8 @@ class LowLevel:
             self._unclocked -= 1
             return False
         self._unclocked = CLOCK_EVERY - 1
-        patience = TURN_SECONDS if self._others() else ALONE_SECONDS
-        return time.perf_counter() - self._turn_began > patience
+        taken = time.perf_counter() - self._turn_began
+        return taken > ALONE_SECONDS or (taken > TURN_SECONDS and self._others())
 
     async def _let_others(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -28,10 +28,11 @@ from hsmfs.engine.trust.retention import Retention
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A bug: what it breaks, and how it is planted in this process."""
+    """A bug: what it breaks, how it is planted in this process, and a seed that once found it."""
 
     breaks: str
     plant: Callable[[], None]
+    seed: int = 1
 
 
 def _put(owner: Any, name: str, what: Any) -> Callable[[], None]:
