@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import trio
@@ -62,6 +63,11 @@ class Progress:
     done: int = 0
     size: int = 0
 
+    def built(self, done: int, size: int) -> None:
+        """So much of the image is there; called in its thread, which ends here if it is to."""
+        trio.from_thread.check_cancelled()
+        self.done, self.size = done, size
+
 
 class Burner:
     """Burns volumes; several at once, each in the task that calls it.
@@ -104,10 +110,8 @@ class Burner:
         Raises AnotherDisc if this one cannot be had or was spoiled, else what ails the files.
         """
         await self._catalog.settled()
-        found, copy_no = self._volume(volume), target.copy_no
-        image = self._spool.image(volume)
-        self.progress[volume] = Progress(volume, found.barcode, copy_no, len(staged.files))
-        try:
+        copy_no, image = target.copy_no, self._spool.image(volume)
+        async with self._under_way(volume, copy_no, len(staged.files)) as found:
             async with self._catalog.write():
                 self._catalog.queues.add_burn(volume, copy_no, image, clock.now_ns())
                 self._sets.join(volume, target)
@@ -118,13 +122,6 @@ class Burner:
             built()
             await self._write_down(found, staged, copy_no, result)
             await self._burn_and_verify(found, label)
-            await self._finisher.finish(volume)
-        except Exception as fault:
-            # A cancellation is no fault: the next start goes on or undoes it.
-            await self.give_up(volume, reason(fault), blank=untouched(fault))
-            raise
-        finally:
-            self.progress.pop(volume, None)
         if not self._sets.keep(volume, result.size):
             await self._spool.retire(image)
 
@@ -133,35 +130,44 @@ class Burner:
 
         Raises AnotherDisc if this one cannot be had or was spoiled, else what ails the image.
         """
-        found, image = self._volume(volume), self._spool.image(volume)
-        show = self.progress[volume] = Progress(volume, found.barcode, 0, 0)
-
-        def on_progress(done: int, size: int) -> None:
-            trio.from_thread.check_cancelled()
-            show.done, show.size = done, size
-
-        try:
+        image = self._spool.image(volume)
+        async with self._under_way(volume, 0, 0) as found:
             async with self._catalog.write():
                 self._catalog.queues.add_burn(volume, 0, image, clock.now_ns())
             crash.point("burn.whole.planned")
             await self._spool.reuse(image)
-            dest = self._spool.path / image
-            result = await clock.blocking(lambda: build(dest, on_progress), clock.HASH)
+            dest, show = self._spool.path / image, self.progress[volume]
+            result = await clock.blocking(lambda: build(dest, show.built), clock.HASH)
             crash.point("burn.whole.image.built")
-            if result.size > found.capacity:
-                raise too_large(result.size, found.barcode, found.capacity)
-            show.size = result.size
+            self._fits(result, found, found.capacity)
             async with self._catalog.write():
                 self._catalog.queues.stage_burn(volume, result.size, result.root_hash.hex())
             crash.point("burn.whole.staged")
             await self._burn_and_verify(found, label)
+        await self._spool.remove(image)
+
+    @asynccontextmanager
+    async def _under_way(
+        self, volume: VolumeId, copy_no: int, files: int
+    ) -> AsyncIterator[Volume]:
+        """The disc while it is made: shown; finished at the end of the block, or given up."""
+        found = self._volume(volume)
+        self.progress[volume] = Progress(volume, found.barcode, copy_no, files)
+        try:
+            yield found
             await self._finisher.finish(volume)
         except Exception as fault:
+            # A cancellation is no fault: the next start goes on or undoes it.
             await self.give_up(volume, reason(fault), blank=untouched(fault))
             raise
         finally:
             self.progress.pop(volume, None)
-        await self._spool.remove(image)
+
+    def _fits(self, result: ImageResult, volume: Volume, most: int) -> None:
+        """Show how large the image is. Raises HsmError if it is too large for the disc."""
+        if result.size > most:
+            raise too_large(result.size, volume.barcode, most)
+        self.progress[volume.id].size = result.size
 
     def _volume(self, volume: VolumeId) -> Volume:
         found = self._catalog.volumes.get(volume)
@@ -176,27 +182,20 @@ class Burner:
         """An image whose every file is as its checksum says; files that change are left out."""
         show = self.progress[volume.id]
         dest = self._spool.path / self._spool.image(volume.id)
-
-        def on_progress(done: int, size: int) -> None:
-            trio.from_thread.check_cancelled()
-            show.done, show.size = done, size
-
         for _ in range(REBUILDS):
             files = [*staged.carried, *staged.files]
             label = replace(self._sets.label(volume, show.copy_no), audit_head=str(extra.head))
             result = await clock.blocking(
                 lambda files=files, label=label: build_image(  # type: ignore[misc]
                     files, label, dest, staging=dest.with_suffix(".staging"),
-                    snapshot=extra.snapshot, audit=extra.audit, progress=on_progress,
+                    snapshot=extra.snapshot, audit=extra.audit, progress=show.built,
                 ),
                 clock.HASH,
             )
             crash.point("burn.image.built")
             moved = {key[0] for key in result.changed} | await self._moved(staged.files)
             if not moved:
-                if result.size > (most := self._sets.room_on(volume)):
-                    raise too_large(result.size, volume.barcode, most)
-                show.size = result.size
+                self._fits(result, volume, self._sets.room_on(volume))
                 return label, result
             for key, why in result.unreadable.items():
                 staged.without({key[0]}, f"{UNREADABLE}: {why}")
