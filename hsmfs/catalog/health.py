@@ -55,7 +55,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """Bytes [start, end) that did not read in the drive."""
+    """Bytes [start, end) that did not read in the drive; none: there the whole read wrong."""
 
     start: int
     end: int
@@ -76,6 +76,16 @@ class Scrub:
     bad: tuple[Bad, ...] = ()
     error: str = ""
     paused: bool = False
+
+    @property
+    def places(self) -> tuple[Bad, ...]:
+        """What did not read."""
+        return tuple(bad for bad in self.bad if bad.end)
+
+    @property
+    def wrong_in(self) -> tuple[str, ...]:
+        """Drives in which the whole is not what was written."""
+        return tuple(bad.serial for bad in self.bad if not bad.end)
 
 
 _PAIR = "volume, serial, loads, errors, read_bytes, read_ns"

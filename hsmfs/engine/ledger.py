@@ -53,6 +53,10 @@ class Ledger:
         pair = (serial, barcode)
         return pair not in self._failed and pair not in self._apart
 
+    def failed_in(self, barcode: Barcode) -> set[str]:
+        """Drives in which the last try of the disc failed."""
+        return {serial for serial, code in (*self._failed, *self._apart) if code == barcode}
+
     @property
     def clean(self) -> bool:
         """No disc failed in any drive."""

@@ -1,8 +1,9 @@
 """The scrubber: reads discs again before they are needed, while nobody else wants the drive.
 
 How far a disc is, is a row of the catalog, so a recall may take the drive at any piece and a kill
-costs at most SAVE bytes of reading. What does not read is read again in another drive before disc
-or drive is blamed. Relies on Mounts for discs; what becomes of a bad disc is told by `failed`.
+costs at most SAVE bytes of reading, or all of a disc that has only a checksum of the whole
+(scrub_sum.py). What does not read, or reads wrong, is read again in another drive before disc or
+drive is blamed. Relies on Mounts for discs; what becomes of a bad disc is told by `failed`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,24 @@ from ..catalog.health import Bad, Scrub
 from ..catalog.queues import RecallClass
 from ..catalog.volumes import Volume
 from ..config import Config
-from ..errors import Conflict, HsmError, NotFound, UnreadableSector
+from ..errors import (
+    ChecksumMismatch,
+    Conflict,
+    DriveError,
+    ForeignDisc,
+    HsmError,
+    NotFound,
+    UnreadableSector,
+)
 from ..limits import SHORTEST_WAIT
 from ..states import VolumeState
 from ..types import VolumeId
+from . import scrub_sum
 from .events import Events
 from .mounts import Mounts
 from .schedule import Purpose
 from .scrub_plan import Piece, chosen, pieces
+from .scrub_sum import Sum, is_parity
 from .session import Session
 
 log = logs.get(__name__)
@@ -70,6 +81,7 @@ class Scrubber:
         self.failed: Callable[[Volume, str], Awaitable[None]] = _nobody
         self.passed: Callable[[Volume], Awaitable[None]] = _nobody_cares
         self._later: dict[VolumeId, float] = {}
+        self._sums: dict[VolumeId, Sum] = {}
         self._wake = trio.Event()
         self._scopes: dict[VolumeId, trio.CancelScope] = {}
 
@@ -135,6 +147,7 @@ class Scrubber:
         """Read what is due or was asked for, for ever."""
         self.progress.clear()
         self._later.clear()
+        self._sums.clear()
         self._scopes.clear()
         async with trio.open_nursery() as nursery:
             task_status.started()
@@ -189,6 +202,7 @@ class Scrubber:
     async def _one_session(self, row: Scrub) -> None:
         volume = self._catalog.volumes.get(row.volume)
         if volume is None or volume.state not in _TESTABLE:
+            self._sums.pop(row.volume, None)
             async with self._catalog.write():
                 self._catalog.health.end_scrub(row.volume)
             return
@@ -198,6 +212,9 @@ class Scrubber:
         try:
             await self._session(row, volume)
         except HsmError as fault:
+            if isinstance(fault, ForeignDisc) or self._no_drive_takes(volume, fault):
+                await self._failed(row, volume, fault.message)
+                return
             log.warning("scrub put off", volume=volume.barcode, error=fault.message)
             self._later[volume.id] = trio.current_time() + AGAIN
             async with self._catalog.write():
@@ -207,6 +224,10 @@ class Scrubber:
         finally:
             self.progress.pop(volume.id, None)
 
+    def _no_drive_takes(self, volume: Volume, fault: HsmError) -> bool:
+        failed = self._mounts.ledger.failed_in(volume.barcode)
+        return isinstance(fault, DriveError) and len(failed) > 1
+
     async def _session(self, row: Scrub, volume: Volume) -> None:
         verdict: str | None = None
         async with self._mounts.use(
@@ -215,16 +236,62 @@ class Scrubber:
             self.progress[volume.id].drive = session.drive.name
             if row.started_ns is None:
                 row = replace(row, started_ns=clock.now_ns())
-            if row.position >= volume.used or len(row.bad) >= ENOUGH:
+            row = await self._begin_sum(session, row, volume)
+            if row.position < volume.used and len(row.bad) < ENOUGH:
+                row = await self._pass(session, row, volume)
+                good = row.position >= volume.used and not row.places
+                if good and self._sum_is_wrong(volume):
+                    good, verdict = False, await self._wrong(session, row, volume)
+            else:
                 verdict = await self._second_opinion(session, row, volume) if row.bad else None
                 good = verdict is None
-            else:
-                row = await self._pass(session, row, volume)
-                good = row.position >= volume.used and not row.bad
+                if good and self._needs_sum(row, volume):
+                    row, good = await self._save(_anew(row)), False
             if good:
                 await self._passed(session, row, volume)
+            elif row.bad:
+                # Until all is read again here, that this drive works accuses no other one.
+                session.doubted = True
         if verdict is not None:
             await self._failed(row, volume, verdict)
+
+    # The checksum of the whole
+
+    def _needs_sum(self, row: Scrub, volume: Volume) -> bool:
+        """Whether the test says nothing without the sum, and a restart or a fault took it."""
+        wanted = row.wrong_in or is_parity(self._catalog, volume)
+        return row.share >= 100 and volume.id not in self._sums and bool(wanted)
+
+    async def _begin_sum(self, session: Session, row: Scrub, volume: Volume) -> Scrub:
+        """Have a sum if the disc is read from its start; else go on with the one that is there."""
+        if row.position and not row.places and self._needs_sum(row, volume):
+            row = _anew(row, *row.bad)
+        if row.position == 0 and row.share >= 100:
+            self._sums.pop(volume.id, None)
+            if (begun := await scrub_sum.begin(self._catalog, session, volume)) is not None:
+                self._sums[volume.id] = begun
+        return row
+
+    def _sum_is_wrong(self, volume: Volume) -> bool:
+        found = self._sums.get(volume.id)
+        return found is not None and found.wrong
+
+    async def _wrong(self, session: Session, row: Scrub, volume: Volume) -> str | None:
+        """The whole is not what was written. Why the disc failed, if another drive said so too."""
+        found = self._sums.pop(volume.id)
+        session.doubted = True
+        text = "what is on it does not have the SHA-256 of what was written"
+        error = ChecksumMismatch(text, found.sector)
+        if row.wrong_in:
+            await session.accuse(error)
+            text += f"; tried in {' and '.join(sorted({*row.wrong_in, *found.drives}))}"
+            await session.tested(text, good=False)
+            return text
+        if len(found.drives) == 1:  # else nobody can tell which drive it was
+            await session.doubt(error)
+        await self._save(_anew(row, *(Bad(0, 0, serial) for serial in sorted(found.drives))))
+        crash.point("scrub.wrong.noted")
+        return None
 
     # The pass over the disc
 
@@ -255,8 +322,9 @@ class Scrubber:
     async def _one(self, session: Session, row: Scrub, piece: Piece) -> Scrub:
         begun = trio.current_time()
         try:
-            await self._test(session, piece)
+            await self._test(session, piece, self._sums.get(row.volume))
         except UnreadableSector as error:
+            self._sums.pop(row.volume, None)
             await session.doubt(error)
             bad = Bad(piece.start, piece.end, session.drive.serial)
             row = await self._save(replace(row, bad=(*row.bad, bad)))
@@ -266,12 +334,20 @@ class Scrubber:
             await trio.sleep(max(0.0, begun + size / self._config.rate - trio.current_time()))
         return replace(row, checked=row.checked + size)
 
-    async def _test(self, session: Session, piece: Piece) -> None:
+    async def _test(self, session: Session, piece: Piece, whole: Sum | None = None) -> None:
         """Raises UnreadableSector, or ChecksumMismatch, with the sector."""
         first, count = piece.sectors
         data = await session.test(first, count)
-        if piece.sha256 is not None:
-            await clock.blocking(lambda: piece.check(data), clock.HASH)
+
+        def compare() -> None:
+            if piece.sha256 is not None:
+                piece.check(data)
+            if whole is not None:
+                whole.drives.add(session.drive.serial)
+                whole.feed(piece, data)
+
+        if piece.sha256 is not None or whole is not None:
+            await clock.blocking(compare, clock.HASH)
 
     async def _save(self, row: Scrub) -> Scrub:
         """Write down how far the disc is. What an admin changed meanwhile stays."""
@@ -291,10 +367,10 @@ class Scrubber:
         still: list[UnreadableSector] = []
         known = {
             piece.start: piece
-            for bad in row.bad
+            for bad in row.places
             for piece in await self._pieces_at(volume, bad.start)
         }
-        for bad in row.bad:
+        for bad in row.places:
             piece = known.get(bad.start, Piece(bad.start, bad.end))
             try:
                 await self._test(session, piece)
@@ -305,7 +381,7 @@ class Scrubber:
         session.doubted = True
         await session.accuse(still[0])
         where = ", ".join(str(error.sector) for error in still[:5])
-        drives = sorted({bad.serial for bad in row.bad} | {session.drive.serial})
+        drives = sorted({bad.serial for bad in row.places} | {session.drive.serial})
         text = (
             f"{len(still)} places do not read, first sectors {where};"
             f" tried in {' and '.join(drives)}"
@@ -323,7 +399,8 @@ class Scrubber:
         whole = row.share >= 100
         await session.tested(
             f"{row.checked} of {volume.used} bytes read"
-            + (f"; {len(row.bad)} places did not read in another drive" if row.bad else ""),
+            + (f"; {len(row.places)} places did not read in another drive" if row.places else "")
+            + ("; it read wrong in another drive" if row.wrong_in else ""),
             good=True,
         )
         async with self._catalog.write():
@@ -334,6 +411,7 @@ class Scrubber:
                 if now.state is VolumeState.SUSPECT:
                     self._catalog.volumes.set_state(volume.id, VolumeState.FULL)
             self._catalog.health.end_scrub(volume.id)
+        self._sums.pop(volume.id, None)
         crash.point("scrub.done")
         log.info("disc tested", volume=volume.barcode, bytes=row.checked, share=row.share)
         self._events.emit("disc_tested", volume=volume.barcode, good=True, bytes=row.checked)
@@ -345,6 +423,7 @@ class Scrubber:
         await self.failed(volume, why)
         async with self._catalog.write():
             self._catalog.health.end_scrub(volume.id)
+        self._sums.pop(volume.id, None)
         crash.point("scrub.given_up")
         log.warning("disc failed its test", volume=volume.barcode, error=why)
         self._events.emit("disc_tested", volume=volume.barcode, good=False, error=why)
@@ -363,6 +442,11 @@ def due_times(catalog: Catalog, interval: float) -> dict[VolumeId, int]:
         last = max(at_ns if at_ns <= now else 0, tested.get(volume, 0))
         dues[volume] = last + int(interval * 1e9) if last else 0
     return dues
+
+
+def _anew(row: Scrub, *bad: Bad) -> Scrub:
+    """The disc is read from its start."""
+    return replace(row, position=0, checked=0, bad=bad)
 
 
 def _speed(session: Session) -> float:

@@ -1,7 +1,7 @@
 """What a scrub reads of a disc, piece by piece, and what each piece must be.
 
-Pure over the catalog's rows: chunks of files have a SHA-256, all the rest (directories, manifest,
-parity) is read only, and the drive's own error correction tells whether it does.
+Pure over the catalog's rows: chunks of files have a SHA-256. All the rest (directories, manifest,
+parity) only the sum of the whole disc tells of (scrub_sum.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes [start, end) of a disc; sha256 is None where only reading can be tested."""
+    """Bytes [start, end) of a disc; sha256 is None where it has no checksum of its own."""
 
     start: int
     end: int
