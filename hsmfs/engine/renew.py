@@ -11,7 +11,8 @@ import mmap
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from ..disc import described
 from ..disc.image import ImageResult, sha256_of
 from ..disc.image import Progress as ImageProgress
 from ..disc.layout import VolumeLabel
+from ..disc.parity_image import OVERHEAD
 from ..errors import ChecksumMismatch, Conflict, HsmError, NotFound, RecallFailed
 from ..limits import SHORTEST_WAIT
 from ..states import SetState, VolumeState
@@ -51,6 +53,9 @@ WINDOW = 64 * 1024 * 1024
 PIECE = 512
 """Sectors solved at a time."""
 HEAL = 500
+BLANK_WANTED = "waiting for a blank disc"
+ROOM_WANTED = "waiting for room in the spool"
+WAITS = (BLANK_WANTED, ROOM_WANTED)
 DONE = "done"
 """In the place of an image: the new disc counts, only its files are still to be marked."""
 
@@ -86,6 +91,7 @@ class Renewer:
         self.progress: dict[VolumeId, Renewal] = {}
         self._later: dict[VolumeId, float] = {}
         self._failed = Counter[VolumeId]()
+        self._in_hand = trio.CancelScope()
         self._wake = trio.Event()
         burner.committed = self._committed
 
@@ -116,14 +122,18 @@ class Renewer:
         self._wake.set()
 
     async def cancel(self, volume: Volume) -> None:
-        """Forget an order that is not being burned. Raises NotFound, Conflict."""
-        order = self._catalog.sets.rebuild(volume.id)
-        if order is None:
-            raise NotFound(f"disc {volume.barcode} is not being rebuilt")
-        if volume.id in self.progress or order.image == DONE:
-            raise Conflict(f"disc {volume.barcode} is in hand", next_step="wait until it is done")
+        """Forget an order that is not being worked on, or waits. Raises NotFound, Conflict."""
         async with self._catalog.write():
+            order, show = self._catalog.sets.rebuild(volume.id), self.progress.get(volume.id)
+            if order is None:
+                raise NotFound(f"disc {volume.barcode} is not being rebuilt")
+            if order.image == DONE or (show is not None and show.phase not in WAITS):
+                raise Conflict(
+                    f"disc {volume.barcode} is in hand", next_step="wait until it is done"
+                )
             self._catalog.sets.end_rebuild(volume.id)
+            if show is not None:
+                self._in_hand.cancel()
         await self._spool.remove(_name(volume.id))
 
     # The loop
@@ -150,7 +160,8 @@ class Renewer:
         assert volume is not None
         self.progress[volume.id] = Renewal(volume.barcode)
         try:
-            await self._renew(order, volume)
+            with trio.CancelScope() as self._in_hand:
+                await self._renew(order, volume)
         except (HsmError, OSError) as fault:
             text = fault.message if isinstance(fault, HsmError) else str(fault)
             log.warning("rebuild put off", volume=volume.barcode, error=text)
@@ -174,10 +185,32 @@ class Renewer:
             volume = await self._learn(volume)
             if order.blank is not None:
                 await self._forget_blank(order.blank)
-            async with self._spool.room(volume.used):
+            # In this order, as whoever burns: no room is kept while a disc is waited for.
+            async with self._blank(volume) as blank, self._spool.room(self._room(volume)):
                 image = await self._image(order, volume)
-                await self._burn(volume, image)
+                await self._burn(blank, volume, image)
         await self._heal(volume)
+
+    @asynccontextmanager
+    async def _blank(self, volume: Volume) -> AsyncIterator[VolumeId]:
+        """A blank disc, nobody else's as long as the block runs; waits for the operator."""
+        group = self._catalog.sets.of(volume.id)
+        assert group is not None
+        show = self.progress[volume.id]
+        show.phase = BLANK_WANTED
+        (blank,) = await self._blanks.take(
+            lambda blanks: [self._blanks.for_set(blanks, group.magazine, 1, Counter())], 1
+        )
+        show.phase = ROOM_WANTED
+        try:
+            yield blank
+        finally:
+            self._blanks.free([blank])
+
+    def _room(self, volume: Volume) -> int:
+        """Bytes that it takes in the spool: a parity row lies there beside its image."""
+        parity = self._reader.parity_row(volume.id)
+        return volume.used if parity is None else 2 * parity[1].size + OVERHEAD
 
     async def _learn(self, volume: Volume) -> Volume:
         """The disc with its size and checksum; a catalog made from discs has them not."""
@@ -262,23 +295,15 @@ class Renewer:
 
     # The disc
 
-    async def _burn(self, volume: Volume, image: Path) -> None:
+    async def _burn(self, blank: VolumeId, volume: Volume, image: Path) -> None:
         group = self._catalog.sets.of(volume.id)
         assert group is not None
-        (blank,) = await self._blanks.take(
-            lambda blanks: [
-                self._blanks.for_set(blanks, group.magazine, 1, Counter())
-            ],
-            1,
-        )  # fmt: skip
         try:
             await self._burn_on(blank, volume, image, group)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._forget_blank(blank)
             raise
-        finally:
-            self._blanks.free([blank])
         await self._spool.remove(image.name)
 
     async def _burn_on(

@@ -245,6 +245,28 @@ async def test_not_everything_can_be_made_anew(working) -> None:
         await working.renewer.ask(alone)
 
 
+@pytest.mark.expect_log(EXPECTED)
+async def test_without_a_blank_disc_the_spool_is_left_to_others(working, monkeypatch) -> None:
+    monkeypatch.setattr("hsmfs.engine.blanks.AGAIN", 0.05)
+    site, renewer, old = working.site, working.renewer, working.discs[0]
+    blanks, spool = site.migrator.blanks, site.migrator.spool
+    claimed = [volume for volume in blanks.left() if blanks.claim(volume)]
+    await working.lose(0)
+    for last in (False, True):
+        await renewer.ask(old)
+        await site.until(lambda: old.id in renewer.progress)
+        await site.until(lambda: renewer.progress[old.id].phase == renew_module.BLANK_WANTED)
+        with trio.fail_after(1):
+            async with spool.room(spool.limit):
+                pass
+        if not last:
+            await renewer.cancel(old)
+            await site.until(lambda: not renewer.progress)
+            assert not site.catalog.sets.rebuilds()
+    blanks.free(claimed)
+    await site.until(lambda: "disc_rebuilt" in site.kinds(), 60)
+
+
 @pytest.mark.expect_log("rebuild put off")
 async def test_what_cannot_be_made_anew_is_tried_less_and_less(working, monkeypatch) -> None:
     async def fails(*_: object) -> None:
