@@ -8,6 +8,7 @@ a person can do.
 from __future__ import annotations
 
 import errno as E
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -185,6 +186,18 @@ class VolumeMissing(HsmError):
 
     exit_code = 14
     default_next = "put the disc into the library and run 'hsmctl library inventory'"
+
+
+class SameLabel(VolumeMissing):
+    """Two discs in the library bear the same label: nobody can tell which of them is meant."""
+
+    default_next = (
+        "take both out, see with 'tools/hsm-disc info' which is the right one, put another label on"
+        " the other, bring them back and run 'hsmctl library inventory'"
+    )
+
+    def __init__(self, barcode: str, places: Sequence[str]) -> None:
+        super().__init__(f"the label {barcode} is on the discs in {' and '.join(places)}")
 
 
 class OnShelf(VolumeMissing):

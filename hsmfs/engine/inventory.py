@@ -32,6 +32,8 @@ _MAY_GET_LOST = {
     VolumeState.DAMAGED,
 }
 Kinds = Mapping[ElementAddress, ElementKind]
+_STANDING = (DifferenceKind.DUPLICATE, DifferenceKind.UNLABELLED)
+"""What no inventory settles: only people can."""
 _SLOTS = (ElementKind.STORAGE, ElementKind.DRIVE, ElementKind.TRANSPORT)
 
 
@@ -50,6 +52,7 @@ class Inventory:
         self._events = events
         self._journal = CatalogJournal(catalog)
         self._back: list[VolumeId] = []
+        self._standing: set[Difference] = set()
         self.quiet = trio.Lock()
         self.came_back: Callable[[VolumeId], None] = lambda volume: None
 
@@ -142,9 +145,10 @@ class Inventory:
         if new:
             log.info("new discs", count=len(new), first=new[0].barcode, last=new[-1].barcode)
             self._events.emit("discs_found", count=len(new), first=new[0].barcode)
+        before, self._standing = self._standing, {d for d in differences if d.kind in _STANDING}
         for d in differences:
             held = d.found is not None and kinds.get(d.found) is ElementKind.TRANSPORT
-            if d.kind is DifferenceKind.UNKNOWN or held:
+            if d.kind is DifferenceKind.UNKNOWN or held or d in before:
                 continue  # a disc left in the gripper is told when it is put back
             volume = self._catalog.volumes.by_barcode(d.barcode) if d.barcode else None
             awaited = volume is not None and volume.state is VolumeState.EXPORTED

@@ -23,7 +23,7 @@ from ..config import Config
 from ..disc.image import sha256_of
 from ..disc.layout import VolumeLabel
 from ..disc.parity_image import OVERHEAD, ParityFacts
-from ..errors import HsmError, MediaError, VolumeMissing
+from ..errors import HsmError, MediaError, SameLabel, VolumeMissing
 from ..limits import SHORTEST_WAIT
 from ..states import SetState, VolumeState
 from ..types import SECTOR, SetId, VolumeId
@@ -368,6 +368,8 @@ class VolumeSets:
             volume = by_index[index]
             try:
                 await self._fetch(volume)
+            except SameLabel:
+                raise  # the disc is there, and people can tell which it is
             except (VolumeMissing, MediaError) as error:
                 await self._drop(group, volume, error)
 

@@ -17,7 +17,7 @@ from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.vault import Leaving, Offer
 from ..catalog.volumes import Volume
-from ..errors import Conflict, HsmError, NotFound, VolumeMissing
+from ..errors import Conflict, HsmError, NotFound, SameLabel, VolumeMissing
 from ..library.ports import Element, ElementKind
 from ..library.robot import Robot
 from ..states import SetState, VolumeState
@@ -159,13 +159,14 @@ class Transfer:
         """A line of the pick list."""
         group = self._catalog.sets.of(volume.id)
         files, _ = self._catalog.vault.contents(volume.id)
-        element = self._robot.where(Barcode(volume.barcode))
+        places = [element.place for element in self._robot.places(Barcode(volume.barcode))]
         return {
             "barcode": volume.barcode,
             "set": group.name if group is not None else None,
             "index": volume.set_index + 1 if volume.set_index is not None else None,
             "of": group.k + group.m if group is not None else None,
-            "place": element.place if element is not None else volume.location,
+            "place": " and ".join(places) or volume.location,
+            "problem": str(SameLabel(volume.barcode, places)) if len(places) > 1 else "",
             "destination": destination,
             "uuid": volume.uuid,
             "files": files,
@@ -187,9 +188,8 @@ class Transfer:
 
     def _ready(self, volume: Volume) -> bool:
         """An operator can take it where it lies."""
-        element = self._robot.where(Barcode(volume.barcode))
-        wanted = self._exit
-        return element is not None and element.kind is wanted
+        places = self._robot.places(Barcode(volume.barcode))
+        return len(places) == 1 and places[0].kind is self._exit
 
     @property
     def _exit(self) -> ElementKind:
@@ -210,14 +210,15 @@ class Transfer:
         crash.point("export.cancelled")
         await self._catalog.sync()
         for volume in stay:
-            await self._home(volume)
             self.came_back(volume.id)
+        for volume in stay:
+            await self._home(volume)
         return len(stay)
 
     async def _home(self, volume: Volume) -> None:
-        element = self._robot.where(Barcode(volume.barcode))
-        if element is not None and element.kind is ElementKind.IMPORT_EXPORT:
-            barcode = Barcode(volume.barcode)
+        barcode = Barcode(volume.barcode)
+        places = self._robot.places(barcode)
+        if len(places) == 1 and places[0].kind is ElementKind.IMPORT_EXPORT:
             await self._mounts.robot_care.move(lambda: self._robot.import_(barcode))
 
     async def _carry(self) -> None:
@@ -246,21 +247,25 @@ class Transfer:
         volume = self._catalog.volumes.get(row.volume)
         assert volume is not None
         barcode = Barcode(volume.barcode)
-        place = self._robot.where(barcode)
-        if place is None:
+        places = self._robot.places(barcode)
+        if len(places) > 1:
+            return  # the inventory has told the operator, and `leaving` does
+        if not places:
             async with self._catalog.write():
                 self._catalog.vault.left(volume.id)
             crash.point("export.left")
             self._told = False
             return
+        (place,) = places
         if place.kind is ElementKind.DRIVE and not await self._mounts.take_out(barcode):
             return
         if self._exit is not ElementKind.IMPORT_EXPORT or place.kind is self._exit:
             return
         if all(slot.full for slot in self._elements(ElementKind.IMPORT_EXPORT)):
             return
-        # Until its turn came somebody may have filled the slot or taken the disc into a drive.
-        with suppress(Conflict):
+        # Until its turn came somebody may have filled the slot, taken the disc into a drive, or put
+        # in another one with its label.
+        with suppress(Conflict, SameLabel):
             await self._mounts.robot_care.move(lambda: self._robot.export(barcode))
             crash.point("export.moved")
             self._told = False
@@ -270,8 +275,9 @@ class Transfer:
     async def bring_in(self, names: Sequence[str] = ()) -> dict[str, Any]:
         """Take discs from mail slots into storage, those named or all that do not wait to leave.
 
-        A disc that an operator put straight into a slot is recognised too. Raises NotFound,
-        VolumeMissing if a named disc is in neither, DoorOpen, ChangerError.
+        A disc that an operator put straight into a slot is recognised too. One with the label of
+        another is refused. Raises NotFound, VolumeMissing if a named disc is in neither, DoorOpen,
+        ChangerError.
         """
         await self._mounts.look()
         mail = [e for e in self._elements(ElementKind.IMPORT_EXPORT) if e.full]
@@ -280,6 +286,7 @@ class Transfer:
             mail = [e for e in self._elements(ElementKind.IMPORT_EXPORT) if e.barcode is not None]
         named = {volume.barcode for volume in self.named(names)} if names else None
         moved: list[str] = []
+        refused: dict[str, list[str]] = {}
         for element in mail:
             assert element.barcode is not None
             volume = self._catalog.volumes.by_barcode(element.barcode)
@@ -289,7 +296,13 @@ class Transfer:
             if named is None and self._catalog.vault.is_leaving(volume.id):
                 continue
             barcode = element.barcode
-            await self._mounts.robot_care.move(lambda barcode=barcode: self._robot.import_(barcode))  # type: ignore[misc]
+            try:
+                await self._mounts.robot_care.move(
+                    lambda barcode=barcode: self._robot.import_(barcode)  # type: ignore[misc]
+                )
+            except SameLabel:
+                refused[barcode] = [e.place for e in self._robot.places(barcode)]
+                continue
             crash.point("export.import.moved")
             await self._settle(volume.id)
             moved.append(barcode)
@@ -299,13 +312,13 @@ class Transfer:
                 f"disc {missing[0]} is not in the library",
                 next_step="put it into a mail slot or a free slot, then import again",
             )
-        for barcode in [b for b in sorted(named or ()) if b not in moved]:
+        for barcode in sorted((named or set()) - {*moved, *refused}):
             volume = self._catalog.volumes.by_barcode(barcode)
             if volume is not None and not self._catalog.vault.is_leaving(volume.id):
                 await self._settle(volume.id)
         await self._catalog.sync()
         self._events.emit("discs_imported", count=len(moved))
-        return {"imported": moved, "named": sorted(named or ())}
+        return {"imported": moved, "named": sorted(named or ()), "refused": refused}
 
     async def _settle(self, number: VolumeId) -> None:
         """The disc lies in the library: it is what it was before it left."""
@@ -370,7 +383,10 @@ class Transfer:
                 next_step=f"run 'hsmctl volume export {barcode}', then take out what it lists",
             )
         self._wanted(barcode)
-        return await self.bring_in([barcode])
+        found = await self.bring_in([barcode])
+        if barcode in found["refused"]:
+            raise SameLabel(barcode, found["refused"][barcode])
+        return found
 
     async def refuse(self, barcode: str, reason: str) -> int:
         """The operator will not bring it: its readers are told; how many recalls end.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from hsmfs.errors import SameLabel
 from hsmfs.library.ports import Element, ElementKind
 from hsmfs.types import Barcode, ElementAddress
 
@@ -63,7 +64,7 @@ class DifferenceKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One disc that is not as expected; `meaning` tells an admin what it is."""
+    """One disc that is not as expected; `meaning` tells an admin what it is, perhaps what to do."""
 
     kind: DifferenceKind
     barcode: Barcode | None
@@ -130,8 +131,7 @@ def _name(address: ElementAddress, elements: Mapping[ElementAddress, Element]) -
 def _duplicates(
     barcode: Barcode, wanted: ElementAddress | None, found: Sequence[Element]
 ) -> list[Difference]:
-    places = " and ".join(e.place for e in found)
-    meaning = f"{barcode} is on the labels of the discs in {places}: one of them is wrong"
+    meaning = str(SameLabel(barcode, [e.place for e in found]))
     return [
         Difference(DifferenceKind.DUPLICATE, barcode, wanted, e.address, meaning) for e in found
     ]

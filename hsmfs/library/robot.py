@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import trio
 
-from hsmfs.errors import ChangerError, Conflict, HsmError, NotFound, VolumeMissing
+from hsmfs.errors import ChangerError, Conflict, HsmError, NotFound, SameLabel, VolumeMissing
 from hsmfs.library.journal import MoveJournal
 from hsmfs.library.ports import Drive, Element, ElementKind, Library
 from hsmfs.types import Barcode, ElementAddress
@@ -59,8 +59,11 @@ class Robot:
 
     def where(self, barcode: Barcode) -> Element | None:
         """Where the disc was last known to be; None if not in the library."""
-        places = self._places.get(barcode)
-        return self._elements[places[0]] if places else None
+        return next(iter(self.places(barcode)), None)
+
+    def places(self, barcode: Barcode) -> list[Element]:
+        """Where the label was last seen; in more than one place no disc moves by it."""
+        return [self._elements[address] for address in self._places.get(barcode, ())]
 
     def in_drive(self, drive: Drive) -> Barcode | None:
         """The disc that was last known to be in the drive."""
@@ -81,7 +84,8 @@ class Robot:
     async def fetch(self, barcode: Barcode, drive: Drive) -> None:
         """Bring the disc into the drive, putting away what is in it; nothing to do if it is there.
 
-        Raises VolumeMissing, Conflict if another drive has it, DoorOpen, ChangerError, DriveError.
+        Raises VolumeMissing, SameLabel, Conflict if another drive has it, DoorOpen, ChangerError,
+        DriveError.
         """
         async with self._one_move:
             await self._know()
@@ -180,12 +184,11 @@ class Robot:
         self._stale = False
 
     def _locate(self, barcode: Barcode, *, free_of_drives: bool = False) -> Element:
-        places = [self._elements[address] for address in self._places.get(barcode, ())]
+        places = self.places(barcode)
         if not places:
             raise VolumeMissing(f"disc {barcode} is not in the library")
         if len(places) > 1:
-            where = " and ".join(element.place for element in places)
-            raise ChangerError(f"the label {barcode} is on the discs in {where}")
+            raise SameLabel(barcode, [element.place for element in places])
         if free_of_drives and places[0].kind is ElementKind.DRIVE:
             raise Conflict(f"disc {barcode} is in {places[0].place}")
         return places[0]

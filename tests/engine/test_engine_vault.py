@@ -242,3 +242,78 @@ async def test_a_disc_that_is_being_read_leaves_all_the_same(make_lab, monkeypat
             lambda: engine.robot.where(disc.barcode).kind is ElementKind.IMPORT_EXPORT, 20
         )
         assert engine.catalog.health.scrubs() == []
+
+
+LOG = "label|differs|lost|volume missing"
+
+
+def two_with(lab, label: str, other: str) -> None:
+    """The robot reads the label on the disc `other` too."""
+    lab.fail({"kind": "label", "barcode": other, "reads_as": label})
+
+
+@pytest.mark.expect_log(LOG)
+async def test_a_label_on_two_discs_keeps_no_other_disc_here(make_lab, monkeypatch):
+    """The first one ordered out cannot be told from another one; its orders end when it can."""
+    monkeypatch.setattr("hsmfs.engine.transfer.LOOK_EVERY_S", 0.05)
+    lab = make_lab()
+    async with lab.running() as engine:
+        for number in range(2):
+            await lab.archive(await lab.file(b"f%d" % number, DATA))
+        twice, once = engine.catalog.volumes.all(VolumeState.FULL)
+        blank = engine.catalog.volumes.all(VolumeState.BLANK)[0].barcode
+        two_with(lab, twice.barcode, blank)
+        await engine.mounts.look(rescan=True)
+        await engine.vault.export([twice.barcode], "safe")
+        await engine.vault.export([once.barcode], "safe")
+        place = lambda disc: engine.robot.where(disc.barcode)  # noqa: E731
+        await lab.until(lambda: place(once).kind is ElementKind.IMPORT_EXPORT)
+        assert engine.mounts.status()["robot"] == "ready"
+        first, second = engine.vault.leaving()
+        assert (first["ready"], second["ready"]) == (False, True)
+        assert "take both out" in first["problem"] and " and " in first["place"]
+        assert second["problem"] == ""
+        told = [e for e in engine.events.since(0) if "take both out" in str(e.fields)]
+        assert len(told) == 2  # once for each of the discs, not at every look
+        lab.fail()
+        take_out(lab.config.library.path, once.barcode)
+        await lab.until(lambda: place(twice).kind is ElementKind.IMPORT_EXPORT)
+
+
+@pytest.mark.expect_log(LOG)
+async def test_a_label_on_two_discs_is_not_imported_and_the_others_are(make_lab):
+    lab = make_lab()
+    async with lab.running() as engine:
+        for number in range(2):
+            await lab.archive(await lab.file(b"f%d" % number, DATA))
+        one, other = engine.catalog.volumes.all(VolumeState.FULL)
+        mail = next(e for e in engine.robot.elements.values()
+                    if e.kind is ElementKind.IMPORT_EXPORT)  # fmt: skip
+        for disc in (one, other):
+            await engine.mounts.take_out(disc.barcode)
+        await engine.mounts.move(one.barcode, mail.address)
+        two_with(lab, one.barcode, other.barcode)
+        found = await engine.vault.bring_in()
+        assert found["imported"] == [] and list(found["refused"]) == [one.barcode]
+        lab.fail()
+        assert (await engine.vault.bring_in())["imported"] == [one.barcode]
+
+
+@pytest.mark.expect_log(LOG + "|recall|copy")
+async def test_a_label_on_two_discs_is_no_trouble_of_the_robot(make_lab):
+    """Who reads the disc is told; who reads another one does not wait."""
+    lab = make_lab(drives=1, more="recall_retries = 0\n")
+    async with lab.running() as engine:
+        inos = [await lab.file(b"f%d" % number, DATA) for number in range(2)]
+        for ino in inos:
+            await lab.archive(ino, release=True)
+        (twice, _), (once, _) = map(lab.disc, inos)
+        for disc in (twice, once):
+            await engine.mounts.take_out(disc.barcode)
+        two_with(lab, twice.barcode, engine.catalog.volumes.all(VolumeState.BLANK)[0].barcode)
+        await engine.mounts.look(rescan=True)
+        with pytest.raises(Exception, match=f"the label {twice.barcode} is on the discs in"):
+            async with engine.mounts.use(twice.id, Purpose.READ):
+                raise AssertionError("it got the disc")
+        assert not [e for e in engine.events.since(0) if e.kind == "robot_trouble"]
+        assert await lab.read(inos[1]) == DATA

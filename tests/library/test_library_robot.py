@@ -5,7 +5,14 @@ import dataclasses
 import pytest
 import trio
 
-from hsmfs.errors import ChangerError, Conflict, DoorOpen, NotFound, VolumeMissing
+from hsmfs.errors import (
+    ChangerError,
+    Conflict,
+    DoorOpen,
+    NotFound,
+    SameLabel,
+    VolumeMissing,
+)
 from hsmfs.library.ports import ElementKind
 from hsmfs.library.robot import Robot
 from hsmfs.library.simulated import hands
@@ -148,7 +155,7 @@ async def test_missing_disc(robot, library, config):
 async def test_one_label_on_two_discs_is_not_guessed_at(robot, library):
     library.faults.add(Fault(FaultKind.LABEL, barcode=TWO, reads_as=ONE))
     await robot.inventory(rescan=True)
-    with pytest.raises(ChangerError, match=r"slot 1 and .* slot 2"):
+    with pytest.raises(SameLabel, match=r"slot 1 and .* slot 2"):
         await robot.fetch(ONE, library.drives[0])
 
 

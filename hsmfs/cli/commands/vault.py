@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ...errors import HsmError
+from ...errors import HsmError, SameLabel
 from ..context import Ctl, json_option, path_query
 from ..output import Out, ago, plural, size
 
@@ -51,6 +51,7 @@ def export(
         ctl.out.json(found)
         return
     _table(ctl.out, found["discs"])
+    _problems(ctl.out, found["discs"])
     if found["only_there"]:
         ctl.out.warn(
             f"{plural(found['only_there'], 'file')} will have no copy inside the library:"
@@ -73,12 +74,19 @@ def leaving(ctl: Ctl) -> None:
         ("DISC", "SET", "PLACE", "TAKE", "TO", "ORDERED"),
         [
             (
-                d["barcode"], d["set"] or "-", d["place"], "now" if d["ready"] else "later",
-                d["destination"], ago(d["asked_ns"]),
+                d["barcode"], d["set"] or "-", d["place"], _when(d), d["destination"],
+                ago(d["asked_ns"]),
             )
             for d in found
         ],
     )  # fmt: skip
+    _problems(ctl.out, found)
+
+
+def _when(disc: dict[str, Any]) -> str:
+    if disc["problem"]:
+        return "see below"
+    return "now" if disc["ready"] else "later"
 
 
 @click.command("stay", epilog="\b\nExamples:\n  hsmctl volume stay SET00001")
@@ -108,10 +116,15 @@ def import_(ctl: Ctl, names: tuple[str, ...]) -> None:
     found = ctl.client.post("/import", {"names": list(names)}, timeout=None)
     if ctl.out.as_json:
         ctl.out.json(found)
-        return
-    ctl.out.line(f"{plural(len(found['imported']), 'disc')} imported from mail slots")
-    for barcode in found["imported"]:
-        ctl.out.line(f"  {barcode}")
+    else:
+        ctl.out.line(f"{plural(len(found['imported']), 'disc')} imported from mail slots")
+        for barcode in found["imported"]:
+            ctl.out.line(f"  {barcode}")
+    refused = [SameLabel(barcode, places) for barcode, places in found["refused"].items()]
+    for fault in refused[1:]:
+        ctl.out.warn(str(fault))
+    if refused:
+        raise refused[0]
 
 
 @click.command("labels", epilog="\b\nExamples:\n  hsmctl volume labels SET00001 -o labels.pdf")
@@ -180,6 +193,12 @@ def _sheet(ctl: Ctl, path: Path, discs: list[dict[str, Any]]) -> int:
     if not ctl.out.as_json:
         ctl.out.line(f"{plural(len(discs), 'label')} on {plural(pages, 'page')}: {path}")
     return pages
+
+
+def _problems(out: Out, discs: list[dict[str, Any]]) -> None:
+    for disc in discs:
+        if disc["problem"]:
+            out.warn(disc["problem"])
 
 
 def _table(out: Out, discs: list[dict[str, Any]]) -> None:
