@@ -1,4 +1,5 @@
-"""`find`: files by state, age, size, owner, volume and name, without a scan of the namespace.
+"""`find`: files by state, age, size, owner, volume and name, or lost ones, without a scan of the
+namespace.
 
 Pages are read in threads, each on a snapshot of its own, and come out as blocks of JSON lines: a
 million files found cost the event loop nothing but the passing on of the blocks.
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..catalog.reports import Place, Query, Reports
 from ..types import Attr
+from .lost import Reach, out_of, reach
 from .overview import state_of
 from .views import b64, entry, plain
 
@@ -25,17 +27,29 @@ PAGE = 2000
 
 
 async def find(
-    engine: Engine, query: Query, name: str | None, limit: int | None, *, paths: bool = False
+    engine: Engine,
+    query: Query,
+    name: str | None,
+    limit: int | None,
+    *,
+    paths: bool = False,
+    lost: bool = False,
 ) -> AsyncIterator[bytes]:
-    """Blocks of JSON lines, each an Entry (or its `path_b64` alone); at most limit lines."""
+    """Blocks of JSON lines, each an Entry (or its `path_b64` alone); at most limit lines.
+
+    lost: only files of which nothing brings bytes back (lost.py).
+    """
     line = _path_line if paths else _entry_line
     pattern = re.compile(fnmatch.translate(name).encode()) if name else None
     await engine.write_sizes_down()
+    discs = await engine.catalog.read(reach) if lost else None
     place: Place | None = Place()
     left = limit
     while place is not None and (left is None or left > 0):
         block, found, place = await engine.catalog.read(
-            partial(_page, query=query, pattern=pattern, place=place, left=left, line=line)
+            partial(
+                _page, query=query, pattern=pattern, place=place, left=left, line=line, discs=discs
+            )
         )
         if block:
             yield block
@@ -49,10 +63,14 @@ def _page(
     place: Place,
     left: int | None,
     line: Callable[[bytes, Attr], str],
+    discs: Reach | None,
 ) -> tuple[bytes, int, Place | None]:
     """Lines of one page, how many, and the place to go on from; None at the end."""
     out: list[str] = []
     attrs, following = reports.page(query, place, PAGE)
+    if discs is not None:
+        gone = out_of(reports, attrs, discs)
+        attrs = [attr for attr in attrs if attr.ino in gone]
     paths = reports.path_cache().paths([attr.ino for attr in attrs])
     for attr in attrs:
         path = paths.get(attr.ino)

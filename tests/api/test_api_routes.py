@@ -118,6 +118,7 @@ async def test_find_by_state_size_and_name_in_pages(world, monkeypatch):
     assert [e["path"] for e in lines(await world.get("/find", name="f[78]"))] == ["/f7", "/f8"]
     assert len(lines(await world.get("/find", limit=4))) == 4
     assert not lines(await world.get("/find", state="migrated"))
+    assert not lines(await world.get("/find", lost=True))
 
 
 async def test_listing_goes_on_after_a_page(world):

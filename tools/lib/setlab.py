@@ -64,9 +64,7 @@ class SetLab:
         info = fs.ask("volume", "set", "info", "SET00001")
         self.discs = [disc["disc"] for disc in info["discs"]]
         for barcode in self.discs[:DATA]:
-            names = fs.control("find", "--volume", barcode, "-0").split("\0")
-            found = {name.removeprefix(f"{fs.mountpoint}").lstrip("/") for name in names}
-            self.files_on[barcode] = found & self.sums.keys()
+            self.files_on[barcode] = self.found("--volume", barcode) & self.sums.keys()
         # What begins the next set may not be released: only the set's own files are looked at.
         mine = set().union(*self.files_on.values())
         self.sums = {name: sha for name, sha in self.sums.items() if name in mine}
@@ -74,6 +72,11 @@ class SetLab:
             fs.control("release", fs.mountpoint / folder, check=False)
         fs.stop()
         subprocess.run(["cp", "-a", "--sparse=always", fs.folder, self.root / "good"], check=True)
+
+    def found(self, *wanted: str) -> set[str]:
+        """Files that `hsmctl find` names, below the mount."""
+        paths = self.fs.control("find", *wanted, "-0").split("\0")
+        return {str(Path(path).relative_to(self.fs.mountpoint)) for path in paths if path}
 
     def _write(self, number: int) -> None:
         """About one disc's worth: small files, text that compresses, and a large one."""

@@ -121,6 +121,7 @@ def three_lost(p: Proof, lab: SetLab, rng: random.Random) -> None:
         p.figure("three lost discs: files on them", len(expected))
         p.figure("three lost discs: files served", len(right))
         p.require(refused == expected, f"refused are {sorted(refused ^ expected)[:5]} otherwise")
+        p.require(lab.found("--lost") == expected, "'hsmctl find --lost' names others")
         answer = lab.fs.control(
             "--json", "recall", "--wait",
             *(lab.fs.mountpoint / name for name in sorted(expected)), check=False, timeout_s=600,

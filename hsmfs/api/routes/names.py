@@ -75,6 +75,7 @@ async def find(
     name: Annotated[str | None, Query(description="pattern of the last component")] = None,
     limit: Annotated[int | None, Query(ge=1)] = None,
     paths: Annotated[bool, Query(description="only path_b64 and ino of each")] = False,
+    lost: Annotated[bool, Query(description="bytes are on no disc that can be had")] = False,
 ) -> StreamingResponse:
     """Files that match, as JSON lines of Entry, by state and time of change."""
     query = Search(
@@ -89,7 +90,7 @@ async def find(
         volume=None if volume is None else overview.volume_named(engine, volume).id,
         pinned=pinned,
     )
-    return lines(search.find(engine, query, name, limit, paths=paths))
+    return lines(search.find(engine, query, name, limit, paths=paths, lost=lost))
 
 
 def _state(word: str) -> FileState:

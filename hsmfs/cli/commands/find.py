@@ -1,4 +1,4 @@
-"""hsmctl find: files by state, age, size, owner, disc and name."""
+"""hsmctl find: files by state, age, size, owner, disc and name, and those that are lost."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ Examples:
   hsmctl find --state migrated
   hsmctl find --older '90 d' --larger '1 GiB' --state resident
   hsmctl find --volume S0001D03 --name '*.dcm'
+  hsmctl find --lost                 what three lost discs of a 10+2 set took along
   hsmctl find --state partial --json | jq -r .path
 """,
 )
@@ -56,6 +57,10 @@ Examples:
 @click.option("--larger", type=Size(), help="At least this size.")
 @click.option("--smaller", type=Size(), help="At most this size.")
 @click.option("--volume", metavar="BARCODE", help="With a copy on this disc.")
+@click.option(
+    "--lost", is_flag=True,
+    help="With bytes that neither a disc, here or outside, nor parity brings back.",
+)  # fmt: skip
 @click.option("--name", metavar="PATTERN", help="Last component of the path, such as '*.dcm'.")
 @click.option("--uid", type=int, help="Owned by this user.")
 @click.option("--pinned/--not-pinned", default=None, help="Kept on disk whatever the policies say.")
@@ -102,6 +107,7 @@ def _query(**chosen: Any) -> dict[str, Any]:
         "max_size": chosen["smaller"],
         "uid": chosen["uid"],
         "volume": chosen["volume"],
+        "lost": "true" if chosen["lost"] else None,
         "name": chosen["name"],
         "pinned": None if chosen["pinned"] is None else json.dumps(chosen["pinned"]),
         "limit": chosen["limit"],

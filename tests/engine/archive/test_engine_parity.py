@@ -15,6 +15,7 @@ from hsmfs import crash
 from hsmfs.catalog.queues import RecallClass
 from hsmfs.catalog.sets import Rebuild
 from hsmfs.engine import renew as renew_module
+from hsmfs.engine.lost import out_of, reach
 from hsmfs.engine.recall import Recaller
 from hsmfs.engine.renew import Renewer
 from hsmfs.errors import Conflict, RecallFailed
@@ -146,10 +147,23 @@ async def test_a_disc_that_is_in_the_way_is_waited_for(working, monkeypatch) -> 
     assert len(asked) > 1
 
 
+async def lost(working) -> set[int]:
+    """What `find --lost` names."""
+
+    def look(reports):
+        attrs = [reports.inodes.get_raw(ino) for ino in working.data]
+        return out_of(reports, attrs, reach(reports))
+
+    return await working.site.catalog.read(look)
+
+
 @pytest.mark.expect_log(EXPECTED)
 async def test_three_lost_discs_are_named(working) -> None:
     first, second, third = working.data
-    await working.lose(0, 2, 3)
+    await working.lose(0, 2)
+    assert await lost(working) == set()
+    await working.lose(3)
+    assert await lost(working) == {first, third}
     await working.recall(second)
     with pytest.raises(RecallFailed) as raised:
         await working.recall(first)
@@ -234,6 +248,7 @@ async def test_damaged_copies_heal_with_the_disc(working) -> None:
     await working.recall()
     ino = list(working.data)[2]
     assert not working.site.catalog.copies.protected(ino, 1)
+    assert await lost(working) == set()
     await working.renewer.ask(working.site.catalog.volumes.get(working.discs[2].id))
     await working.site.until(lambda: "disc_rebuilt" in working.site.kinds(), 60)
     assert working.site.catalog.copies.protected(ino, 1) == 1
