@@ -101,7 +101,7 @@ def close(ctl: Ctl, name: str) -> None:
 )
 @click.argument("barcode")
 @click.option("--wait", is_flag=True, help="Wait until the new disc is verified.")
-@click.option("--cancel", is_flag=True, help="Forget an order that has not begun.")
+@click.option("--cancel", is_flag=True, help="Forget an order that waits for its turn or a blank.")
 @json_option
 def rebuild(ctl: Ctl, barcode: str, wait: bool, cancel: bool) -> None:
     """Make a lost or bad disc anew from the others of its set, on a blank disc.
