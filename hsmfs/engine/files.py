@@ -197,7 +197,7 @@ class Files(Residency):
     def accessed(self, live: Live) -> None:
         """Bytes were read: set atime as relatime does; it reaches the catalog with the others."""
         attr, now = live.attr, clock.now_ns()
-        if attr.locked & Lock.RECORD:
+        if attr.locked and attr.locked & Lock.RECORD:
             return  # it says until when the record is kept
         if attr.atime_ns <= max(attr.mtime_ns, attr.ctime_ns) or attr.atime_ns < now - _DAY_NS:
             live.attr = attr._replace(atime_ns=now)
@@ -463,7 +463,8 @@ class Files(Residency):
 
 def _refuse_locked(live: Live, before: int) -> None:
     """Raise PosixError EPERM if the file was locked since its lock was looked at."""
-    if live.attr.locked & ~before & (Lock.RECORD | Lock.HELD):
+    gained = live.attr.locked & ~before
+    if gained and gained & (Lock.RECORD | Lock.HELD):  # asked in two steps: enumerations are slow
         raise PosixError(errno.EPERM)
 
 

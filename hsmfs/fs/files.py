@@ -157,7 +157,7 @@ class OpenFiles(Core):
         handle = self.handles.files.pop(fh)
         self.files.close(handle.live, write=handle.write)
         attr = handle.live.attr
-        if attr.locked & Lock.CLOSING and not handle.live.writers:
+        if attr.locked and attr.locked & Lock.CLOSING and not handle.live.writers:
             await self.catalog.settled()
             await self.worm.closed(attr.ino, handle.ctx)
         if handle.live.attr.nlink == 0:
