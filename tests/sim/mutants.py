@@ -114,14 +114,14 @@ def _zeros(self: parity.Combination, sources: Any, outputs: Any, length: int) ->
 MUTANTS: dict[str, Mutant] = {
     "release-before-verify": Mutant(
         "what is read back from a burned disc is not compared",
-        _put(verify.Checker, "feed", lambda self, data: None)),
+        _put(verify.Checker, "feed", lambda self, data: None), 2),
     "skipped-journal": Mutant(
         "the robot moves without a note", _put(CatalogJournal, "begin", _unjournalled)),
     "lost-wake-up": Mutant(
         "readers are not woken when their bytes came", _put(Live, "wake", lambda self: None)),
     "double-burn": Mutant(
         "files that are being burned are planned again",
-        _put(plan.Either, "__contains__", lambda self, ino: False)),
+        _put(plan.Either, "__contains__", lambda self, ino: False), 26),
     "one-copy-fewer": Mutant(
         "a file is released with one copy fewer than wanted",
         _put(Copies, "proven", _more_copies(Copies.proven))),
@@ -129,15 +129,16 @@ MUTANTS: dict[str, Mutant] = {
         "a disc that fails its test stays as it was", _put(Scrubber, "_failed", _passed_anyway)),
     "recall-unchecked": Mutant(
         "bytes from a disc are not compared with their checksum",
-        _put(reading, "read_chunk", _unchecked)),
+        _put(reading, "read_chunk", _unchecked), 6),
     "retention-ignored": Mutant(
         "a record can be deleted before its time",
         _put(Retention, "may_lose_name", lambda self, attr, act: None)),
     "dead-drive-held": Mutant(
-        "a drive that failed is never given back", _put(bays.Bays, "_drive_failed", _keep_drive)),
+        "a drive that failed is never given back",
+        _put(bays.Bays, "_drive_failed", _keep_drive), 28),
     "queue-lost": Mutant(
         "recalls that were queued before a restart are forgotten",
-        _put(Backlog, "run", _take_up_nothing)),
+        _put(Backlog, "run", _take_up_nothing), 13),
     "no-parity": Mutant(
         "parity discs hold zeros", _put(parity.Combination, "store", _zeros)),
     "wrong-disc": Mutant(
@@ -146,13 +147,13 @@ MUTANTS: dict[str, Mutant] = {
         "a write to an archived file begins no new version",
         _put(Files, "_begin_version", _same_version)),
     "fsync-lies": Mutant(
-        "fsync returns before the catalog is durable", _put(Files, "fsync", _only_data)),
+        "fsync returns before the catalog is durable", _put(Files, "fsync", _only_data), 6),
     "redo-ignored": Mutant(
         "what the redo log holds is not replayed after kill -9",
-        _put(Catalog, "_recover", _forget_redo)),
+        _put(Catalog, "_recover", _forget_redo), 2),
     "log-unsynced": Mutant(
         "a sync writes nothing for a power cut to leave",
-        _put(RedoLog, "_write", lambda self, place, data: None)),
+        _put(RedoLog, "_write", lambda self, place, data: None), 6),
     "trash-at-once": Mutant(
         "deleted files are purged at once", _put(Trash, "put", _no_keep(Trash.put))),
     "robot-disbelieved": Mutant(
