@@ -17,6 +17,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, durable
+from .. import __version__, clock, durable
 from ..errors import BadSeal, Conflict
 from . import sums, timestamp
 from .keys import Party, Signer
@@ -32,6 +33,8 @@ from .keys import Party, Signer
 SUMS, SEALER, RECEIVER = "SHA256SUMS", "SHA256SUMS.sealer.sig", "SHA256SUMS.receiver.sig"
 STAMP, MANIFEST, FILES = "SHA256SUMS.sealer.tsr", "SEAL.json", "files"
 _BLOCK = 1 << 20
+_SEALED = 0o444
+"""What a file's permissions become, which commits it in a retention folder."""
 _BESIDE = {SUMS, SEALER, RECEIVER, STAMP}
 """What SHA256SUMS cannot list: it was there before them."""
 Told = Callable[[bytes, int, str], None]
@@ -57,18 +60,48 @@ def make(
     """Seal copies of files and trees into a new folder; durable and read-only at return.
 
     told: see Told. tsa: address of a TSA. authority: its certificate, if the timestamp is to be
-    checked at once. A package whose making was cut off has no signature. Raises Conflict if the
-    folder exists or two sources have one name, HsmError from the TSA, BadSeal of its timestamp,
-    OSError.
+    checked at once. Nothing is made read-only, which may be for decades, before all is there and
+    stamped: what fails until then is taken away again. A package whose making was cut off has no
+    signature. Raises Conflict if the folder exists or lies in a source, or if two sources have one
+    name, HsmError from the TSA, BadSeal of its timestamp, OSError.
     """
     names = [source.name for source in sources]
     if len(set(names)) != len(names):
         raise Conflict("two of the paths have the same name", next_step="seal them apart")
-    made = Sealed(folder)
+    for source in sources:
+        if not source.is_symlink() and folder.resolve().is_relative_to(source.resolve()):
+            raise Conflict(f"{folder} lies in {source}, which is to be sealed",
+                           next_step="choose another --into")  # fmt: skip
     try:
         folder.mkdir()
     except FileExistsError:
         raise Conflict(f"{folder} exists already", next_step="choose another --name") from None
+    try:
+        made, written, signature = _fill(folder, sources, by, receiver, reason, told)
+        if tsa is not None:
+            token = timestamp.ask(tsa, signature)
+            if authority is not None:
+                timestamp.check(token, signature, authority)
+            made.stamped = timestamp.at(token)
+            _write(folder / STAMP, token)
+            written.append(os.fsencode(STAMP))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    for path in written:
+        os.chmod(os.path.join(os.fsencode(folder), path), _SEALED)
+    _write(folder / SEALER, signature)
+    (folder / SEALER).chmod(_SEALED)
+    durable.sync(folder)
+    durable.sync(folder.parent)
+    return made
+
+
+def _fill(
+    folder: Path, sources: list[Path], by: Signer, receiver: Party | None, reason: str, told: Told
+) -> tuple[Sealed, list[bytes], bytes]:
+    """All but timestamp and signature; what it came to, the files' paths, and the signature."""
+    made = Sealed(folder)
     entries: list[dict[str, Any]] = []
     lines: list[tuple[bytes, str]] = []
     (folder / FILES).mkdir()
@@ -92,29 +125,22 @@ def make(
         _write(folder / name, data)
     text = b"".join(sums.line(sha256, path) for path, sha256 in lines)
     made.sha256 = hashlib.sha256(text).hexdigest()
-    signature = by.sign(text)
     _write(folder / SUMS, text)
-    if tsa is not None:
-        token = timestamp.ask(tsa, signature)
-        if authority is not None:
-            timestamp.check(token, signature, authority)
-        made.stamped = timestamp.at(token)
-        _write(folder / STAMP, token)
-    _write(folder / SEALER, signature)
-    durable.sync(folder)
-    durable.sync(folder.parent)
-    return made
+    return made, [*(path for path, _ in lines), os.fsencode(SUMS)], by.sign(text)
 
 
 def countersign(folder: Path, by: Signer) -> None:
     """The receiver's signature beside the sealer's. Raises BadSeal if it is not theirs to sign."""
     text = _bytes(folder / SUMS)
+    if not (folder / "receiver.pem").exists():
+        raise BadSeal(f"{folder} names no receiver", next_step="seal it with --receiver")
     listed = Party(_bytes(folder / "receiver.pem"), "receiver.pem")
     if listed.fingerprint != by.party.fingerprint:
         raise BadSeal("the key is not that of the receiver whom the package names")
     if (folder / RECEIVER).exists():
         raise Conflict(f"{folder} is signed by its receiver already")
     _write(folder / RECEIVER, by.sign(text))
+    (folder / RECEIVER).chmod(_SEALED)
     durable.sync(folder)
 
 
@@ -182,21 +208,27 @@ def _entries(found: Verdict, folder: Path) -> None:
     except (ValueError, KeyError) as fault:
         found.wrong.append(f"{MANIFEST} does not decode: {fault}")
         return
-    links: set[bytes] = set()
+    links, folders, top = set[bytes](), {FILES.encode()}, os.fsencode(folder)
     for entry in entries:
         path = base64.b64decode(entry["path_b64"])
-        whole = os.path.join(os.fsencode(folder), path)
+        whole = os.path.join(top, path)
         if entry["kind"] == "link":
             links.add(path)
             target = base64.b64decode(entry["target_b64"])
             if not os.path.islink(whole) or os.readlink(whole) != target:
                 found.wrong.append(f"the link {_shown(path)} was changed")
-        elif entry["kind"] == "folder" and not os.path.isdir(whole):
-            found.wrong.append(f"the folder {_shown(path)} is missing")
-    for path in _files_below(os.fsencode(folder), links=True):
-        name = os.path.relpath(path, os.fsencode(folder))
+        elif entry["kind"] == "folder":
+            folders.add(path)
+            if not os.path.isdir(whole):
+                found.wrong.append(f"the folder {_shown(path)} is missing")
+    for path in _files_below(top, links=True):
+        name = os.path.relpath(path, top)
         if name not in links:
             found.wrong.append(f"the link {_shown(name)} does not belong to the package")
+    for path, _, _ in os.walk(top):
+        name = os.path.relpath(path, top)
+        if path != top and name not in folders:
+            found.wrong.append(f"the folder {_shown(name)} does not belong to the package")
 
 
 def _signature(
@@ -246,8 +278,8 @@ def _copy(
         target.symlink_to(os.readlink(source))
     elif stat.S_ISREG(attr.st_mode):
         sha256, size = _copy_file(source, target)
-        os.utime(target, ns=(attr.st_atime_ns, attr.st_mtime_ns))
-        target.chmod(0o444)
+        # Of a record atime says until when it is kept; the copy is kept as its folder says.
+        os.utime(target, ns=(clock.now_ns(), attr.st_mtime_ns))
         told(os.fsencode(source), size, sha256)
         entry |= {"kind": "file", "bytes": size, "sha256": sha256}
         lines.append((os.fsencode(path), sha256))
@@ -258,7 +290,7 @@ def _copy(
 def _copy_file(source: Path, target: Path) -> tuple[str, int]:
     """SHA-256 of what was read and written, and its size; it did not change meanwhile."""
     sha, size = hashlib.sha256(), 0
-    with source.open("rb", buffering=0) as file, target.open("xb", buffering=0) as out:
+    with source.open("rb", buffering=0) as file, open(target, "xb", 0, opener=_private) as out:
         before = os.fstat(file.fileno())
         while data := file.read(_BLOCK):
             sha.update(data)
@@ -281,13 +313,17 @@ def _files_below(folder: bytes, *, links: bool = False) -> Iterator[bytes]:
                 yield whole
 
 
+def _private(path: str, flags: int) -> int:
+    """Until it is sealed only who seals may write a file, or read it."""
+    return os.open(path, flags, 0o600)
+
+
 def _write(path: Path, data: bytes) -> None:
-    """A new file, durable and read-only."""
-    with path.open("xb") as file:
+    """A new file, durable."""
+    with open(path, "xb", opener=_private) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    path.chmod(0o444)
 
 
 def _bytes(path: Path) -> bytes:

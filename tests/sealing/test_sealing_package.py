@@ -83,6 +83,7 @@ CHANGES = {
         (s / "files/tree/link").unlink(), (s / "files/tree/link").symlink_to("empty")
     ),
     "link files/lnk does not belong": lambda s: (s / "files/lnk").symlink_to("tree"),
+    "folder files/tree/more does not belong": lambda s: (s / "files/tree/more").mkdir(),
     "folder files/tree/empty is missing": lambda s: (s / "files/tree/empty").rmdir(),
     "files/tree/one is missing": lambda s: (
         (s / "files/tree/one").unlink(), (s / "files/tree/one").symlink_to("/dev/null")
@@ -154,17 +155,60 @@ def test_a_timestamp_that_is_wanted_and_missing(sealed: Path, tsa: Authority) ->
         timestamp.at(b"nonsense")
 
 
-def test_cut_off_in_the_middle(tmp_path: Path, sources: list[Path], keys: Path) -> None:
+@pytest.mark.parametrize(
+    ("told", "tsa", "fault"),
+    [("dies", None, KeyboardInterrupt), ("nobody", "http://127.0.0.1:1/", HsmError)],
+)
+def test_what_fails_commits_nothing_and_leaves_nothing(
+    tmp_path: Path, sources: list[Path], keys: Path, told: str, tsa: str | None,
+    fault: type[BaseException], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     def dies(path: bytes, size: int, sha256: str) -> None:
         raise KeyboardInterrupt
 
-    by = k.signer(keys / "sealer.key")
-    with pytest.raises(KeyboardInterrupt):
-        package.make(tmp_path / "case", sources, by, None, reason="", tsa=None, told=dies)
-    with pytest.raises(BadSeal, match="not a whole one"):
-        package.verify(tmp_path / "case")
+    modes = set[int]()
+    real = package.shutil.rmtree
+
+    def look(folder: Path, **how: bool) -> None:
+        modes.update(p.stat().st_mode & 0o777 for p in folder.rglob("*") if p.is_file())
+        real(folder, **how)
+
+    monkeypatch.setattr(package.shutil, "rmtree", look)
+    by, told_ = k.signer(keys / "sealer.key"), dies if told == "dies" else nobody
+    with pytest.raises(fault):
+        package.make(tmp_path / "case", sources, by, None, reason="", tsa=tsa, told=told_)
+    assert modes == {0o600}
+    assert not (tmp_path / "case").exists()
+    package.make(tmp_path / "case", sources, by, None, reason="", tsa=None, told=nobody)
     with pytest.raises(Conflict, match="exists already"):
         package.make(tmp_path / "case", sources, by, None, reason="", tsa=None, told=nobody)
+    (tmp_path / "case" / package.SEALER).unlink()
+    with pytest.raises(BadSeal, match="not a whole one"):
+        package.verify(tmp_path / "case")
+    with pytest.raises(BadSeal, match="names no receiver"):
+        package.countersign(tmp_path / "case", by)
+
+
+def test_a_package_is_not_sealed_into_itself(
+    tmp_path: Path, sources: list[Path], keys: Path
+) -> None:
+    by, top = k.signer(keys / "sealer.key"), sources[0]
+    (tmp_path / "way").symlink_to(top)
+    for into in (top / "case", tmp_path / "way" / "empty" / "case"):
+        with pytest.raises(Conflict, match="which is to be sealed"):
+            package.make(into, [top], by, None, reason="", tsa=None, told=nobody)
+        assert not into.exists()
+
+
+def test_a_copy_is_not_kept_for_as_long_as_the_record_was(
+    tmp_path: Path, sources: list[Path], keys: Path
+) -> None:
+    """atime of a record is until when it is kept, and asks for as much where it is copied to."""
+    os.utime(sources[1], (5_000_000_000, 7))
+    by = k.signer(keys / "sealer.key")
+    package.make(tmp_path / "case", sources, by, None, reason="", tsa=None, told=nobody)
+    found = (tmp_path / "case/files/single.txt").stat()
+    assert (found.st_atime < 5_000_000_000, found.st_mtime) == (True, 7)
 
 
 def test_what_is_no_file_is_not_sealed(tmp_path: Path, keys: Path) -> None:
