@@ -89,10 +89,11 @@ async def test_over_tcp_and_again_after_a_break(audit, monkeypatch):
     await again.aclose()
 
 
-async def test_over_udp(audit):
+@pytest.mark.parametrize("detail", ["", "x" * 70_000])
+async def test_over_udp(audit, detail):
     with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as server:
         await server.bind(("127.0.0.1", 0))
-        await audit.write("file.deleted", "me", "a")
+        await audit.write("file.deleted", "me", "a", why=detail)
         where = f"udp://127.0.0.1:{server.getsockname()[1]}"
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
@@ -111,3 +112,24 @@ async def test_a_server_that_is_away_is_told(audit):
             while not forwarder.error:  # noqa: ASYNC110 - the worker has no event for it
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.expect_log("audit records are not forwarded")
+async def test_a_server_that_hung_up_while_nothing_happened_misses_nothing(audit, monkeypatch):
+    monkeypatch.setattr(syslog, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(syslog, "REPEAT", 0)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    forwarder = syslog.Forwarder(audit.catalog, audit, f"tcp://127.0.0.1:{port}")
+    await audit.write("file.deleted", "me", "a")
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(forwarder.run)
+            stream = await listener.accept()
+            assert numbers(await received(stream, 1)) == [1]
+            await stream.aclose()
+            await audit.write("file.deleted", "me", "b")
+            async with await listener.accept() as again:
+                assert numbers(await received(again, 1)) == [2]
+            nursery.cancel_scope.cancel()
+    await listener.aclose()

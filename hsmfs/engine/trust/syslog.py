@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,6 +38,8 @@ AUDIT = 13
 SEVERITY = {"done": 6, "refused": 4, "failed": 3}
 ENTERPRISE = 32473
 """The enterprise number that RFC 5612 sets aside for examples: hsmfs has none of its own."""
+DATAGRAM = 65_507
+"""Bytes of the longest UDP datagram over IPv4 (RFC 5426 section 3.2): what is longer is cut off."""
 PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
 
 Send = Callable[[bytes], Awaitable[None]]
@@ -129,17 +132,28 @@ async def _connected(server: str) -> AsyncIterator[Send]:
         with trio.socket.socket(family, kind) as datagrams:
 
             async def datagram(text: bytes) -> None:
-                await datagrams.sendto(text, address)
+                await datagrams.sendto(text[:DATAGRAM], address)
 
             yield datagram
         return
+    stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream
     if where.scheme == "tls":
-        stream: trio.abc.Stream = await trio.open_ssl_over_tcp_stream(host, port)
+        stream = await trio.open_ssl_over_tcp_stream(host, port)
+        plain = stream.transport_stream
     else:
-        stream = await trio.open_tcp_stream(host, port)
+        stream = plain = await trio.open_tcp_stream(host, port)
     async with stream:
 
         async def framed(text: bytes) -> None:
+            if _hung_up(plain):  # what is sent into a closed connection is lost without an error
+                raise OSError(f"{server} closed the connection")
             await stream.send_all(b"%d %s" % (len(text), text))
 
         yield framed
+
+
+def _hung_up(stream: trio.SocketStream) -> bool:
+    """Whether the other end closed its side, whatever it sent before."""
+    poll = select.poll()
+    poll.register(stream.socket, select.POLLRDHUP)
+    return bool(poll.poll(0))
