@@ -123,8 +123,10 @@ async def test_a_disc_outside_is_listed_as_not_read(lab):
             "UPDATE volumes SET element = NULL, location = 'safe 2' WHERE id = ?", (volume.id,)
         )
     found = await verify(lab, deep=True)
-    assert (found.failed, found.unread) == (0, 1)
+    assert (found.failed, found.unread, found.away) == (0, 1, 0)
     assert "safe 2" in found.discs[0].not_here
+    await lab.engine.releaser.release(ino, "test")
+    assert (await verify(lab, deep=True)).away == 1
 
 
 @pytest.mark.expect_log("not what its client's checksum says|not archived now")

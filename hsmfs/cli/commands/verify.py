@@ -125,6 +125,8 @@ def _text(ctl: Ctl, found: dict[str, Any]) -> str:
         lines.append(f"  {found['accepted']:,} not as their client says, accepted as they are")
     if found["heads"]:
         lines.append(f"  {size(found['heads'])} of heads of files on discs not compared: --deep")
+    if found["away"]:
+        lines.append(f"  {found['away']:,} of the files only on discs that cannot be read now")
     for disc in found["discs"]:
         if disc["not_here"] or (found["deep"] and disc["parts_bad"]):
             left = disc["parts"] - disc["parts_read"] - disc["parts_bad"]
@@ -133,8 +135,16 @@ def _text(ctl: Ctl, found: dict[str, Any]) -> str:
     lines += [f"  {ctl.name(item)}: {item['error']}" for item in found["findings"][:_SHOWN]]
     if found["failed"] > _SHOWN:
         lines.append(f"  and {found['failed'] - _SHOWN:,} more in the JSON file or the audit log")
-    lines.append(f"{found['failed']:,} NOT INTACT" if found["failed"] else "all intact")
+    lines.append(_verdict(found))
     return "\n".join(lines)
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    """Nothing is called intact that was not compared."""
+    if found["failed"]:
+        return f"{found['failed']:,} NOT INTACT"
+    left = any(found[what] for what in ("unread", "heads", "unarchived", "changed"))
+    return "what was compared is intact; not all was compared" if left else "all intact"
 
 
 _SHOWN = 20

@@ -49,6 +49,7 @@ class Report:
             that says, and accepted as they are.
         changed: written or deleted while they were looked at: nothing is said of them.
         copies: whole copies on discs, of all files.
+        away: whose bytes are not all on disk, and no copy is on discs that can be read now.
     """
 
     deep: bool
@@ -65,6 +66,7 @@ class Report:
     accepted: int = 0
     changed: int = 0
     copies: int = 0
+    away: int = 0
     resumed: int = 0
     """How often it was interrupted and went on; what was compared before is not compared again."""
     discs: list[Disc] = field(default_factory=list)
@@ -93,7 +95,8 @@ class Report:
         return {
             "deep": self.deep, "files": self.files, "bytes": self.bytes, "on_disk": self.on_disk,
             "unarchived": self.unarchived, "claimed": self.claimed, "changed": self.changed,
-            "copies": self.copies, "unread": self.unread, "failed": self.failed,
+            "copies": self.copies, "unread": self.unread, "away": self.away,
+            "failed": self.failed,
         }  # fmt: skip
 
     def view(self) -> dict[str, Any]:

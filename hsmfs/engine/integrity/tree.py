@@ -7,7 +7,7 @@ file stood still. Nothing is mended here; a disc that does not read is given to 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -24,7 +24,7 @@ from ...catalog.reports import Reports
 from ...disc.digest import digest_file, read_full
 from ...errors import PosixError
 from ...logs import printable
-from ...states import CopyState, VolumeState
+from ...states import CopyState, FileState, VolumeState
 from ...types import CHUNK, Attr, Digest, InodeNo, PoolId, Range, VolumeId
 from ..events import Events
 from ..files import Files
@@ -145,6 +145,8 @@ class Verifier:
                 copies = reports.copies.of(attr.ino, attr.version)
                 found.copies += len({c.copy_no for c in copies if c.state is CopyState.VALID})
                 _place(reports, copies, discs)
+                on_discs = attr.state in (FileState.MIGRATED, FileState.PARTIAL)
+                found.away += on_discs and not _within_reach(copies, discs)
         return rows
 
     # Bytes on disk
@@ -304,6 +306,16 @@ def _place(reports: Reports, copies: Iterable[Copy], discs: dict[VolumeId, Disc]
                 disc.not_here = f"outside the library: {volume.location}"
         disc.parts += 1
         disc.bytes += part.stored
+
+
+def _within_reach(copies: Iterable[Copy], discs: Mapping[VolumeId, Disc]) -> bool:
+    """Whether some copy lies whole on discs that can be read now."""
+    whole = dict[int, bool]()
+    for copy in copies:
+        disc = discs.get(copy.where.volume)
+        here = copy.state is CopyState.VALID and (disc is None or not disc.not_here)
+        whole[copy.copy_no] = whole.get(copy.copy_no, True) and here
+    return any(whole.values())
 
 
 def _parts(inos: Iterable[InodeNo], count: int) -> Iterator[list[InodeNo]]:
