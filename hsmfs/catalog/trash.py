@@ -89,14 +89,28 @@ class Trash:
     @property
     def frozen(self) -> bool:
         """True if nothing is to be purged because its time is over."""
-        return bool(self._db.execute("SELECT 1 FROM meta WHERE key = 'trash_frozen'").fetchall())
+        return self._frozen_ns is not None
 
-    def set_frozen(self, frozen: bool) -> None:
-        """Say so, or that it goes on."""
-        if frozen:
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('trash_frozen', 1)")
-        else:
-            self._db.execute("DELETE FROM meta WHERE key = 'trash_frozen'")
+    @property
+    def _frozen_ns(self) -> int | None:
+        """Since when, UTC ns; 1 if an older release froze it; None: it is not frozen."""
+        value = self._db.execute("SELECT value FROM meta WHERE key = 'trash_frozen'").get
+        return None if value is None else int(value)
+
+    def freeze(self, now_ns: int) -> None:
+        """Nothing is purged from now on; if it was frozen before, it is since then."""
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES ('trash_frozen', ?)", (now_ns,))
+
+    def thaw(self) -> None:
+        """What is due is purged again."""
+        self._db.execute("DELETE FROM meta WHERE key = 'trash_frozen'")
+
+    def reach(self, now_ns: int, keep_ns: int) -> int:
+        """UTC ns after which all that was deleted is there still, if so long is kept: while it is
+        frozen that time stands still.
+        """
+        since = self._frozen_ns
+        return (now_ns if since is None or since == 1 else min(since, now_ns)) - keep_ns
 
     def restored(self, ino: InodeNo, parent: InodeNo, name: bytes, now_ns: int) -> None:
         """No longer in the trash, for it has that name: when it had none is remembered."""

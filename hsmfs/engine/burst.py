@@ -41,7 +41,10 @@ class Burst:
     async def freeze(self, frozen: bool, who: str) -> None:
         """Keep all that is in the trash until it is thawed; durable when this returns."""
         async with self._catalog.write():
-            self._catalog.trash.set_frozen(frozen)
+            if frozen:
+                self._catalog.trash.freeze(clock.now_ns())
+            else:
+                self._catalog.trash.thaw()
             self.note("trash.frozen" if frozen else "trash.thawed", who)
         await self._catalog.sync()
 

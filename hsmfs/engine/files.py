@@ -33,6 +33,8 @@ Wait = Callable[[InodeNo, Range, Requester], Awaitable[None]]
 MakeRoom = Callable[[int], Awaitable[bool]]
 """Try to free that many bytes of the pools; False if there is nothing to release."""
 _DAY_NS = 86_400 * 10**9
+TICK_NS = 10**7
+"""How far the clock that the kernel dates changes by may be behind: a tick of the slowest one."""
 
 
 class Files(Residency):
@@ -68,6 +70,17 @@ class Files(Residency):
     def overlay(self, attr: Attr) -> Attr:
         """A row just read from the catalog, as stat must show it."""
         return attr if attr.ino not in self._live else self.attr(attr.ino) or attr
+
+    def last_change_ns(self, attr: Attr) -> int | None:
+        """Not before this the bytes on disk were changed last, whatever was set as mtime; None: it
+        cannot be told. It is the pool file's ctime, which nobody can set, and a tick of its clock.
+        """
+        if attr.pool is None:
+            return None
+        try:
+            return os.stat(self.pools[attr.pool].path_of(attr.ino)).st_ctime_ns + TICK_NS
+        except OSError:
+            return None
 
     def born(self, attr: Attr) -> None:
         """The inode was created just now and is about to be opened: no need to look it up."""

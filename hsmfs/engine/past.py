@@ -56,7 +56,7 @@ class Past:
         root = self._catalog.inodes.get_raw(ROOT)
         assert root is not None
         begins = max(root.btime_ns, self._catalog.history.begins)
-        return max(clock.now_ns() - self._keep_ns, begins)
+        return max(self._catalog.trash.reach(clock.now_ns(), self._keep_ns), begins)
 
     def reaches(self, time_ns: int) -> bool:
         """Whether it is known how things were then."""
@@ -83,7 +83,7 @@ class Past:
 
     def _file(self, now: Attr, was: Attr, time_ns: int) -> Attr:
         try:
-            then = version_then(self._catalog, now, time_ns)
+            then = version_then(self._files, now, time_ns)
         except Conflict:
             return was._replace(size=0, blocks=0, state=None)
         if then is None:
@@ -153,7 +153,7 @@ class Past:
         """
         await self._catalog.settled()
         now = self._files.attr(ino)
-        then = version_then(self._catalog, now, time_ns) if now is not None else None
+        then = version_then(self._files, now, time_ns) if now is not None else None
         if now is None or then is None or then.version == now.version:
             return self._files.open(ino, write=False)
         if (kept := self._catalog.kept.holder(ino, then.version)) is not None:

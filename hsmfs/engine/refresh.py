@@ -223,7 +223,7 @@ class Refresher:
             elif copied == lacking:
                 reason = f"{copied} {PARITY}"
         else:
-            since = clock.now_ns() - self._keep_ns
+            since = self._catalog.trash.reach(clock.now_ns(), self._keep_ns)
             lacking = await self._catalog.read(
                 lambda r: r.refreshes.kept_versions(row.volume, since, self._keep_last)
             )

@@ -78,7 +78,8 @@ class Rollback:
     ) -> dict[str, Any]:
         """Do it; durable when this returns. Raises Conflict for a time that is not remembered."""
         now = clock.now_ns()
-        if not max(now - self._keep_ns, self._catalog.history.begins) <= to_ns <= now:
+        since = self._catalog.trash.reach(now, self._keep_ns)
+        if not max(since, self._catalog.history.begins) <= to_ns <= now:
             raise Conflict(
                 "that time is not remembered: deletions are for [trash] keep, and since a rebuild",
                 next_step="take a later time, or recall older versions one by one",
@@ -337,7 +338,7 @@ class Rollback:
         if attr is None or attr.nlink == 0:
             return None
         refuse_locked(attr)
-        then = version_then(self._catalog, attr, to_ns)
+        then = version_then(self._files, attr, to_ns)
         if then is None:
             return None
         refuse_lost(self._catalog, then)

@@ -13,6 +13,7 @@ from ..catalog.history import Version
 from ..errors import Conflict
 from ..states import FileState
 from ..types import Attr, DataVersion, InodeNo, Range
+from .files import Files
 
 
 class Unkept(Conflict):
@@ -21,19 +22,27 @@ class Unkept(Conflict):
     """
 
 
-def version_then(catalog: Catalog, attr: Attr, time_ns: int) -> Version | None:
+def version_then(files: Files, attr: Attr, time_ns: int) -> Version | None:
     """The version that a file had at a time, if that ended since; None: it is as it was then.
 
     One of the present number differs in its times alone. Raises Unkept.
     """
-    history, ino = catalog.history, attr.ino
+    history, ino = files.catalog.history, attr.ino
     then = history.version_at(ino, time_ns)
     last = attr if then is None else then
     if last.mtime_ns <= time_ns or history.burned_before(ino, last.version, time_ns):
         return then
-    if not catalog.kept.was_so(ino, last.version, time_ns):
+    if last.version == attr.version and _only_touched(files, attr, time_ns):
+        return then
+    if not files.catalog.kept.was_so(ino, last.version, time_ns):
         raise Unkept("was changed since, and what it was then was on no disc")
     return then
+
+
+def _only_touched(files: Files, attr: Attr, time_ns: int) -> bool:
+    """Whether the mtime is later than a time, but the bytes were not changed since."""
+    changed_ns = files.last_change_ns(attr)
+    return changed_ns is not None and changed_ns <= time_ns
 
 
 def refuse_lost(catalog: Catalog, then: Version) -> None:

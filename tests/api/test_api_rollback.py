@@ -272,3 +272,27 @@ async def test_a_burst_is_an_alarm_and_freezes_the_trash(world, tree):
     assert await engine.housekeeper._purge_due() == 0
     assert (await world.post("/trash/freeze", {"frozen": False})).json()["ok"]
     assert await engine.housekeeper._purge_due() == 1
+
+
+async def test_what_is_frozen_can_be_taken_back_to_for_as_long(world, tree, monkeypatch):
+    then = clock.now_ns()
+    await tree.file("/t/new", b"x")
+    assert (await world.post("/trash/freeze", {"frozen": True})).json()["ok"]
+    much = clock.now_ns() + 2 * int(world.engine.config.trash.keep * 1e9)
+    monkeypatch.setattr(clock.WALL, "now_ns", lambda: much)
+    await world.engine.burst.freeze(True, "again")  # and it stands since the first time
+    assert (await rollback(world, then, dry_run=True))["set_aside"] == 1
+
+
+async def test_a_file_that_was_touched_is_as_it_was(world, tree):
+    ino = await tree.file("/t/a", b"bytes")
+    tick = tree.engine.files.last_change_ns(tree.at("/t/a"))
+    attr = world.engine.files.attr(ino)
+    monday = tick + 10**12
+    async with world.engine.catalog.write():
+        await world.engine.files.setattr(ino, attr._replace(mtime_ns=monday + 1))
+    found = Report()
+    await world.engine.rollback._revert(tree.at("/t/a"), monday, found, dry_run=True)
+    assert (found.failures, found.reverted) == (0, 0)
+    await world.engine.rollback._revert(tree.at("/t/a"), tick - 1, found, dry_run=True)
+    assert found.unkept == 1

@@ -258,3 +258,25 @@ async def test_others_get_their_turn_while_many_names_are_listed(lab, past, monk
         nursery.cancel_scope.cancel()
     assert len(page.names) == 20
     assert turns >= 10
+
+
+async def test_a_file_that_was_touched_is_read_as_it_was(lab, past):
+    ino = await lab.file(b"a", b"first")
+    then = past._files.last_change_ns(past._files.attr(ino))
+    attr = past._files.attr(ino)._replace(mtime_ns=then + 10**12)
+    await past._files.setattr(ino, attr)
+    assert await read(lab, ino, then) == b"first"
+    with pytest.raises(Unkept):
+        await past.open(ino, then - 1)
+
+
+async def test_it_reaches_as_far_as_when_the_trash_was_frozen(lab):
+    past, now = Past(lab.engine.catalog, lab.engine.files, 100.0), clock.now_ns()
+    async with lab.engine.catalog.write():
+        lab.engine.catalog.trash.freeze(now - 50 * 10**9)
+        lab.engine.catalog.db.execute("UPDATE inodes SET btime_ns = 1 WHERE ino = ?", (ROOT,))
+    assert past.reaches(now - 149 * 10**9)
+    assert not past.reaches(now - 151 * 10**9)
+    async with lab.engine.catalog.write():
+        lab.engine.catalog.trash.thaw()
+    assert not past.reaches(now - 149 * 10**9)

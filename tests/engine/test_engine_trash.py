@@ -188,7 +188,7 @@ async def test_what_changed_since_it_was_found_due_stays(world, keeper, monkeypa
     async def later(*args):
         async with world.catalog.write():
             if what == "frozen":
-                world.catalog.trash.set_frozen(True)
+                world.catalog.trash.freeze(1)
             else:
                 world.catalog.trash.put(world.f, world.e, b"f", 60, 1 << 62)
         return await real(*args)

@@ -14,6 +14,7 @@ from pyfuse3 import FUSEError
 from hsmfs import clock
 from hsmfs.config import SnapshotsConfig
 from hsmfs.engine.events import Events
+from hsmfs.engine.files import Files
 from hsmfs.fs import snapnumbers
 from hsmfs.fs.mount import mounted
 from hsmfs.fs.snapnumbers import PAST, SNAPSHOTS
@@ -35,11 +36,16 @@ class Wall:
         self.ns += 1000
         return self.ns
 
+    def install(self, monkeypatch) -> None:
+        """Changes of pool files bear real times, which say nothing beside this clock."""
+        monkeypatch.setattr(clock, "WALL", self)
+        monkeypatch.setattr(Files, "last_change_ns", lambda files, attr: None)
+
 
 @pytest.fixture
 def wall(monkeypatch):
     wall = Wall()
-    monkeypatch.setattr(clock, "WALL", wall)
+    wall.install(monkeypatch)
     return wall
 
 

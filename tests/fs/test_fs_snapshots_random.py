@@ -163,7 +163,7 @@ class User:
 @pytest.mark.parametrize("seed", range(12))
 async def test_every_minute(seed, kept, tmp_path, monkeypatch):
     wall = Wall()
-    monkeypatch.setattr("hsmfs.clock.WALL", wall)
+    wall.install(monkeypatch)
     world = await World(tmp_path, keep="1 d").start()
     if kept:  # pool files have real times, so everything lay still for years
         world.files.keeping = Keeping(
