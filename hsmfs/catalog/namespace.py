@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections.abc import Callable
 
 import apsw
 
@@ -40,11 +41,16 @@ FOLDERS = 4096
 
 
 class Namespace:
-    """Names of inodes. `now_ns` is the time each change bears."""
+    """Names of inodes. `now_ns` is the time each change bears.
+
+    Attributes:
+        named: told of an inode that was given a name otherwise than by a user, and of its folder.
+    """
 
     def __init__(self, db: Database, inodes: Inodes) -> None:
         self._db = db
         self._inodes = inodes
+        self.named: Callable[[Attr, InodeNo], None] = lambda attr, parent: None
         self._folders: dict[int, bytes] = {}
         newest = db.execute("SELECT max(value) FROM meta WHERE key = 'cookie_ceiling'").get
         self._cookie = self._cookie_ceiling = newest or FIRST_COOKIE
@@ -216,6 +222,7 @@ class Namespace:
         self._insert(parent, name, ino)
         links = 2 if attr.is_dir else 1
         self._inodes.touch(parent, now_ns, int(attr.is_dir))
+        self.named(attr, parent)
         return self._inodes.add_links(attr, links - attr.nlink, now_ns)
 
     def adopt(self, parent: InodeNo, name: bytes, attr: Attr, now_ns: int) -> None:
@@ -230,6 +237,7 @@ class Namespace:
             "UPDATE inodes SET nlink = nlink + ?, ctime_ns = max(ctime_ns, ?) WHERE ino = ?",
             (int(attr.is_dir), now_ns, parent),
         )
+        self.named(attr, parent)
 
     def discard(self, ino: InodeNo) -> list[tuple[InodeNo, bytes]]:
         """Take all names of an inode away, leaving times as they are; what they were, and where."""

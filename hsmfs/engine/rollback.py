@@ -30,6 +30,7 @@ from .keeping import Keeping
 from .paths import path_of
 from .stubs import Unkept, dress, make_stub, refuse_locked, refuse_lost, version_then
 from .trust.audit import Note, unheard
+from .trust.retention import Retention
 from .views import b64, text
 
 _DEPTH = 4096
@@ -67,10 +68,10 @@ class Rollback:
     """Wired by the engine. note: puts a finished rollback on record."""
 
     def __init__(
-        self, catalog: Catalog, files: Files, keeping: Keeping, keep_s: float
+        self, catalog: Catalog, files: Files, keeping: Keeping, retention: Retention, keep_s: float
     ) -> None:
         self._catalog, self._files, self._keep_ns = catalog, files, int(keep_s * 1e9)
-        self._keeping = keeping
+        self._keeping, self._retention = keeping, retention
         self.note: Note = unheard
 
     async def run(
@@ -213,10 +214,14 @@ class Rollback:
             refuse_locked(attr)
             if move.new_parent == NOWHERE:
                 here = names.links(move.ino)[0]
+            if attr.is_dir:
+                self._retention.may_move_folder(attr, here[0], back[0])
             attr, _ = names.rename(*here, *back, now)
+            names.named(attr, back[0])
             self._catalog.history.moved(move.ino, here, back, now)
         elif attr.nlink:
             attr = names.link(move.ino, *back, now)
+            names.named(attr, back[0])
             self._catalog.history.linked(move.ino, back, now)
         else:
             attr = names.revive(move.ino, *back, now)
@@ -272,6 +277,7 @@ class Rollback:
     def _take(self, parent: InodeNo, name: bytes, attr: Attr) -> None:
         refuse_locked(attr)
         if attr.is_dir:
+            self._retention.may_remove_folder(attr.ino, "rollback")
             for _, below, inner in list(self._entries(attr.ino)):
                 self._take(attr.ino, below, inner)
         names, now = self._catalog.names, clock.now_ns()

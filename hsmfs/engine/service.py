@@ -142,7 +142,9 @@ class Engine:
             catalog, files, self.robot, mounts, self.migrator.blanks, config
         )
         self.trash = TrashCan(catalog, files, self.events)
-        self.rollback = Rollback(catalog, files, self.keeping, config.trash.keep)
+        self.rollback = Rollback(
+            catalog, files, self.keeping, trust.retention, config.trash.keep
+        )
         self.versions = Versions(catalog, files, self.keeping, config.trash.keep)
         self.burst = Burst(catalog, events, config.trash)
         self.control = Control(self)

@@ -191,7 +191,7 @@ class Names(Core):
         self.not_past(parent, name)
         async with self.catalog.write():
             attr = self.catalog.names.rmdir(InodeNo(parent), name, time_ns)
-            self.worm.folder_removed(attr.ino)
+            self.worm.folder_removed(attr.ino, "rmdir")
             self.drop_name(attr, parent, name, time_ns)
         self.unnamed(attr)
 

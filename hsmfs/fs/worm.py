@@ -38,10 +38,12 @@ class Worm:
             self._retention.arrived(attr, parent)
 
     def unnamed(self, attr: Attr, parent: int, name: bytes, ctx: RequestContext, act: str) -> None:
-        """A file lost a name: by unlink, or by a rename over it."""
+        """A file lost a name by unlink, or a file or an empty folder by a rename over it."""
         if attr.locked:
             self._retention.may_lose_name(attr, act)
-        if attr.nlink == 0 and attr.is_file:
+        if attr.is_dir:
+            self.folder_removed(attr.ino, act)
+        elif attr.nlink == 0 and attr.is_file:
             folder = self._files.catalog.names.folder_path(parent)
             above = b"inode %d/" % parent if folder is None else b"/" + folder
             self._trust.deleted(attr, printable(above + name), actor(ctx))
@@ -53,10 +55,10 @@ class Worm:
         else:
             self.named(attr, new_parent, "rename")
 
-    def folder_removed(self, ino: InodeNo) -> None:
+    def folder_removed(self, ino: InodeNo, act: str) -> None:
         """A folder was removed."""
         if self._retention.active:
-            self._retention.may_remove_folder(ino)
+            self._retention.may_remove_folder(ino, act)
 
     # Bytes
 

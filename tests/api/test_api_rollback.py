@@ -274,6 +274,18 @@ async def test_a_burst_is_an_alarm_and_freezes_the_trash(world, tree):
     assert await engine.housekeeper._purge_due() == 1
 
 
+async def test_retention_folders_stay_where_they_are(world, tree):
+    then = clock.now_ns()
+    await tree.move("/t/sub", "/t/moved")
+    await tree.folder("/t/made")
+    for path in ("/t/moved", "/t/made"):
+        body = {"path": {"path": path}, "mode": "compliance", "default_s": 60}
+        assert (await world.post("/retention/folders", body)).status_code == 200
+    done = await rollback(world, then)
+    assert sorted(f["path"] for f in done["failed"]) == ["/t/made", "/t/moved"]
+    assert {"/t/moved", "/t/made"} <= tree.paths()
+
+
 async def test_what_is_frozen_can_be_taken_back_to_for_as_long(world, tree, monkeypatch):
     then = clock.now_ns()
     await tree.file("/t/new", b"x")

@@ -10,7 +10,9 @@ import trio
 from hsmfs import clock
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.retention import Folder
+from hsmfs.engine.events import Events
 from hsmfs.engine.files import Files
+from hsmfs.engine.trash import TrashCan
 from hsmfs.engine.trust import Trust
 from hsmfs.engine.trust.holds import Scope
 from hsmfs.errors import Conflict, Forbidden
@@ -269,6 +271,40 @@ async def test_a_crash_while_a_new_folder_is_looked_through_leaves_no_file_out(
     await world.file(b"new", r)
     await world.trust.autocommit.flush()  # and the crash comes before the folder was gone through
     await world.restart()
+    await trio.sleep(61)
+    await world.trust.autocommit.look()
+    assert world.files.attr(ino).locked == Lock.RECORD
+
+
+async def test_a_folder_that_is_ordinary_again_leaves_no_file_closing(autojump_clock, world):
+    r = await folder(world)
+    ino = await world.file(b"a", r)
+    async with world.catalog.write():
+        world.trust.retention.commit(world.files.attr(ino), "test", writers=1)
+    assert world.files.attr(ino).locked == Lock.CLOSING
+    await world.trust.retention.drop_folder(r, "test")
+    await world.trust.retention.finish_closing(ino, "test")
+    assert not world.files.attr(ino).locked
+    assert world.trust.retention.tables.get(ino) is None
+
+
+async def delete(world, name, parent=ROOT):
+    """To the trash, where its time is over at once."""
+    async with world.catalog.write():
+        is_dir = world.catalog.names.lookup(parent, name).is_dir
+        names = world.catalog.names
+        gone = (names.rmdir if is_dir else names.unlink)(parent, name, 1)
+        world.files.touch_links(gone)
+        world.catalog.trash.put(gone.ino, parent, name, 1, 1)
+
+
+async def test_what_comes_out_of_the_trash_is_watched(autojump_clock, world):
+    r = await folder(world, idle=60)
+    ino = await world.file(b"a", r)
+    await delete(world, b"a", r)
+    await trio.sleep(61)
+    await world.trust.autocommit.look()
+    await TrashCan(world.catalog, world.files, Events()).restore(ino)
     await trio.sleep(61)
     await world.trust.autocommit.look()
     assert world.files.attr(ino).locked == Lock.RECORD

@@ -348,6 +348,9 @@ async def test_a_folder_above_a_retention_folder_stays_where_it_is(mount, world,
     )
     await call(refused, os.rename, top, f"{world.mountpoint}/other")
     await call(refused, os.rmdir, f"{top}/r")
+    await call(os.mkdir, f"{world.mountpoint}/empty")
+    await call(refused, os.rename, f"{world.mountpoint}/empty", f"{top}/r")
+    assert world.at(b"top/r").ino == ino
 
 
 async def test_only_the_last_write_permission_commits(folder, call):

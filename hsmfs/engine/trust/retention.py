@@ -204,11 +204,11 @@ class Retention:
         self._known.clear()
         self._catalog.if_undone(self._known.clear)
 
-    def may_remove_folder(self, ino: InodeNo) -> None:
+    def may_remove_folder(self, ino: InodeNo, act: str) -> None:
         """Raise Forbidden for a retention folder."""
         if ino in self._folders:
             raise Forbidden(
-                "the folder is a retention folder", act="rmdir", ino=ino,
+                "the folder is a retention folder", act=act, ino=ino,
                 next_step="'hsmctl retention unset' it first",
             )  # fmt: skip
         self._known.pop(ino, None)
@@ -258,8 +258,8 @@ class Retention:
         Returns it as it is then; its mode and the rest are written by the caller.
         """
         folder = self.of_file(attr.ino)
-        if folder is None:
-            return attr
+        if folder is None:  # it was made an ordinary one while the file was open
+            return self._lock(attr, attr.locked & ~Lock.CLOSING)
         if writers:
             # A mapping that may still be written to cannot be taken away from its process.
             return self._lock(attr, attr.locked | Lock.CLOSING)

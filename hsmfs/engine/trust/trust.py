@@ -46,6 +46,7 @@ class Trust:
         self.holds = LegalHolds(catalog, files, holds, self.audit)
         self.autocommit = Autocommit(catalog, files, self.retention, self.clock)
         self.save_every = SAVE
+        catalog.names.named = self.retention.arrived
         files.may_purge = self.retention.may_purge
         files.purged = self._purged
 
