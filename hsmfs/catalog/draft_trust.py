@@ -96,9 +96,14 @@ def _again(tables: Retentions, holds: Holds, record: Record, said: Mapping[str, 
         case "retention.folder_dropped":
             tables.drop_folder(InodeNo(said["ino"]))
         case "hold.placed":
-            if holds.named(record.object) is None:
-                holds.place(record.object, said["reason"], said["scope"], record.actor,
-                            record.at_ns)  # fmt: skip
+            placed = (said["reason"], said["scope"], record.actor, record.at_ns)
+            if (known := holds.named(record.object)) is None:
+                holds.place(record.object, *placed)
+            else:  # a manifest said its name, and no more
+                holds.restate(known.id, *placed)
+        case "hold.widened":
+            if (wider := holds.named(record.object)) is not None:
+                holds.set_scope(wider.id, said["scope"])
         case "hold.added":
             _hold(holds, record.object, [InodeNo(ino) for ino in said["inos"]], "on record")
         case "hold.released":

@@ -55,6 +55,13 @@ class Holds:
         )
         return HoldId(int(self._db.last_insert_rowid()))
 
+    def restate(self, hold: HoldId, reason: str, scope: str, who: str, at_ns: int) -> None:
+        """Why, on what, by whom and when it was placed, if only its name was known."""
+        self._db.execute(
+            "UPDATE holds SET reason = ?, scope = ?, placed_by = ?, placed_ns = ? WHERE id = ?",
+            (reason, scope, who, at_ns, hold),
+        )
+
     def set_scope(self, hold: HoldId, scope: str) -> None:
         """What it is applied to."""
         self._db.execute("UPDATE holds SET scope = ? WHERE id = ?", (scope, hold))

@@ -71,10 +71,13 @@ def path_of(catalog: Catalog, ino: InodeNo) -> bytes:
     return b"/" + found[0] if found else b""
 
 
-async def files_below(catalog: Catalog, attr: Attr) -> AsyncIterator[list[Attr]]:
+async def files_below(
+    catalog: Catalog, attr: Attr, *, deleted: bool = False
+) -> AsyncIterator[list[Attr]]:
     """The regular files at or below an inode, in batches; each batch is true when it is read.
 
-    Holds one entry for each folder that is still to be looked at, never the files themselves.
+    deleted: also those in the trash that were there last, or in folders that were removed. Holds
+    one entry for each folder that is still to be looked at, never the files themselves.
     """
     if attr.is_file:
         yield [attr]
@@ -82,21 +85,26 @@ async def files_below(catalog: Catalog, attr: Attr) -> AsyncIterator[list[Attr]]
         return
     todo: deque[tuple[InodeNo, int]] = deque([(attr.ino, 0)])
     while todo:
-        batch = await catalog.read(lambda reports: _walk(reports, todo))
+        batch = await catalog.read(lambda reports: _walk(reports, todo, deleted=deleted))
         if batch:
             yield batch
 
 
-def _walk(reports: Reports, todo: deque[tuple[InodeNo, int]]) -> list[Attr]:
+def _walk(
+    reports: Reports, todo: deque[tuple[InodeNo, int]], *, deleted: bool
+) -> list[Attr]:
     """Files of the next folders, about BATCH_ROWS; takes from todo and adds to it."""
     found: list[Attr] = []
     seen = 0
     while todo and seen < BATCH_ROWS:
         folder, after = todo.popleft()
         rows = reports.names.entries(folder, after, BATCH_ROWS)
-        seen += len(rows) + 1
+        here = [attr for _, _, attr in rows]
+        if deleted and not after:
+            here += [gone.attr for gone in reports.trash.below(folder)]
+        seen += len(here) + 1
         if len(rows) == BATCH_ROWS:
             todo.appendleft((folder, rows[-1][0]))
-        found += [attr for _, _, attr in rows if attr.is_file]
-        todo.extend((attr.ino, 0) for _, _, attr in rows if attr.is_dir)
+        found += [attr for attr in here if attr.is_file]
+        todo.extend((attr.ino, 0) for attr in here if attr.is_dir)
     return found

@@ -75,6 +75,7 @@ class Renewer:
 
     Attributes:
         progress: of the disc in hand.
+        may_retire: raises Conflict for a disc that must stay as long as it reads.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Renewer:
         self._catalog, self._events = catalog, events
         self._spool, self._blanks, self._reader, self._burner = spool, blanks, reader, burner
         self.progress: dict[VolumeId, Renewal] = {}
+        self.may_retire: Callable[[Volume], None] = lambda volume: None
         self._later: dict[VolumeId, float] = {}
         self._failed = Counter[VolumeId]()
         self._in_hand = trio.CancelScope()
@@ -107,6 +109,8 @@ class Renewer:
             )
         if volume.state in (VolumeState.RETIRED, VolumeState.EXPORTED):
             raise Conflict(f"disc {volume.barcode} is {volume.state.name.lower()}")
+        if volume.state is VolumeState.FULL:
+            self.may_retire(volume)
         async with self._catalog.write():
             if self._catalog.sets.rebuild(volume.id) is None:
                 self._catalog.sets.put_rebuild(Rebuild(volume.id, None, "", clock.now_ns(), ""))

@@ -221,6 +221,7 @@ class Engine:
         self.migrator.burner.note = self.policies.note = self.migrator.ingest.note = note
         self.recaller.beside.note = note
         self.refresher.may_retire = self.trust.holds.refuse_to_retire
+        self.renewer.may_retire = self.trust.holds.refuse_to_retire
         self.refresher.archive, self.refresher.complete = archive, complete
         self.scrubber.failed, self.scrubber.passed = replace, tested
         self.migrator.blanks.magazine_of = magazine_of

@@ -121,6 +121,24 @@ async def test_holds(world):
     ]  # fmt: skip
 
 
+async def test_a_hold_shows_what_is_in_the_trash_and_takes_no_link(world):
+    engine = world.engine
+    ino = await world.file(b"a", b"x")
+    async with engine.catalog.write():
+        names = engine.catalog.names
+        names.create(InodeNo(1), b"link", 0o120777, 0, 0, 1, target=b"a")
+        engine.files.touch_links(names.unlink(InodeNo(1), b"a", 5))
+        engine.catalog.trash.put(ino, InodeNo(1), b"a", 5, 1 << 62)
+    link = {"name": "case", "reason": "why", "paths": [{"path": "/link"}]}
+    assert (await world.post("/holds", link)).status_code == 409
+    assert (await world.post("/holds", link | {"paths": [{"path": "/"}]})).status_code == 200
+    (held,) = (await world.get("/holds/case")).json()["held"]
+    assert held == {"ino": ino, "path": "/a", "deleted": True}
+    assert (await world.post("/trash/purge")).json()["detail"] == {"purged": 0, "kept": 1}
+    assert (await world.post("/trash/restore", {"ino": ino})).status_code == 200
+    assert engine.files.attr(ino).locked
+
+
 async def test_an_order_is_on_record_also_if_it_fails(world):
     await world.post("/pin", {"paths": [{"path": "/nothing"}]})
     lines = [json.loads(line) for line in (await world.get("/audit")).text.splitlines()]

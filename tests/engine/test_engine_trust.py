@@ -308,3 +308,22 @@ async def test_what_comes_out_of_the_trash_is_watched(autojump_clock, world):
     await trio.sleep(61)
     await world.trust.autocommit.look()
     assert world.files.attr(ino).locked == Lock.RECORD
+
+
+async def test_a_hold_on_a_tree_takes_what_was_deleted_from_it(autojump_clock, world):
+    r = await folder(world)
+    async with world.catalog.write():
+        sub = world.catalog.names.create(r, b"sub", stat.S_IFDIR | 0o755, 0, 0, 1).ino
+    inos = [await world.file(b"a", r), await world.file(b"b", sub), await world.file(b"c")]
+    await world.trust.holds.place("case", "why", Scope((r,)), "me")
+    for name, parent in ((b"a", r), (b"b", sub), (b"sub", r), (b"c", ROOT)):
+        async with world.catalog.write():
+            for ino in inos:
+                world.files.lock(ino, 0)
+        await delete(world, name, parent)
+    async with world.catalog.write():
+        world.catalog.db.execute("DELETE FROM held")  # as if they had come just before
+    assert await world.trust.holds.apply("case", "me") == 2
+    assert await world.files.purge_many(inos) == inos[:2]
+    await world.trust.holds.release("case", "settled", "me")
+    assert await world.files.purge_many(inos[:2]) == []

@@ -14,6 +14,8 @@ from ...engine.service import Engine
 from ...engine.trust.holds import Scope
 from ...engine.trust.words import path_of
 from ...engine.views import Acted
+from ...errors import Conflict
+from ...logs import printable
 from ...types import InodeNo
 from ..deps import EngineDep, Who
 from ..models import Body, PathRef
@@ -44,10 +46,16 @@ class ScopeOrder(Body):
     search: SearchOrder | None = None
 
     def scope(self, engine: Engine) -> Scope:
-        """With paths resolved. Raises NotFound."""
+        """With paths resolved. Raises NotFound; Conflict for what is neither file nor folder."""
         mountpoint = engine.config.daemon.mountpoint
-        inos = [resolve(engine.catalog, path.raw(), mountpoint).ino for path in self.paths]
-        scope = Scope(tuple(map(InodeNo, inos)))
+        found = [resolve(engine.catalog, path.raw(), mountpoint) for path in self.paths]
+        for attr in found:
+            if not (attr.is_file or attr.is_dir):
+                raise Conflict(
+                    f"{path_of(engine.catalog, attr.ino)} is neither a file nor a folder",
+                    next_step="name what is to be held, not a link to it",
+                )
+        scope = Scope(tuple(InodeNo(attr.ino) for attr in found))
         if self.search is not None:
             fields = self.search.model_dump(mode="json", exclude_defaults=True)
             scope = Scope(scope.inos, (fields,))
@@ -93,8 +101,15 @@ async def one(
     """A hold with a page of its files, in the order of inode numbers after `after`."""
     hold = engine.trust.holds.known(name)
     inos = engine.trust.holds.tables.files(hold.id, after, limit)
-    held = [{"ino": ino, "path": path_of(engine.catalog, ino)} for ino in inos]
-    return _view(engine, hold) | {"held": held}
+    return _view(engine, hold) | {"held": [_held(engine, ino) for ino in inos]}
+
+
+def _held(engine: Engine, ino: InodeNo) -> dict[str, Any]:
+    """A file with its path; of one in the trash, the path that it had."""
+    path, deleted = path_of(engine.catalog, ino), engine.catalog.trash.get(ino) is not None
+    if deleted and (was := engine.trash.get(ino).path) is not None:
+        path = printable(b"/" + was)
+    return {"ino": ino, "path": path, "deleted": deleted}
 
 
 @routes.post("/holds", Role.ADMIN)

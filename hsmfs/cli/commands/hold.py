@@ -78,10 +78,12 @@ def _told(ctl: Ctl, found: dict[str, Any], what: str) -> None:
 @click.option("--reason", required=True, help="Goes on record.")
 @json_option
 def place(ctl: Ctl, name: str, paths: tuple[str, ...], reason: str, **chosen: Any) -> None:
-    """Place a hold called NAME on files, on trees, or on what a search finds now.
+    """Place a hold called NAME on files and trees, and on what a search finds.
 
-    Files that come into its trees and searches later are held within an hour, or by
-    'hsmctl hold apply' at once.
+    A search is one of the whole archive: with PATHs as well, all that lies there is held, and all
+    that is found. Of a tree, what is in the trash from there is held, too, and stays in the trash.
+    Files that come into trees and searches later are held within an hour, or by 'hsmctl hold apply'
+    at once.
     """
     body = _body(ctl, paths, **chosen) | {"name": name, "reason": reason}
     _told(ctl, ctl.client.post("/holds", body, timeout=None), "held")
@@ -156,7 +158,7 @@ def show(ctl: Ctl, name: str) -> None:
         ]
     )  # fmt: skip
     for file in found["held"]:
-        ctl.out.line(f"  {file['path']}")
+        ctl.out.line(f"  {file['path']}" + ("  (in the trash)" if file["deleted"] else ""))
 
 
 @command.command(

@@ -1,8 +1,9 @@
 """Legal holds: placing them on files, trees and searches, applying them again, releasing them.
 
 While a hold names a file its bytes, attributes and names stay, whatever its retention says, and a
-disc with a copy of it is not retired. A hold's scope is kept, so that it can be applied again to
-what came later; files never leave it but by its release.
+disc with a copy of it is not retired. A hold on a tree takes what is in the trash from there, too:
+it stays in the trash. A hold's scope is kept, so that it can be applied again to what came later;
+files never leave it but by its release.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ class LegalHolds:
         """Widen a hold; how many files came under it. Raises NotFound, Conflict."""
         async with self._catalog.write():
             hold = self.must(name)
-            self.tables.set_scope(hold.id, Scope.load(hold.scope).joined(scope).dump())
+            wider = Scope.load(hold.scope).joined(scope).dump()
+            self.tables.set_scope(hold.id, wider)
+            self._audit.note("hold.widened", who, name, scope=wider)
         return await self.apply(name, who)
 
     async def apply(self, name: str, who: str) -> int:
@@ -122,7 +125,7 @@ class LegalHolds:
         for ino in scope.inos:
             attr = self._catalog.inodes.get_raw(ino)
             if attr is not None:
-                async for batch in files_below(self._catalog, attr):
+                async for batch in files_below(self._catalog, attr, deleted=True):
                     yield [one.ino for one in batch]
         for search in scope.searches:
             place: Place | None = Place()

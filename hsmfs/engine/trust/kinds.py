@@ -30,6 +30,7 @@ KINDS: dict[str, str] = {
     "file.released": "a file's bytes were given up on disk: its copies on discs are all there is",
     "hold.placed": "a legal hold was placed: the reason",
     "hold.added": "files came under a hold: their inode numbers",
+    "hold.widened": "a legal hold takes more files, trees or searches: its whole scope",
     "hold.released": "a legal hold was released: the reason",
     "policy.loaded": "the policy file was read: its SHA-256",
     "integrity.accepted": "bytes that are not what a client's checksum says go to discs by order",

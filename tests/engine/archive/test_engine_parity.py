@@ -18,6 +18,7 @@ from hsmfs.engine import renew as renew_module
 from hsmfs.engine.lost import out_of, reach
 from hsmfs.engine.recall import Recaller
 from hsmfs.engine.renew import Renewer
+from hsmfs.engine.trust.holds import Scope
 from hsmfs.errors import Conflict, RecallFailed
 from hsmfs.library.simulated.hands import put_in, take_out
 from hsmfs.library.simulated.layout import FIRST_IMPORT_EXPORT
@@ -208,8 +209,12 @@ def inside(site, barcode: str) -> bytes:
 async def test_disc_is_made_anew(working) -> None:
     old = working.discs[0]
     before = inside(working.site, old.barcode)
+    working.renewer.may_retire = working.site.trust.holds.refuse_to_retire
+    await working.site.trust.holds.place("case", "why", Scope(tuple(working.data)), "test")
+    with pytest.raises(Conflict, match="under legal hold"):
+        await working.renewer.ask(old)
     await working.lose(0)
-    await working.renewer.ask(old)
+    await working.renewer.ask(working.site.catalog.volumes.get(old.id))
     await working.site.until(lambda: "disc_rebuilt" in working.site.kinds(), 60)
     new = working.site.catalog.volumes.get(old.id)
     assert new.barcode != old.barcode and new.state is VolumeState.FULL

@@ -44,7 +44,7 @@ async def test_all_of_it(snapshots, make_site, monkeypatch):
     site = await make_site()
     if not snapshots:
         monkeypatch.setattr("hsmfs.engine.backups.SNAPSHOT_SHARE", 10**6)
-    r = await site.folder(b"r")
+    r, wider = await site.folder(b"r"), await site.folder(b"wider")
     await site.trust.retention.set_folder(
         Folder(r, RetentionMode.ENTERPRISE, 0, DAY, 9 * DAY, 3 * DAY), "test"
     )
@@ -53,12 +53,14 @@ async def test_all_of_it(snapshots, make_site, monkeypatch):
     async with site.running():
         await commit(site, early)
         await commit(site, deleted)
+        await site.trust.holds.place("early", "manifest", Scope((early,)), "test")
         await site.archive(early, late, deleted, held, free)
         await commit(site, late)
         until = site.trust.clock.now_ns() + 5 * DAY
         await site.trust.retention.extend(site.files.attr(early), until, "test")
         await site.trust.holds.place("one", "case", Scope((held, free)), "test")
         await site.trust.holds.place("two", "case", Scope((held,)), "test")
+        await site.trust.holds.add("two", Scope((wider,)), "test")
         await site.trust.holds.release("one", "settled", "test")
         await site.trust.retention.privileged_delete(site.files.attr(deleted), "test", "x", DAY)
         # What was done since the first disc lies on the next one.
@@ -74,7 +76,10 @@ async def test_all_of_it(snapshots, make_site, monkeypatch):
     assert site.trust.retention.folders() == folders
     assert site.trust.clock.now_ns() <= clock + DAY
     holds = {hold.name: (hold.reason, hold.stands) for hold in site.trust.holds.tables.all()}
-    assert holds == {"one": ("case", False), "two": ("case", True)}
+    assert holds == {
+        "early": ("manifest", True), "one": ("case", False), "two": ("case", True)
+    }  # fmt: skip
+    assert Scope.load(site.trust.holds.known("two").scope).inos == (held, wider)
     verdict = await verify(site.catalog)
     assert (verdict.breaks, verdict.anchors) == ((), 2)
     assert "rebuild.done" in [record.kind for record in site.trust.audit.log.after(0)]
