@@ -167,6 +167,7 @@ async def test_a_changed_record_is_found(world):
         ("DELETE FROM retained", "is no record in the catalog"),
         ("UPDATE inodes SET locked = 0", "is no record in the catalog"),
         ("UPDATE retained SET mode = 3 - mode", "not in compliance mode"),
+        ("UPDATE inodes SET locked = locked | 2 WHERE locked", "takes bytes at its end"),
     ],
 )
 async def test_retention_edited_in_the_catalog_is_told(world, folder, edit, told):
@@ -179,3 +180,33 @@ async def test_retention_edited_in_the_catalog_is_told(world, folder, edit, told
     committed = await world.get("/audit", kind="retention.committed")
     assert one["seq"] == json.loads(committed.text)["seq"]
     assert told in one["what"] and f"inode {ino}" in one["what"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "kind", "told"),
+    [
+        ("DELETE FROM held", "hold.added", "held by case, is not held"),
+        ("UPDATE inodes SET locked = 0", "hold.added", "held by case, is not held"),
+        ("UPDATE holds SET released_ns = 1", "hold.placed", "case was released in"),
+        ("DELETE FROM holds WHERE name = 'case'", "hold.placed", "case is gone from"),
+        ("UPDATE holds SET scope = '{}'", "hold.widened", "case is applied to something else"),
+        ("UPDATE retention_folders SET mode = 3 - mode", "retention.folder", "set otherwise"),
+        ("DELETE FROM retention_folders", "retention.folder", "is none, or set otherwise"),
+    ],
+)
+async def test_holds_and_folders_edited_in_the_catalog_are_told(world, folder, edit, kind, told):
+    await folder(mode="compliance")
+    await world.file(b"held", b"bytes")
+    order = {"name": "case", "reason": "why", "paths": [{"path": "/held"}]}
+    await world.post("/holds", order)
+    if kind == "hold.widened":
+        await world.post("/holds/case/add", {"paths": [{"path": "/r"}]})
+    await world.post("/holds", order | {"name": "over"})
+    await world.post("/holds/over/release", {"reason": "settled"})
+    assert (await world.get("/audit/verify")).json()["breaks"] == []
+    async with world.engine.catalog.write():
+        world.engine.catalog.db.execute(edit)
+    found = (await world.get("/audit/verify")).json()["breaks"]
+    (one,) = [one for one in found if told in one["what"]]
+    said = [json.loads(line) for line in (await world.get("/audit", kind=kind)).text.splitlines()]
+    assert one["seq"] in [record["seq"] for record in said]

@@ -94,6 +94,7 @@ def test_anchors_and_handovers_are_signed(fs: TempFs, key: Path, tmp_path: Path)
     assert facts["files"] == 1 and facts["discs"][0]["root_hash"]
     found = fs.control("audit", "search", "--kind", "integrity.signed", "--json")
     assert json.loads(json.loads(found)["detail"])["record"] == facts["record"]
+    assert "not all was compared" in fs.control("verify", fs.mountpoint / "a")
     os.setxattr(fs.mountpoint / "a", "user.checksum.sha256", b"0" * 64)
     with pytest.raises(TempFsError, match=r"status 26(.|\n)*user.checksum.sha256 says"):
         fs.control("verify", fs.mountpoint / "a")
@@ -106,6 +107,8 @@ def test_anchors_and_handovers_are_signed(fs: TempFs, key: Path, tmp_path: Path)
     anchor.with_suffix(".json").write_bytes(whole.replace(b"UTC", b"utc"))
     with pytest.raises(TempFsError, match=r"signature of .* does not hold"):
         fs.control(*verify)
+    with pytest.raises(TempFsError, match="is no anchor"):
+        fs.control("audit", "verify", "--anchor", f"{paper}.json")
     anchor.with_suffix(".json").write_bytes(whole)
     fs.stop()
     with apsw.Connection(str(fs.folder / "state/catalog.db")) as db:

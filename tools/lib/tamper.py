@@ -159,6 +159,12 @@ def attempts(o: Offline) -> dict[str, Attempt]:
             lambda: o.sql(reset, "DELETE FROM retained WHERE ino = {one}",
                           "DELETE FROM dentries WHERE ino = {one}",
                           "DELETE FROM inodes WHERE ino = {one}"), o.log_says, one),
+        "catalog: a file taken out of a hold": (
+            lambda: o.sql("DELETE FROM held"), o.log_says, "held by case, is not held"),
+        "catalog: a hold released": (
+            lambda: o.sql("UPDATE holds SET released_ns = 1"), o.log_says, "case was released"),
+        "catalog: the retention folder made an ordinary one": (
+            lambda: o.sql("DELETE FROM retention_folders"), o.log_says, "retention folder inode"),
         "catalog: size changed": (
             lambda: o.sql("UPDATE inodes SET size = 5 WHERE ino = {one}"), o.fsck_says,
             str(o.numbers["one"])),

@@ -17,6 +17,7 @@ from ..output import plural
 from ..periods import Moment, shown_until
 from ..signing import CERT, FILE, KEY, read_paper, signer_of, write_paper
 
+ANCHOR = "hsmfs audit anchor"
 FIELDS = ("seq", "at_ns", "worm_ns", "kind", "actor", "object", "outcome", "detail", "prev", "hash")
 
 
@@ -141,7 +142,7 @@ def sign(ctl: Ctl, output: Path, key: Path | None, cert: Path | None) -> None:
     if found["breaks"]:
         raise BadSeal("the audit log is broken, and is not signed: see 'hsmctl audit verify'")
     at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    facts = {"what": "hsmfs audit anchor", "version": 1, "at": at, "head": found["head"]}
+    facts = {"what": ANCHOR, "version": 1, "at": at, "head": found["head"]}
     text = f"ANCHOR OF AN AUDIT LOG\n\n{at}\nhead {found['head']}"
     sha256 = write_paper(output, facts, text, by)
     if ctl.out.as_json:
@@ -155,6 +156,8 @@ def _anchored(ctl: Ctl, path: Path, signer: Path | None) -> list[dict[str, Any]]
     from ...sealing import keys
 
     facts = read_paper(path, keys.party(signer) if signer else None)
+    if facts.get("what") != ANCHOR:
+        raise BadSeal(f"{path} is no anchor of an audit log", next_step="see 'hsmctl audit sign'")
     number, _, digest = str(facts.get("head", "")).partition(":")
     seq = int(number) if number.isdecimal() else 0
     found = list(ctl.client.lines("GET", "/audit", after=max(0, seq - 1), limit=1))
@@ -179,9 +182,9 @@ Examples:
 def verify(ctl: Ctl, anchors: tuple[Path, ...], signer: Path | None) -> None:
     """Follow the whole chain and compare it with the heads on discs; each break is named.
 
-    The catalog's own log is judged, with what the catalog knows of discs, and its retention with
-    what the log says was committed. That the discs say the
-    same, 'hsm-disc audit' shows from discs alone.
+    The catalog's own log is judged, with what the catalog knows of discs; and the catalog's
+    retention, retention folders and holds with what the log says. That the discs say the same,
+    'hsm-disc audit' shows from discs alone.
     """
     found = ctl.client.get("/audit/verify")
     for anchor in anchors:

@@ -1,5 +1,5 @@
 """Follows the audit chain from its first record and compares it with what the discs bear, and the
-catalog's retention with what the log says was committed."""
+catalog's retention and holds with what the log says was committed and held."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ PAGE = 5000
 """Records read in one step."""
 BREAKS = 1000
 """Places that are told; a log that breaks more often is worth no more words."""
+
+
+TRIES = 5
+"""How often what differs is looked for while the log grows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,7 @@ class Verdict:
 async def verify(catalog: Catalog) -> Verdict:
     """Judge the whole log; a snapshot a step, so it may grow meanwhile."""
     chain, promises = Chain(Head(0, GENESIS)), Promises()
-    breaks: list[Break] = []
-    more = True
-    while more and len(breaks) < BREAKS:
-        found, more = await catalog.read(partial(_step, chain=chain, promises=promises))
-        breaks += found
+    breaks = await _follow(catalog, chain, promises)
     anchors = await catalog.read(_anchors)
     known = await catalog.read(partial(_hashes, seqs=[head.seq for _, head in anchors]))
     for name, head in anchors:
@@ -49,8 +49,32 @@ async def verify(catalog: Catalog) -> Verdict:
             breaks.append(Break(head.seq, what))
     breaks += chain.end([(f"disc {name}", head) for name, head in anchors])
     if not breaks:  # what is no log of ours says nothing of files
-        breaks += await compare(catalog, promises)
+        breaks = await _compared(catalog, chain, promises)
     return Verdict(chain.count, str(chain.head), len(anchors), tuple(breaks))
+
+
+async def _follow(catalog: Catalog, chain: Chain, promises: Promises) -> list[Break]:
+    """Follow the chain to its end; where it breaks."""
+    breaks: list[Break] = []
+    more = True
+    while more and len(breaks) < BREAKS:
+        found, more = await catalog.read(partial(_step, chain=chain, promises=promises))
+        breaks += found
+    return breaks
+
+
+async def _compared(catalog: Catalog, chain: Chain, promises: Promises) -> list[Break]:
+    """Where the catalog says less than the log. What was allowed while they were compared is in
+    records that came meanwhile, so what is found then is looked for again."""
+    for _ in range(TRIES):
+        seen, found = chain.count, await compare(catalog, promises)
+        if not found:
+            return []
+        if breaks := await _follow(catalog, chain, promises):
+            return breaks
+        if chain.count == seen:
+            break
+    return found
 
 
 def _step(reports: Reports, chain: Chain, promises: Promises) -> tuple[list[Break], bool]:
