@@ -16,6 +16,7 @@ from hsmfs.api.router import ROLE, SECOND
 from hsmfs.api.routes import ROUTERS
 from hsmfs.config import loads
 from hsmfs.engine.access import Peer, Role
+from hsmfs.engine.access.rates import Rates
 
 HERE, THERE = Peer(address="192.0.2.7"), Peer(address="192.0.2.8")
 ROUTES = [route for router in ROUTERS for route in router.routes]
@@ -210,7 +211,7 @@ async def test_failed_logins_are_counted_and_bring_a_pause_to_their_place_only(w
 
 async def test_who_asks_too_often_is_told_to_wait(world):
     use(world, await token(world, "t", Role.VIEWER))
-    world.engine.access._rates._most = 3
+    world.engine.access._rates = Rates(1e-9, 3)
     codes = [(await world.get("/whoami")).status_code for _ in range(4)]
     assert codes == [200, 200, 200, 429]
     use(world, None, Peer(uid=0, user="root"))
