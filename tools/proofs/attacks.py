@@ -6,6 +6,7 @@ Records on a mount, copies of them on discs, a legal hold, Samba and the API. At
 root, as a user of a share, by each role over TLS, and with the daemon's wall clock turned. While it
 runs each must be refused, and the records be the same after it: bytes, size, mode, retention. Who
 edits disks, discs or catalog while it is down cannot be refused: then a command must name it.
+By root of an NFS client the same attempts are made by 'tools/prove nas records', in a real kernel.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -114,9 +115,22 @@ def name(path: Path, t: Target) -> dict[str, str]:
     return {"path_b64": base64.b64encode(whole).decode()}
 
 
-def at_the_mount(t: Target, path: Path) -> dict[str, Callable[[], bool]]:
-    return {f"{what}: {path.name}": lambda act=act: errno_of(lambda: act(path))
-            for what, act in MOUNT.items()}  # fmt: skip
+def at_the_mount(
+    t: Target, path: Path, which: Iterable[str] = MOUNT
+) -> dict[str, Callable[[], bool]]:
+    return {f"{what}: {path.name}": lambda act=MOUNT[what]: errno_of(lambda: act(path))
+            for what in which}  # fmt: skip
+
+
+def folder_replaced(t: Target) -> bool:
+    """A retention folder without records stays: an empty one does not take its name."""
+    empty, other = t.fs.mountpoint / "no-records", t.fs.mountpoint / "ordinary"
+    empty.mkdir()
+    other.mkdir()
+    t.fs.control("retention", "set", empty, "--mode", "compliance", "--default", "10 y")
+    number = empty.stat().st_ino
+    refused = errno_of(lambda: other.rename(empty))
+    return refused and empty.stat().st_ino == number
 
 
 def orders(t: Target) -> dict[str, tuple[str, object]]:
@@ -184,6 +198,13 @@ ERASE = (
     "shorten by atime", "atime of the past",
 )  # fmt: skip
 """What of MOUNT is tried again at other times."""
+HELD = (
+    "open to write", "open to append", "open and cut", "truncate", "grow", "unlink", "rename",
+    "rename another over it", "exchange it with another", "hard link, to write through it",
+    "symbolic link, to write through it", "write through a bind mount", "open by its handle",
+    "another owner", "mtime", "set an xattr", "punch a hole",
+)  # fmt: skip
+"""What of MOUNT is tried on a file that is no record, but under a legal hold."""
 SMB = {
     "delete": "del smb-record",
     "overwrite": "put {other} smb-record",
@@ -322,6 +343,8 @@ def main(p: Proof) -> None:
         t, count = Target(fs), Count(p)
         for path in (t.one, t.away):
             count.online(t, at_the_mount(t, path))
+        count.online(t, at_the_mount(t, t.held, HELD))
+        count.online(t, {"a folder over a retention folder": lambda: folder_replaced(t)})
         p.figure("mount, as root: attempts so far", count.tried)
         count.online(t, by_the_api(t))
         count.online(t, {"API: the name of another": lambda: another_name(t),
