@@ -211,6 +211,15 @@ class Health:
         )
         return {VolumeId(volume): at_ns for volume, at_ns in rows}
 
+    def in_doubt(self, volume: VolumeId) -> bool:
+        """Whether it did not read as it should since its last test, which it passed, if any."""
+        doubt = False
+        for entry in self.of_volume(volume, KEPT):
+            if entry.kind in (Kind.TEST.value, Kind.TEST_BAD.value):
+                return doubt and entry.kind == Kind.TEST.value
+            doubt |= entry.blamed != "drive"
+        return doubt
+
     # Scrubs
 
     def scrubs(self) -> list[Scrub]:

@@ -31,6 +31,7 @@ class Ledger:
 
     Attributes:
         take_down: called with a drive's serial number and the reason when it is blamed.
+        flagged: called when a disc has become suspect, or worse.
     """
 
     def __init__(self, catalog: Catalog, events: Events) -> None:
@@ -47,6 +48,7 @@ class Ledger:
                 self._failed[serial, barcode] = why is Apart.WRITING
                 self._history.append(Attempt(serial, barcode, False))
         self.take_down: Callable[[str, str], None] = lambda serial, reason: None
+        self.flagged: Callable[[], None] = lambda: None
 
     def may_pair(self, serial: str, barcode: Barcode) -> bool:
         """Whether the disc may be tried in the drive: not if their last try together failed."""
@@ -85,12 +87,13 @@ class Ledger:
                 volume.id, drive.serial, read_bytes=size, read_ns=int(seconds * 1e9)
             )
 
-    async def tested(self, drive: Drive, volume: Volume, note: str, *, good: bool) -> None:
-        """A scrub of the disc came to its end in the drive."""
+    async def tested(self, drive: Drive | None, volume: Volume, note: str, *, good: bool) -> None:
+        """A scrub of the disc came to its end in the drive; None: it was not used in any."""
         kind = Kind.TEST if good else Kind.TEST_BAD
+        serial = drive.serial if drive is not None else ""
         async with self._catalog.write():
             self._catalog.health.note(
-                Entry(clock.now_ns(), volume.id, drive.serial, kind.value, None, "", note)
+                Entry(clock.now_ns(), volume.id, serial, kind.value, None, "", note)
             )
 
     async def doubt(self, drive: Drive, volume: Volume, error: HsmError) -> None:
@@ -210,6 +213,7 @@ class Ledger:
         self._events.emit(
             "volume_state", volume=found.barcode, state=state.name.lower(), reason=reason
         )
+        self.flagged()
 
     async def quarantine(self, volume: Volume, reason: str) -> None:
         """Write nothing more to the disc, read it only if nothing else will do, and do not count on

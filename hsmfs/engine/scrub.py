@@ -136,6 +136,10 @@ class Scrubber:
                 assert row is not None
                 self._catalog.health.put_scrub(replace(row, paused=paused))
 
+    def look(self) -> None:
+        """See what is due: a disc may have become suspect."""
+        self._wake.set()
+
     def _poke(self, volumes: Sequence[Volume]) -> None:
         for volume in volumes:
             self._later.pop(volume.id, None)
@@ -182,9 +186,11 @@ class Scrubber:
         queued = {row.volume for row in self._catalog.health.scrubs()}
         late = [v for v, due in dues.items() if due <= now and v not in queued]
         if late:
+            doubted = in_doubt(self._catalog)
             async with self._catalog.write():
                 for volume in late:
-                    row = Scrub(volume, now, SCHEDULE, self._config.share)
+                    share = 100 if volume in doubted else self._config.share
+                    row = Scrub(volume, now, SCHEDULE, share)
                     self._catalog.health.put_scrub(row)
             crash.point("scrub.due")
         coming = [due for due in dues.values() if due > now]
@@ -213,6 +219,7 @@ class Scrubber:
             await self._session(row, volume)
         except HsmError as fault:
             if isinstance(fault, ForeignDisc) or self._no_drive_takes(volume, fault):
+                await self._mounts.ledger.tested(None, volume, fault.message, good=False)
                 await self._failed(row, volume, fault.message)
                 return
             log.warning("scrub put off", volume=volume.barcode, error=fault.message)
@@ -432,16 +439,23 @@ class Scrubber:
 def due_times(catalog: Catalog, interval: float) -> dict[VolumeId, int]:
     """When each disc in the library that holds something is due, UTC ns; interval in seconds.
 
-    A date to come says nothing of when it was: the clock was ahead then, or is behind now.
+    A date to come says nothing of when it was: the clock was ahead then, or is behind now. Those in
+    doubt are due at once.
     """
     now = clock.now_ns()
-    tested = catalog.health.tested(now)
+    tested, doubted = catalog.health.tested(now), in_doubt(catalog)
     dues = {}
     for volume, at_ns in catalog.volumes.read_back(_TESTABLE).items():
         # A disc of a catalog made from discs, or of another one, was never read back by us.
         last = max(at_ns if at_ns <= now else 0, tested.get(volume, 0))
-        dues[volume] = last + int(interval * 1e9) if last else 0
+        dues[volume] = last + int(interval * 1e9) if last and volume not in doubted else 0
     return dues
+
+
+def in_doubt(catalog: Catalog) -> set[VolumeId]:
+    """Suspect discs that did not read as they should since their last test."""
+    suspect = catalog.volumes.read_back((VolumeState.SUSPECT,))
+    return {volume for volume in suspect if catalog.health.in_doubt(volume)}
 
 
 def _anew(row: Scrub, *bad: Bad) -> Scrub:

@@ -224,6 +224,7 @@ class Engine:
         self.renewer.may_retire = self.trust.holds.refuse_to_retire
         self.refresher.archive, self.refresher.complete = archive, complete
         self.scrubber.failed, self.scrubber.passed = replace, tested
+        self.mounts.ledger.flagged = self.scrubber.look
         self.migrator.blanks.magazine_of = magazine_of
         self.files.make_room = self.releaser.make_room
         self.migrator.finisher.release = self.releaser.release

@@ -149,3 +149,17 @@ async def test_a_disc_that_no_drive_takes_is_made_anew(lab, monkeypatch, kind):
         lab.fail({"kind": kind, "barcode": bad.barcode, "times": None})
         await engine.scrubber.ask([bad], "test", 100)
         await lab.until(lambda: member(lab, 0).barcode != bad.barcode, 60)
+
+
+@pytest.mark.expect_log(BAD + "|copy")
+async def test_a_disc_that_becomes_suspect_in_use_is_tested_at_once_and_made_anew(lab):
+    """Nobody asks for it, and the next test by the calendar is a year off."""
+    async with lab.running() as engine:
+        await filled(lab)
+        ino = engine.catalog.names.resolve(b"/f0").ino
+        bad, sector = lab.disc(ino)
+        await engine.releaser.release(ino, "test")
+        lab.fail({"kind": "unreadable", "barcode": bad.barcode, "sector": sector, "count": 1})
+        assert await lab.read(ino) == DATA[0]
+        await lab.until(lambda: member(lab, 0).barcode != bad.barcode, 60)
+        assert member(lab, 0).state is VolumeState.FULL
