@@ -47,6 +47,9 @@ ENOUGH = 20
 """Pieces that do not read after which the rest of the disc is not tried first."""
 AGAIN = 600.0
 """Seconds after which a disc that could not be had is tried again."""
+NOT_REPLACED = 7 * 86_400.0
+"""Seconds after which a bad disc that could not be replaced is tried again: what did not read is
+read once more, and its set may be closed by then, or a hold released."""
 LOOK = 86_400.0
 """Seconds between looks for discs that are due, at most."""
 SCHEDULE = "schedule"
@@ -70,7 +73,8 @@ class Scrubber:
 
     Attributes:
         progress: of the disc in hand.
-        failed: told of a disc that failed its test in two drives, with the reason.
+        failed: told of a disc that failed its test in two drives, with the reason. Raises Conflict
+            if nothing can be done now.
         passed: told of a disc that was read without a fault.
     """
 
@@ -427,13 +431,27 @@ class Scrubber:
     async def _failed(self, row: Scrub, volume: Volume, why: str) -> None:
         await self._mounts.ledger.flag(volume.id, f"scrub: {why}")
         crash.point("scrub.verdict")
-        await self.failed(volume, why)
+        not_now = await self._replaced(volume, why)
         async with self._catalog.write():
-            self._catalog.health.end_scrub(volume.id)
+            now = self._catalog.health.scrub(volume.id) or row
+            if not_now:
+                self._catalog.health.put_scrub(replace(now, error=f"not replaced: {not_now}"))
+            else:
+                self._catalog.health.end_scrub(volume.id)
         self._sums.pop(volume.id, None)
         crash.point("scrub.given_up")
         log.warning("disc failed its test", volume=volume.barcode, error=why)
         self._events.emit("disc_tested", volume=volume.barcode, good=False, error=why)
+
+    async def _replaced(self, volume: Volume, why: str) -> str:
+        """Have somebody see to the disc; '' or why that cannot be done now: it is tried again."""
+        try:
+            await self.failed(volume, why)
+        except Conflict as fault:
+            log.warning("not replaced", volume=volume.barcode, error=fault.message)
+            self._later[volume.id] = trio.current_time() + NOT_REPLACED
+            return str(fault)
+        return ""
 
 
 def due_times(catalog: Catalog, interval: float) -> dict[VolumeId, int]:

@@ -199,10 +199,7 @@ class Engine:
         async def replace(volume: Volume, why: str) -> None:
             self.migrator.poke()
             if config.scrub.replace:
-                try:
-                    await self.replace_disc(volume, f"failed its test: {why}")
-                except Conflict as fault:
-                    log.warning("not replaced", volume=volume.barcode, error=fault.message)
+                await self.replace_disc(volume, f"failed its test: {why}")
 
         def came_back(volume: VolumeId) -> None:
             self.vault.came_back(volume)

@@ -163,3 +163,21 @@ async def test_a_disc_that_becomes_suspect_in_use_is_tested_at_once_and_made_ane
         assert await lab.read(ino) == DATA[0]
         await lab.until(lambda: member(lab, 0).barcode != bad.barcode, 60)
         assert member(lab, 0).state is VolumeState.FULL
+
+
+@pytest.mark.expect_log(BAD + "|not replaced|copy")
+async def test_a_bad_disc_that_cannot_be_replaced_yet_is_when_it_can(lab, monkeypatch):
+    """Its set is not closed: nobody may forget the disc."""
+    monkeypatch.setattr("hsmfs.engine.scrub.NOT_REPLACED", 0.1)
+    async with lab.running() as engine:
+        ino = await lab.file(b"f", DATA[0])
+        await lab.archive(ino)
+        bad, sector = lab.disc(ino)
+        lab.fail({"kind": "unreadable", "barcode": bad.barcode, "sector": sector, "count": 1})
+        await engine.scrubber.ask([bad], "test", 100)
+        queue = engine.catalog.health.scrubs
+        await lab.until(lambda: any("not closed" in row.error for row in queue()))
+        (group,) = engine.catalog.sets.all()
+        await engine.migrator.sets.close(group)
+        await lab.until(lambda: member(lab, 0).barcode != bad.barcode, 60)
+        await lab.until(lambda: not queue())
