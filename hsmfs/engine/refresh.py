@@ -93,9 +93,9 @@ class Refresher:
         """
         together: dict[VolumeId, Volume] = {}
         for volume in volumes:
-            self._admit(volume)
+            self._admit(volume, kind)
             for member in self._with_its_set(volume):
-                self._admit(member)
+                self._admit(member, kind)
                 together[member.id] = member
         new = [v for v in together.values() if self._catalog.refreshes.get(v.id) is None]
         if new:
@@ -120,8 +120,9 @@ class Refresher:
             )
         return [v for v in self._catalog.sets.discs(group.id) if v.state is not _RETIRED]
 
-    def _admit(self, volume: Volume) -> None:
-        self.may_retire(volume)
+    def _admit(self, volume: Volume, kind: str) -> None:
+        if kind != REFRESH:  # what is on a bad disc is copied in any case; then the disc stays
+            self.may_retire(volume)
         if _RETIRED not in VOLUME_TRANSITIONS[volume.state] or volume.uuid is None:
             raise Conflict(
                 f"disc {volume.barcode} is {volume.state.name.lower()} and cannot be replaced",
@@ -171,7 +172,8 @@ class Refresher:
         try:
             await self._work(rows)
         except HsmError as fault:
-            log.warning("replacing discs put off", order=rows[0].id, error=fault.message)
+            if fault.message != rows[0].error:
+                log.warning("replacing discs put off", order=rows[0].id, error=fault.message)
             async with self._catalog.write():
                 for row in rows:
                     self._catalog.refreshes.set_error(row.volume, fault.message)

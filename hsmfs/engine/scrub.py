@@ -49,7 +49,7 @@ AGAIN = 600.0
 """Seconds after which a disc that could not be had is tried again."""
 NOT_REPLACED = 7 * 86_400.0
 """Seconds after which a bad disc that could not be replaced is tried again: what did not read is
-read once more, and its set may be closed by then, or a hold released."""
+read once more, and its set may be closed by then."""
 LOOK = 86_400.0
 """Seconds between looks for discs that are due, at most."""
 SCHEDULE = "schedule"

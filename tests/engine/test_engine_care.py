@@ -20,6 +20,7 @@ from hsmfs.engine.health_views import of_drive, of_volume, scrubs
 from hsmfs.engine.schedule import Purpose
 from hsmfs.engine.scrub import Scrubber, due_times
 from hsmfs.engine.service import Engine
+from hsmfs.engine.trust.holds import Scope
 from hsmfs.engine.setup import open_pools
 from hsmfs.errors import Conflict, DriveError
 from hsmfs.library import configured
@@ -89,6 +90,23 @@ async def test_bad_disc_is_asked_in_two_drives_then_replaced(lab):
     assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.RETIRED
     assert lab.engine.files.attr(ino).state == FileState.MIGRATED
     assert await lab.read(ino) == DATA
+
+
+@pytest.mark.expect_log("unreadable|is suspect|failed its test|put off")
+async def test_what_is_held_on_a_bad_disc_is_copied_and_the_disc_stays(lab):
+    ino = await archived(lab)
+    disc, _ = lab.disc(ino)
+    await lab.engine.trust.holds.place("case", "why", Scope((ino,)), "test")
+    lab.fail({"kind": "unreadable", "barcode": disc.barcode, "sector": 4, "count": 1})
+    await scrubbed(lab, disc)
+    order = lab.engine.catalog.refreshes
+    await lab.until(lambda: "legal hold" in order.get(disc.id).error, flush=True)
+    attr = lab.engine.files.attr(ino)
+    assert lab.engine.catalog.copies.proven(ino, attr.version) == 1
+    assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.SUSPECT
+    await lab.engine.trust.holds.release("case", "over", "test")
+    await lab.until(lambda: not order.open(), flush=True)
+    assert lab.engine.catalog.volumes.get(disc.id).state is VolumeState.RETIRED
 
 
 @pytest.mark.expect_log("unreadable")
