@@ -20,8 +20,8 @@ from hsmfs.engine.health_views import of_drive, of_volume, scrubs
 from hsmfs.engine.schedule import Purpose
 from hsmfs.engine.scrub import Scrubber, due_times
 from hsmfs.engine.service import Engine
-from hsmfs.engine.trust.holds import Scope
 from hsmfs.engine.setup import open_pools
+from hsmfs.engine.trust.holds import Scope
 from hsmfs.errors import Conflict, DriveError
 from hsmfs.library import configured
 from hsmfs.states import DriveState, FileState, VolumeState
