@@ -471,9 +471,13 @@ def due_times(catalog: Catalog, interval: float) -> dict[VolumeId, int]:
 
 
 def in_doubt(catalog: Catalog) -> set[VolumeId]:
-    """Suspect discs that did not read as they should since their last test."""
+    """Suspect discs that did not read as they should since their last test.
+
+    Those that were never read back by us are due anyway, and may be all that there are.
+    """
     suspect = catalog.volumes.read_back((VolumeState.SUSPECT,))
-    return {volume for volume in suspect if catalog.health.in_doubt(volume)}
+    return {volume for volume, at_ns in suspect.items()
+            if at_ns and catalog.health.in_doubt(volume)}  # fmt: skip
 
 
 def _anew(row: Scrub, *bad: Bad) -> Scrub:
