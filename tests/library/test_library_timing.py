@@ -61,6 +61,22 @@ async def test_a_disc_takes_its_time(rig, autojump_clock):
     assert lap() == 90
 
 
+async def test_a_drive_reads_on_into_its_buffer(rig, autojump_clock):
+    rate = 100 * SECTOR
+    disc = (await rig.discs())[0]
+    await rig.library.changer.move(disc.address, rig.drive.address)
+    await rig.drive.load()
+    await rig.drive.burn(rig.image(sectors=5000), progress)
+    times = []
+    for pause, sector in ((10, 0), (0.5, 100), (0, 200), (50, 300), (50, 4000), (0.5, 0)):
+        await trio.sleep(pause)
+        begun = trio.current_time()
+        await rig.drive.read(sector, 100)
+        times.append(round(trio.current_time() - begun, 6))
+    assert timing_module.READ_AHEAD / rate > 1
+    assert times == [1, 0.5, 1, 0, 1.5, 1.5]
+
+
 async def test_disc_is_in_the_gripper_during_a_move(rig, autojump_clock):
     disc = (await rig.discs())[0]
     seen = []

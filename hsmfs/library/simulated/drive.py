@@ -57,6 +57,7 @@ class SimulatedDrive:
         self._loaded: MediumInfo | None = None
         self._fd: int | None = None
         self._position = 0
+        self._read_until = 0.0
 
     @property
     def loaded(self) -> MediumInfo | None:
@@ -72,6 +73,7 @@ class SimulatedDrive:
             medium, info, fd = await blocking(self._open, MEDIA)
             crash.point("drive.loaded")
             self._medium, self._loaded, self._fd, self._position = medium, info, fd, 0
+            self._read_until = 0.0
             try:
                 await pass_until(started, self._timing.load_s)
             except trio.Cancelled:
@@ -86,9 +88,13 @@ class SimulatedDrive:
         async with self._one_call:
             medium = self._ready()
             started = trio.current_time()
+            if self._read_until and sector == self._position:
+                started = self._timing.began(self._read_until, started)
             duration = self._timing.reading(self._position, sector, count)
+            self._read_until = 0.0
             try:
                 data = await blocking(lambda: self._read(medium, sector, count), MEDIA)
+                self._read_until = started + duration
             finally:
                 self._position = sector + count
                 await pass_until(started, duration)
@@ -223,6 +229,7 @@ class SimulatedDrive:
         if self._fd is not None:
             os.close(self._fd)
         self._loaded, self._fd, self._position = info, fd, 0
+        self._read_until = 0.0
 
 
 def _open_image(image: Path) -> tuple[int, int]:

@@ -13,6 +13,11 @@ import trio
 from hsmfs.library.simulated.config import SimulatedConfig
 from hsmfs.types import SECTOR
 
+READ_AHEAD = 4 * 1024 * 1024
+"""Bytes that a drive reads on into its buffer when it was read in order, so that it does not stand
+still while the host works on what it got. Common of Blu-ray writers; MMC's READ BUFFER CAPACITY
+tells it of a real one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -38,6 +43,13 @@ class Timing:
         """Seconds to read count sectors from sector on with the head at sector `position`."""
         seek = 0.0 if sector == position else self.seek_s
         return seek + _transfer(count * SECTOR, self.read_bytes_per_s)
+
+    def began(self, ended: float, asked: float) -> float:
+        """When the drive began to read what it is asked for, next in order behind what it had read
+        at the time `ended`."""
+        if not self.read_bytes_per_s:
+            return asked
+        return max(ended, asked - _transfer(READ_AHEAD, self.read_bytes_per_s))
 
     def writing(self, nbytes: int) -> float:
         """Seconds to burn nbytes."""
