@@ -55,15 +55,16 @@ class Sealed:
 def make(
     folder: Path, sources: list[Path], by: Signer, receiver: Party | None,
     *, reason: str, tsa: str | None, told: Told,
-    authority: Path | None = None,
+    recorded: Callable[[Sealed], object] = lambda made: None, authority: Path | None = None,
 ) -> Sealed:  # fmt: skip
     """Seal copies of files and trees into a new folder; durable and read-only at return.
 
-    told: see Told. tsa: address of a TSA. authority: its certificate, if the timestamp is to be
-    checked at once. Nothing is made read-only, which may be for decades, before all is there and
-    stamped: what fails until then is taken away again. A package whose making was cut off has no
-    signature. Raises Conflict if the folder exists or lies in a source, or if two sources have one
-    name, HsmError from the TSA, BadSeal of its timestamp, OSError.
+    told: see Told. recorded: puts it on record; may raise. tsa: address of a TSA. authority: its
+    certificate, if the timestamp is to be checked at once. Nothing is made read-only, which may be
+    for decades, before all is there, stamped and on record: what fails is taken away again. A
+    package whose making was cut off has no signature. Raises Conflict if the folder exists or lies
+    in a source, or if two sources have one name, HsmError from the TSA, BadSeal of its timestamp,
+    OSError.
     """
     names = [source.name for source in sources]
     if len(set(names)) != len(names):
@@ -85,6 +86,7 @@ def make(
             made.stamped = timestamp.at(token)
             _write(folder / STAMP, token)
             written.append(os.fsencode(STAMP))
+        recorded(made)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

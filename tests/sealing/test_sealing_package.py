@@ -156,14 +156,17 @@ def test_a_timestamp_that_is_wanted_and_missing(sealed: Path, tsa: Authority) ->
 
 
 @pytest.mark.parametrize(
-    ("told", "tsa", "fault"),
-    [("dies", None, KeyboardInterrupt), ("nobody", "http://127.0.0.1:1/", HsmError)],
-)
+    ("who", "tsa", "fault"),
+    [
+        ("told", None, KeyboardInterrupt), ("tsa", "http://127.0.0.1:1/", HsmError),
+        ("recorded", None, KeyboardInterrupt),
+    ],
+)  # fmt: skip
 def test_what_fails_commits_nothing_and_leaves_nothing(
-    tmp_path: Path, sources: list[Path], keys: Path, told: str, tsa: str | None,
+    tmp_path: Path, sources: list[Path], keys: Path, who: str, tsa: str | None,
     fault: type[BaseException], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    def dies(path: bytes, size: int, sha256: str) -> None:
+    def dies(*_: object) -> None:
         raise KeyboardInterrupt
 
     modes = set[int]()
@@ -174,9 +177,10 @@ def test_what_fails_commits_nothing_and_leaves_nothing(
         real(folder, **how)
 
     monkeypatch.setattr(package.shutil, "rmtree", look)
-    by, told_ = k.signer(keys / "sealer.key"), dies if told == "dies" else nobody
+    by = k.signer(keys / "sealer.key")
+    how = {"told": nobody} | ({who: dies} if who != "tsa" else {})
     with pytest.raises(fault):
-        package.make(tmp_path / "case", sources, by, None, reason="", tsa=tsa, told=told_)
+        package.make(tmp_path / "case", sources, by, None, reason="", tsa=tsa, **how)
     assert modes == {0o600}
     assert not (tmp_path / "case").exists()
     package.make(tmp_path / "case", sources, by, None, reason="", tsa=None, told=nobody)

@@ -99,24 +99,28 @@ def make(
             f"{into} lies in no retention folder: what is sealed there could be deleted",
             next_step="'hsmctl retention set' first, or seal with --unprotected",
         )
+    folder = into / name
+    where = path_query(ctl.namespace(str(folder)))
+
+    def note(made: Sealed) -> dict[str, Any]:
+        return {
+            "path": where, "sha256": made.sha256, "key_sha256": by.party.fingerprint,
+            "name": by.party.name, "files": made.files, "bytes": made.bytes,
+            "stamped": made.stamped, "reason": reason,
+        }  # fmt: skip
+
     made = package.make(
-        into / name, [_absolute(path) for path in paths], by,
+        folder, [_absolute(path) for path in paths], by,
         keys.party(receiver) if receiver else None,
         reason=reason, tsa=tsa or ctl.config.seal.tsa, told=_against_ingest(ctl),
+        recorded=lambda made: ctl.client.post("/seals", note(made)),
         authority=ctl.config.seal.tsa_ca,
     )  # fmt: skip
-    where = path_query(ctl.namespace(str(made.folder)))
-    note = {
-        "path": where, "sha256": made.sha256, "key_sha256": by.party.fingerprint,
-        "name": by.party.name, "files": made.files, "bytes": made.bytes,
-        "stamped": made.stamped, "reason": reason,
-    }  # fmt: skip
-    ctl.client.post("/seals", note)
     if vault is not None:
         body = {"paths": [where], "copies": copies, "vault": vault}
         for _ in ctl.client.lines("POST", "/archive", body):
             pass
-    _told(ctl, made, note)
+    _told(ctl, made, note(made))
 
 
 def _told(ctl: Ctl, made: Sealed, note: dict[str, Any]) -> None:
