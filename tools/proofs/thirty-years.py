@@ -30,6 +30,8 @@ from tests.sim.mutants import MUTANTS
 
 BUGS = 12
 MINUTES = 30
+TELL_EVERY = 10
+"""Seeds between two lines that say how far it is."""
 SHORT = {"years": 0.5, "events": 14}
 
 
@@ -61,10 +63,14 @@ def years(p: Proof, given: argparse.Namespace) -> None:
     lived, lives = 0.0, 0
     seeds = range(given.first, given.first + given.seeds)
     events = max(12, int(3 * given.years))
-    for verdict in many(seeds, years=given.years, events=events, size=plan.LARGE):
+    living = many(seeds, years=given.years, events=events, size=plan.LARGE)
+    for ended, verdict in enumerate(living, start=1):
         counts += verdict.counts
         waits += verdict.waits
         lived, lives = lived + verdict.years, lives + verdict.lives
+        if ended % TELL_EVERY == 0:
+            took = (time.monotonic() - began) / 60
+            p.say(f"  {ended} of {given.seeds} seeds lived, after {took:.1f} minutes")
         p.require(verdict.good, f"seed {verdict.seed}: {verdict.failure[:300]}")
     for what, count in sorted(counts.items()):
         if not what.startswith("event"):
