@@ -38,7 +38,8 @@ class AdoptReport:
         linked_outside: files that have names outside the tree, through which others could still
             change them.
         failed: paths that were left alone, each with the reason; run again to try them again.
-        kept: paths that an undo left in the namespace, because they are not from the tree.
+        kept: paths that an undo left in the namespace: they are not from the tree, or retention
+            folders.
     """
 
     source: bytes

@@ -22,6 +22,7 @@ import trio
 from .. import clock, crash, logs
 from ..catalog.adoptions import Adopted, Adoption, AdoptionState, Step
 from ..catalog.catalog import Catalog
+from ..catalog.retention import Retentions
 from ..errors import Conflict
 from ..logs import printable
 from ..pool import adopt as tree
@@ -53,7 +54,7 @@ class Undoing:
 
     def __init__(self, catalog: Catalog, pool: Pool, files: Files, adoption: Adoption) -> None:
         self._catalog, self._pool, self._files = catalog, pool, files
-        self._adoption = adoption
+        self._adoption, self._retentions = adoption, Retentions(catalog.db)
         self._failed: set[bytes] = set()
         self.report = AdoptReport(adoption.source, adoption.target)
 
@@ -265,18 +266,21 @@ class Undoing:
         if row is None:
             return
         attr = self._catalog.inodes.get_raw(row.ino)
-        empty = attr is not None and self._catalog.names.is_empty(row.ino)
         if any(failed.startswith(path + b"/") for failed in self._failed) or path in self._failed:
             return
         if row.step is Step.DONE and attr is not None:
-            if empty and self._files.live(row.ino) is None:
+            if self._stays(row.ino):
+                self.report.kept.append(path)
+            elif self._files.live(row.ino) is None:
                 for parent, name in self._catalog.names.discard(row.ino):
                     self._files.renamed(parent, name)
                 self._catalog.inodes.delete([row.ino])
-            elif not empty:
-                self.report.kept.append(path)
         self.report.folders += bool(path)
         self._catalog.adoptions.forget(self._adoption.id, path)
+
+    def _stays(self, ino: InodeNo) -> bool:
+        """A folder that holds what is not from the tree, or is a retention folder."""
+        return not self._catalog.names.is_empty(ino) or self._retentions.folder(ino) is not None
 
     async def _end(self) -> None:
         """Forget the adoption if nothing failed; the target folder goes if it was made for it."""

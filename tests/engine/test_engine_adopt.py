@@ -13,13 +13,14 @@ import pytest
 import trio
 
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.catalog.retention import FOREVER, Folder, Retentions
 from hsmfs.engine.adopt import Adopter
 from hsmfs.engine.files import Files
 from hsmfs.engine.fsck import fsck
 from hsmfs.errors import Conflict, NotFound
 from hsmfs.pool.pools import Pools
 from hsmfs.pool.store import Pool
-from hsmfs.states import FileState
+from hsmfs.states import FileState, RetentionMode
 from hsmfs.types import ROOT, Requester
 
 STEPS = [
@@ -208,6 +209,18 @@ async def test_undo_takes_changes_along_and_leaves_what_is_new(world):
     assert (world.tree / "a" / "deep" / "two").exists()
     assert set(await world.picture()) == {b"mine"}
     await clean(world)
+
+
+async def test_undo_leaves_retention_folders(world):
+    await world.adopter.adopt(world.source)
+    folder = world.catalog.names.resolve(b"a/deep")
+    kept = Folder(folder.ino, RetentionMode.COMPLIANCE, 0, 1, FOREVER, None)
+    async with world.catalog.write():
+        Retentions(world.catalog.db).set_folder(kept)
+    report = await world.adopter.undo(world.source)
+    assert report.done
+    assert b"a/deep" in report.kept
+    assert world.catalog.names.resolve(b"a/deep") is not None
 
 
 async def test_undo_is_refused_once_a_file_was_migrated(world):

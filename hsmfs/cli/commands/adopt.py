@@ -77,7 +77,7 @@ def _report(ctl: Ctl, report: dict[str, Any], done: str) -> int:
         for failure in report["failed"]:
             out.warn(f"{ctl.name(failure)}: {failure['error']}")
         for kept in report["kept"]:
-            out.warn(f"{ctl.name(kept)}: stays, it is not from the tree")
+            out.warn(f"{ctl.name(kept)}: stays, it is not from the tree or a retention folder")
         if report["linked_outside"]:
             out.warn(f"{plural(report['linked_outside'], 'file')} also linked from elsewhere")
     return Conflict.exit_code if report["failed"] else 0
