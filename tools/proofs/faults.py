@@ -387,6 +387,8 @@ def play(name: str, folder: Path, row: Row) -> Scene:
             "library": {"drives": 2, "disc": "32 MiB", "magazines": 2},
             "fs": {"wait_limit": f"{WAIT_LIMIT_S:g} s"},
             "engine": {"recall_retry_wait": "0.3 s", "recall_drives": 0},
+            # What a fault leaves is looked at before anybody puts it right.
+            "scrub": {"replace": False},
         },
         folder=folder,
     )
