@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hsmfs.cli.main import main
-from hsmfs.errors import ChangerError, DriveError, VolumeMissing
+from hsmfs.errors import ChangerError, DriveError, SameLabel, VolumeMissing
 from hsmfs.library.ports import ElementKind
 from hsmfs.library.robot import Robot
 from hsmfs.library.scsi.config import ScsiConfig
@@ -88,7 +88,7 @@ async def test_disc_taken_by_hand_behind_the_robot_s_back(robot, scsi, tgt) -> N
 async def test_one_label_on_two_discs(robot, scsi, tgt) -> None:
     tgt.put(ONE, SLOT + 6)
     await robot.inventory()
-    with pytest.raises(ChangerError, match="is on the discs in"):
+    with pytest.raises(SameLabel, match="is on the discs in"):
         await robot.fetch(ONE, scsi.drives[0])
 
 
