@@ -39,7 +39,7 @@ class Trash:
 
     def put(self, ino: InodeNo, parent: InodeNo, name: bytes, now_ns: int, keep_ns: int) -> None:
         """Keep an inode that just lost its last name for keep_ns."""
-        self._db.execute(
+        self._db.change(
             "INSERT OR REPLACE INTO trash VALUES (?, ?, ?, ?, ?)",
             (ino, parent, name, now_ns, now_ns + keep_ns),
         )
