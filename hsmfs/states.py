@@ -22,6 +22,10 @@ class FileState(IntEnum):
     """A stub: at most the head is on disk."""
 
 
+STUBS = (FileState.PARTIAL, FileState.MIGRATED)
+"""Of a file with bytes that are on discs alone."""
+
+
 class VolumeState(IntEnum):
     """What a disc is good for."""
 

@@ -18,7 +18,7 @@ from ..catalog.queues import Queues, RecallClass
 from ..catalog.reports import Reports
 from ..errors import HsmError
 from ..limits import BATCH_ROWS, QUEUE_ROWS_SHOWN
-from ..states import FileState
+from ..states import STUBS, FileState
 from ..types import Attr, InodeNo
 from .integrity.ingest import refusal
 from .overview import failures
@@ -179,7 +179,7 @@ async def recall(
     """Ask for files to be brought in; with wait, tell how far it has come until all are."""
     tally = Tally()
     async for batch in batches(engine, roots):
-        wanted = [attr for attr in batch if attr.state in (FileState.MIGRATED, FileState.PARTIAL)]
+        wanted = [attr for attr in batch if attr.state in STUBS]
         gone = await engine.recaller.request_all([attr.ino for attr in wanted], urgency, who)
         for ino, fault in gone.items():
             tally.refuse(ino, fault)

@@ -24,7 +24,7 @@ from ..disc.image import ImageResult, build_image
 from ..disc.layout import StagedFile, VolumeLabel
 from ..errors import ChecksumMismatch, HsmError, MediaError
 from ..pool.pools import Pools
-from ..states import BurnState, CopyState, FileState, VolumeState
+from ..states import STUBS, BurnState, CopyState, VolumeState
 from ..types import SECTOR, DataVersion, Digest, InodeNo, StoredPart, VolumeId
 from .backups import Extra
 from .batches import in_batches
@@ -48,7 +48,6 @@ REBUILDS = 5
 VERIFY_SECTORS = 4096
 """Sectors read back at a time."""
 _PAGE = 2000
-_STUBS = (FileState.PARTIAL, FileState.MIGRATED)
 
 
 @dataclass(slots=True)
@@ -212,7 +211,7 @@ class Burner:
             moved = set()
             for file in files:
                 attr = reports.inodes.get_raw(file.ino)
-                if attr is not None and (attr.version != file.version or attr.state in _STUBS):
+                if attr is not None and (attr.version != file.version or attr.state in STUBS):
                     moved.add(file.ino)
             return moved
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 
 from ..catalog.copies import READABLE
 from ..catalog.reports import Reports
-from ..states import CopyState, FileState, SetState
+from ..states import STUBS, CopyState, SetState
 from ..types import Attr, InodeNo, Range, SetId, VolumeId
 from .ranges import subtract
-
-STUBS = (FileState.PARTIAL, FileState.MIGRATED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from ..catalog.queues import Migration, Queued
 from ..catalog.reports import Reports
 from ..catalog.volumes import Volume
 from ..limits import VOLUME_FILES
-from ..states import CopyState, FileState
+from ..states import STUBS, CopyState
 from ..types import CHUNK, SECTOR, DataVersion, InodeNo, VolumeId
 
 FULL_ENOUGH = 0.8
@@ -231,7 +231,7 @@ def _needs(
         if not waits or reports.copies.protected(m.ino, queued.version) >= m.copies:
             plan.satisfied.append(m.ino)
         return []
-    if queued.state in (FileState.PARTIAL, FileState.MIGRATED):
+    if queued.state in STUBS:
         plan.absent.append(m.ino)
         return []
     found: list[tuple[Targets, Item]] = [

@@ -25,7 +25,7 @@ from ..errors import HsmError
 from ..limits import BATCH_ROWS
 from ..pool.pools import Pools
 from ..pool.store import Pool
-from ..states import FileState
+from ..states import STUBS
 from ..types import Attr, InodeNo, PoolId, VolumeId
 from . import group
 from .events import Events
@@ -154,7 +154,7 @@ class Prefetcher:
         away = [
             attr
             for attr in attrs
-            if attr.state in (FileState.PARTIAL, FileState.MIGRATED) and attr.nlink
+            if attr.state in STUBS and attr.nlink
         ]
         outcome.on_disk += len(attrs) - len(away)
         now, rows = clock.now_ns(), list[Prefetched]()

@@ -20,7 +20,7 @@ from ..catalog.volumes import Volume
 from ..config import RecallConfig
 from ..errors import OverBudget
 from ..limits import QUEUE_ROWS_SHOWN
-from ..states import CopyState, FileState, SetState, VolumeState
+from ..states import STUBS, CopyState, SetState, VolumeState
 from ..types import Attr, InodeNo, Range, VolumeId
 from ..units import format_duration, format_size
 from .acts import batches
@@ -80,7 +80,7 @@ async def preview(engine: Engine, roots: Sequence[Attr], urgency: RecallClass) -
     mounts, left = engine.mounts, engine.recaller.left()
     costs = _Costs(volumes, mounts.in_drives(), left)
     async for batch in batches(engine, roots):
-        wanted = [a.ino for a in batch if a.state in (FileState.MIGRATED, FileState.PARTIAL)]
+        wanted = [a.ino for a in batch if a.state in STUBS]
         costs.on_disk += len(batch) - len(wanted)
         await engine.catalog.read(partial(costs.add, inos=wanted))
     more = {v: (costs.bytes_of[v], costs.files_of[v]) for v in costs.bytes_of}

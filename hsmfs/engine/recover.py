@@ -12,7 +12,7 @@ from .. import clock
 from ..catalog.catalog import Catalog
 from ..pool.pools import Pools
 from ..pool.store import Pool
-from ..states import FileState
+from ..states import STUBS, FileState
 from ..types import InodeNo, Range
 from .ranges import overlap
 
@@ -37,7 +37,7 @@ async def recover(catalog: Catalog, pools: Pools) -> int:
         async with catalog.write():
             catalog.inodes.put(attr._replace(dirty=False))
             catalog.inodes.set_absent(attr.ino, absent)
-            if not absent and attr.state in (FileState.PARTIAL, FileState.MIGRATED):
+            if not absent and attr.state in STUBS:
                 catalog.inodes.set_state(attr.ino, FileState.RESIDENT)
     return len(dirty)
 

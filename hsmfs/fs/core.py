@@ -18,7 +18,7 @@ from ..engine.files import Files
 from ..engine.past import Past
 from ..engine.trust import Trust
 from ..errors import Forbidden
-from ..states import FileState
+from ..states import STUBS
 from ..types import Attr, InodeNo
 from .acl import Acl
 from .deputies import Deputies
@@ -37,7 +37,6 @@ BLOCK_SIZE = 64 * 1024
 STUB_BLOCK_SIZE = 4096
 """And what they read at once of a file whose bytes are on discs: no more than was wanted, or a
 buffered read of a header would ask for bytes behind the head, and so for a disc."""
-STUBS = (FileState.PARTIAL, FileState.MIGRATED)
 _FOLDERS = 4096
 _PAST_TIMEOUT = 1.0
 """Seconds: the kernel is not told of what ends in the past, nor of new permissions."""

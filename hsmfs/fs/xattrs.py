@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pyfuse3 import ENOATTR, FUSEError, RequestContext
 
 from ..limits import XATTR_LIST_BYTES, XATTR_NAME_BYTES, XATTR_VALUE_BYTES
-from ..states import FileState
+from ..states import STUBS, FileState
 from ..types import Attr, InodeNo
 from . import dosattrib
 from .acl import Acl
-from .core import ACCESS, DEFAULT, STUBS, Core, now
+from .core import ACCESS, DEFAULT, Core, now
 from .files import in_group
 from .guard import settled, stable
 from .ports import Control

@@ -24,7 +24,7 @@ from ...catalog.reports import Reports
 from ...disc.digest import digest_file, read_full
 from ...errors import PosixError
 from ...logs import printable
-from ...states import CopyState, FileState, VolumeState
+from ...states import STUBS, CopyState, VolumeState
 from ...types import CHUNK, Attr, Digest, InodeNo, PoolId, Range, VolumeId
 from ..events import Events
 from ..files import Files
@@ -145,8 +145,7 @@ class Verifier:
                 copies = reports.copies.of(attr.ino, attr.version)
                 found.copies += len({c.copy_no for c in copies if c.state is CopyState.VALID})
                 _place(reports, copies, discs)
-                on_discs = attr.state in (FileState.MIGRATED, FileState.PARTIAL)
-                found.away += on_discs and not _within_reach(copies, discs)
+                found.away += attr.state in STUBS and not _within_reach(copies, discs)
         return rows
 
     # Bytes on disk

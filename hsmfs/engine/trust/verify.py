@@ -15,8 +15,6 @@ PAGE = 5000
 """Records read in one step."""
 BREAKS = 1000
 """Places that are told; a log that breaks more often is worth no more words."""
-
-
 TRIES = 5
 """How often what differs is looked for while the log grows."""
 
