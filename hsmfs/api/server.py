@@ -96,11 +96,20 @@ class _Server:
         state = LifespanState({"peer": peer})
         # hypercorn gives it plain SocketStreams, too; its annotation says less.
         given = cast("trio.SSLStream[trio.SocketStream]", stream)
-        await TCPServer(self._app, self._settings, self._context, state, given)
+        await _Connection(self._app, self._settings, self._context, state, given)
 
     async def end(self) -> None:
         """Connections that are idle end now, the others after their answer."""
         await self._context.terminated.set()
+
+
+class _Connection(TCPServer):
+    """Ends when its client is gone: hypercorn's own would go on to count as open, and hold a
+    descriptor, for the time that an idle connection is kept (0.18, trio/tcp_server.py)."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
 
 
 def _logged(app: FastAPI) -> ASGI:

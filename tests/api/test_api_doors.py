@@ -192,6 +192,12 @@ async def test_connections_of_one_address_are_bounded(place, monkeypatch):
             await stream.aclose()
 
 
+async def test_a_client_that_is_gone_has_no_connection(place, monkeypatch):
+    monkeypatch.setattr("hsmfs.api.doors.API_CONNECTIONS_EACH", 2)
+    async with place.running():
+        assert [await place.ctl("whoami") for _ in range(5)] == [21] * 5
+
+
 async def test_an_order_that_is_too_large_is_refused(place, capfd, monkeypatch):
     monkeypatch.setattr("hsmfs.api.gate.API_BODY_BYTES", 100_000)
     async with place.running() as engine:

@@ -111,8 +111,7 @@ class Callers:
         fs.control("token", "revoke", "gone")
 
     def post(self, who: str, path: str, body: object) -> int:
-        """The status of an order; 409 for a stream whose end says that it failed, 429 if nobody
-        even shakes hands: so is an address treated from which too many logins failed."""
+        """The status of an order; 409 for a stream whose end says that it failed."""
         headers = {"Content-Type": "application/json"}
         if token := self.tokens[who]:
             headers["Authorization"] = f"Bearer {token}"
@@ -121,10 +120,6 @@ class Callers:
                 "127.0.0.1", self._fs.port, timeout=60, context=self._context
             )
         ) as connection:
-            try:
-                connection.connect()
-            except ConnectionResetError:
-                return 429
             connection.request("POST", f"/v1{path}", json.dumps(body), headers)
             answer = connection.getresponse()
             text = answer.read().decode()
