@@ -227,6 +227,7 @@ class ScheduleConfig(_Table):
     """None: one for each nine drives."""
     spare_for: Duration = 3600.0
     keep: Duration = 120.0
+    calm: Duration = 10.0
     half_life: Annotated[Duration, Field(gt=0)] = 3600.0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -56,6 +56,48 @@ class Claim:
         if not self.ready.is_set():
             self.error = error
             self.ready.set()
+
+
+class Claims:
+    """All claims of the moment, found by disc as well, for thousands of discs may be wanted."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, Claim] = {}
+        self._of: dict[VolumeId, dict[int, Claim]] = {}
+        self._labelled: dict[Barcode, dict[int, Claim]] = {}
+
+    def add(self, claim: Claim) -> None:
+        self._all[claim.id] = claim
+        self._of.setdefault(claim.volume, {})[claim.id] = claim
+        self._labelled.setdefault(claim.barcode, {})[claim.id] = claim
+
+    def remove(self, claim: Claim) -> None:
+        del self._all[claim.id]
+        del self._of[claim.volume][claim.id], self._labelled[claim.barcode][claim.id]
+        if not self._of[claim.volume]:
+            del self._of[claim.volume]
+        if not self._labelled[claim.barcode]:
+            del self._labelled[claim.barcode]
+
+    def get(self, number: int) -> Claim | None:
+        return self._all.get(number)
+
+    def of(self, volume: VolumeId) -> Collection[Claim]:
+        """Those on a disc."""
+        return self._of.get(volume, {}).values()
+
+    def labelled(self, barcode: Barcode) -> Collection[Claim]:
+        """Those on the disc with that label."""
+        return self._labelled.get(barcode, {}).values()
+
+    def __contains__(self, claim: Claim) -> bool:
+        return claim.id in self._all
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(self._all.values())
+
+    def __len__(self) -> int:
+        return len(self._all)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from ..library.robot import Robot
 from ..states import DriveState
 from ..types import Barcode, ElementAddress, VolumeId
 from . import schedule
-from .bay import Bay, Claim, DriveStuck
+from .bay import Bay, Claim, Claims, DriveStuck
 from .events import Events
 from .identify import check_medium, check_place, refuse_blank
 from .inventory import Inventory
@@ -68,7 +68,7 @@ class Bays:
         self.read_limit = 300.0
         self.pace = Pace(timing, catalog.health.speeds())
         self._bays = {drive.serial: Bay(drive) for drive in library.drives}
-        self._claims: dict[int, Claim] = {}
+        self._claims = Claims()
         self._board = schedule.Board(schedule.rules(config))
         self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -133,9 +133,10 @@ class Bays:
         for bay in self._bays.values():
             if bay.claim is not None and bay.claim.volume in volumes:
                 bay.yielding = True
-        for claim in list(self._claims.values()):
-            if claim.volume in volumes and claim.bay is None:
-                claim.fail(VolumeMissing(f"disc {claim.barcode} leaves the library"))
+        for volume in volumes:
+            for claim in self._claims.of(volume):
+                if claim.bay is None:
+                    claim.fail(VolumeMissing(f"disc {claim.barcode} leaves the library"))
 
     def drive_with(self, volume: VolumeId) -> str | None:
         """The name of the drive that the disc is in."""
@@ -164,7 +165,7 @@ class Bays:
 
     def _wait(self, claim: Claim) -> None:
         """Show the claim to the rules if it waits for a drive; what is known of it may be new."""
-        if claim.id in self._claims and claim.waiting:
+        if claim in self._claims and claim.waiting:
             view = schedule.ClaimView(
                 claim.id, claim.volume, claim.purpose, claim.urgency, claim.since, claim.bytes,
                 claim.count, claim.last, claim.not_before,
@@ -193,7 +194,7 @@ class Bays:
         """Bring the claim's disc into the drive and keep the drive for it until it is done."""
         try:
             claim.session = await self._prepare(bay, claim)
-            if claim.id in self._claims:
+            if claim in self._claims:
                 claim.ready.set()
                 await claim.done.wait()
         except DriveError as error:
@@ -331,8 +332,8 @@ class Bays:
         barcode = self._robot.in_drive(bay.drive)
         found = self._catalog.volumes.by_barcode(barcode) if barcode else None
         bay.holds_fast = found.id if found else VolumeId(0)
-        for claim in list(self._claims.values()):
-            if claim.volume == bay.holds_fast and claim.bay in (None, bay):
+        for claim in self._claims.of(bay.holds_fast):
+            if claim.bay in (None, bay):
                 claim.fail(error)
 
     def _drive_failed(self, claim: Claim, error: DriveError) -> None:

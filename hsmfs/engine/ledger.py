@@ -59,10 +59,9 @@ class Ledger:
         """Drives in which the last try of the disc failed."""
         return {serial for serial, code in (*self._failed, *self._apart) if code == barcode}
 
-    @property
-    def clean(self) -> bool:
-        """No disc failed in any drive."""
-        return not self._failed and not self._apart
+    def apart(self) -> set[Barcode]:
+        """Discs that are not tried in some drive."""
+        return {barcode for _, barcode in (*self._failed, *self._apart)}
 
     def forgive(self, serial: str) -> None:
         """The drive was repaired: its past says nothing any more; in a transaction."""

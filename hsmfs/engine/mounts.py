@@ -104,7 +104,7 @@ class Mounts(Bays):
             next(self._numbers), volume, found.barcode, purpose, urgency, bytes, who,
             now if since is None else since, count, last, unknown,
         )  # fmt: skip
-        self._claims[claim.id] = claim
+        self._claims.add(claim)
         self._wait(claim)
         try:
             await claim.ready.wait()
@@ -121,7 +121,7 @@ class Mounts(Bays):
                     done.drive, done.volume, done.read_bytes, done.read_seconds
                 )
         finally:
-            self._claims.pop(claim.id, None)
+            self._claims.remove(claim)
             self._board.drop(claim.id)
             self._board.used(claim.urgency, trio.current_time())
             claim.done.set()
@@ -133,8 +133,8 @@ class Mounts(Bays):
         self, volume: VolumeId, urgency: RecallClass, bytes: int, count: int, last: float
     ) -> None:
         """What is wanted of a disc grew or shrank: take it into account for its read claims."""
-        for claim in self._claims.values():
-            if claim.volume == volume and claim.purpose is Purpose.READ:
+        for claim in self._claims.of(volume):
+            if claim.purpose is Purpose.READ:
                 if claim.session is not None:
                     claim.session.urgency = urgency
                 claim.urgency, claim.bytes = urgency, bytes
@@ -143,8 +143,7 @@ class Mounts(Bays):
 
     def under_way(self, volume: VolumeId) -> bool:
         """A drive has the disc, or it is being fetched."""
-        mine = (c for c in self._claims.values() if c.volume == volume)
-        return any(not claim.waiting for claim in mine)
+        return any(not claim.waiting for claim in self._claims.of(volume))
 
     def speeds_of(self, volume: VolumeId) -> Speeds:
         """Of the drive that has the disc, else of any."""
@@ -282,7 +281,7 @@ class Mounts(Bays):
                 "drive": claim.bay.drive.name if claim.bay else None,
                 "mounted": claim.session is not None,
             }
-            for claim in self._claims.values()
+            for claim in self._claims
         ]
         return {"drives": drives, "claims": claims, "robot": self.robot_care.trouble or "ready"}
 
@@ -306,9 +305,9 @@ class Mounts(Bays):
             self._nursery = self.robot_care.nursery = None
             for bay in self._bays.values():
                 bay.emptying = bay.moving = False
-                if bay.claim is not None and bay.claim.id not in self._claims:
+                if bay.claim is not None and bay.claim not in self._claims:
                     bay.free()
-            for claim in list(self._claims.values()):
+            for claim in self._claims:
                 claim.fail(Conflict("the library is being stopped"))
 
     def _take_states(self) -> None:
@@ -320,9 +319,10 @@ class Mounts(Bays):
     def _decide(self, nursery: trio.Nursery) -> float:
         """Start what is to be done now; when to decide again if nothing happens."""
         now = trio.current_time()
-        if not self.ledger.clean:
-            for claim in [claim for claim in self._claims.values() if claim.waiting]:
-                self._perhaps_again(claim, now)
+        up = [bay.drive.serial for bay in self._bays.values() if bay.up]
+        for barcode in self.ledger.apart() if up else ():
+            for claim in self._claims.labelled(barcode):
+                self._perhaps_again(claim, up, now)
         moving = sum(bay.moving for bay in self._bays.values())
         decision = self._board.decide(
             now,
@@ -354,19 +354,16 @@ class Mounts(Bays):
 
     def _may_pair(self, serial: str, volume: VolumeId) -> bool:
         """Whether the disc may be tried in the drive; once more, if it failed in all of them."""
-        if self.ledger.clean:
-            return True
-        claims = [claim for claim in self._claims.values() if claim.volume == volume]
-        return all(claim.again or self.ledger.may_pair(serial, claim.barcode) for claim in claims)
+        return all(
+            claim.again or self.ledger.may_pair(serial, claim.barcode)
+            for claim in self._claims.of(volume)
+        )
 
-    def _perhaps_again(self, claim: Claim, now: float) -> None:
+    def _perhaps_again(self, claim: Claim, up: Sequence[str], now: float) -> None:
         """If it failed in all drives that are up, it may try them once more after a pause."""
-        up = [bay.drive.serial for bay in self._bays.values() if bay.up]
-        if (
-            up
-            and not claim.again
-            and not any(self.ledger.may_pair(serial, claim.barcode) for serial in up)
-        ):
+        if claim.again or not claim.waiting:
+            return
+        if not any(self.ledger.may_pair(serial, claim.barcode) for serial in up):
             claim.again, claim.not_before = True, now + self._retry_wait
             self._wait(claim)
 

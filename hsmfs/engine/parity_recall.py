@@ -18,6 +18,7 @@ from ..catalog.catalog import Catalog
 from ..catalog.copies import Copy
 from ..catalog.queues import RecallClass
 from ..catalog.volumes import Volume
+from ..config import Config
 from ..disc.reader import read_chunk
 from ..errors import Conflict, HsmError, PosixError, RecallFailed, UnreadableSector
 from ..states import CopyState
@@ -50,7 +51,7 @@ class ParityRecall:
     """Works what no readable copy is left for.
 
     Attributes:
-        nursery: set while the recaller runs.
+        config: of now; nursery: set while the recaller runs.
     """
 
     def __init__(
@@ -59,14 +60,14 @@ class ParityRecall:
         files: Files,
         reader: ParityReader,
         events: Events,
+        config: Config,
         *,
-        retry_wait: float,
         place: Callable[[Job], Awaitable[None]],
         end: Callable[[Job, HsmError | None], Awaitable[None]],
     ) -> None:
         self._catalog, self._files, self._reader = catalog, files, reader
         self._events, self._place, self._end = events, place, end
-        self._retry_wait = retry_wait
+        self.config = config
         self._room = Room(files)
         self._queues: dict[VolumeId, list[Work]] = {}
         self.nursery: trio.Nursery | None = None
@@ -125,7 +126,7 @@ class ParityRecall:
             if pieces:
                 await self._recall(volume, sorted(pieces, key=lambda piece: piece.sector))
         except Conflict:  # a disc is in the way, or the drives are being stopped: it passes
-            await trio.sleep(self._retry_wait)
+            await trio.sleep(self.config.engine.recall_retry_wait)
         except HsmError as error:
             for work in works:
                 self._fail(work, error)

@@ -22,6 +22,7 @@ from .failures import Failures
 from .files import Files
 from .guard import Guard, Rule
 from .mounts import Mounts
+from .parity_recall import ParityRecall
 from .ranges import overlap
 from .reading import DiscReading
 from .recall_queue import Job, VolumeQueue
@@ -50,6 +51,7 @@ class Readers:
     _jobs: dict[InodeNo, Job]
     _mounts: Mounts
     _nursery: trio.Nursery | None
+    _parity: ParityRecall
     _queues: dict[VolumeId, VolumeQueue]
     _reading: DiscReading
     _shelf: Shelf
@@ -72,7 +74,7 @@ class Readers:
 
     def configure(self, config: Config) -> None:
         """Other numbers count from now on."""
-        self._config = self._reading.config = config
+        self._config = self._reading.config = self._parity.config = config
         self._slow.configure(config)
 
     async def wait(self, ino: InodeNo, wanted: Range, who: Requester) -> None:

@@ -94,10 +94,9 @@ class Recaller(Readers):
         self._copies = CopyChoice(catalog, mounts, self._queues)
         self.parity_reader = ParityReader(catalog, mounts, self._copies.effort)
         self._parity = ParityRecall(
-            catalog, files, self.parity_reader, events,
-            retry_wait=config.engine.recall_retry_wait, place=self._place, end=self._end,
+            catalog, files, self.parity_reader, events, config, place=self._place, end=self._end,
         )  # fmt: skip
-        self._shelf = Shelf(catalog, events, config)
+        self._shelf = Shelf(catalog, events)
         self._slow = SlowLane(mounts, self._queues, config, self._place)
         self._backlog = Backlog(catalog, self._jobs, self._queues, self._shelf, self._take)
         self._rewritten = Rewritten(

@@ -11,7 +11,6 @@ from typing import Any
 
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
-from ..config import Config
 from ..errors import OnShelf, RecallFailed
 from ..types import VolumeId
 from .events import Events
@@ -23,9 +22,8 @@ log = logs.get(__name__)
 class Shelf:
     """Jobs that wait for an operator, by disc."""
 
-    def __init__(self, catalog: Catalog, events: Events, config: Config) -> None:
+    def __init__(self, catalog: Catalog, events: Events) -> None:
         self._catalog, self._events = catalog, events
-        self._wait = config.recall.shelf_wait
         self._parked: dict[VolumeId, list[Job]] = {}
 
     def __len__(self) -> int:

@@ -5,7 +5,10 @@ from collections import Counter
 import pytest
 
 from hsmfs.catalog.queues import RecallClass
-from hsmfs.engine.reload import reload
+from hsmfs.config import ScheduleConfig
+from hsmfs.engine import schedule
+from hsmfs.engine.reload import LIVE as TAKEN
+from hsmfs.engine.reload import Reloaded, merge, reload
 from hsmfs.errors import ConfigError
 
 LIVE = """
@@ -72,3 +75,59 @@ async def test_it_loses_and_doubles_nothing(make_lab):
         assert changes > 3
         for ino in inos:
             assert await lab.read(ino) == b"x" * 300_000
+
+
+def changed(config, table, key):
+    """The configuration with another number for a key, and for nothing else."""
+    value = getattr(getattr(config, table), key)
+    other = getattr(config, table).model_copy(update={key: (value or 6) + 1})
+    return config.model_copy(update={table: other})
+
+
+RULES = [("schedule", key) for key in ScheduleConfig.model_fields]
+RULES += [("engine", "run_cap"), ("engine", "recall_drives")]
+
+
+@pytest.mark.parametrize(("table", "key"), RULES)
+def test_each_key_of_the_rules_is_taken_and_changes_them(make_lab, table, key):
+    before = make_lab().config
+    merged = merge(before, changed(before, table, key), done := Reloaded(""))
+    assert (done.taken, done.later) == ([f"{table}.{key}"], [])
+    assert schedule.rules(merged) != schedule.rules(before)
+
+
+async def test_each_part_has_its_new_numbers(lab):
+    """The wait of recalls by parity was the one of the start."""
+    engine = lab.engine
+    rewrite(lab, """
+[schedule]
+bulk_age_limit = "5 s"
+[recall]
+shelf_wait = "7 s"
+budget_exchanges = 7
+[prefetch]
+share = 7
+[guard]
+slow_discs = 7
+[fs]
+wait_limit = "7 s"
+max_waiters = 7
+[engine]
+burn_wait = "7 s"
+""")
+    text = engine.config_file.read_text().replace("50 ms", "7 s").replace(
+        'min_residence = "0 s"', 'min_residence = "7 s"\nrecall_retries = 7'
+    ).replace('name = "p"', 'name = "p"\nhigh = 77\nlow = 7')
+    engine.config_file.write_text(text)
+    done = await reload(engine, "test")
+    tables = {name.split(".")[0] for name in done.taken}
+    assert tables == {*TAKEN, "pool"} and not done.later
+    recaller, mounts, config = engine.recaller, engine.mounts, engine.config
+    for part in (recaller._config, recaller._reading.config, recaller._parity.config):
+        assert part is config and part.engine.recall_retry_wait == 7
+    assert (mounts._retries, mounts._retry_wait, mounts.robot_care.retry_wait) == (7, 7, 7)
+    assert (recaller._slow.pause, recaller._slow._patience) == (3600 / 7, 5)
+    assert engine.releaser._residence_ns == engine.migrator._wait_ns == 7 * 10**9
+    assert engine.prefetcher.config.share == config.recall.budget_exchanges == 7
+    pool = next(iter(engine.pools))
+    assert (pool.high, pool.low) == (77, 7)

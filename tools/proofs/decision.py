@@ -6,6 +6,8 @@ many discs: the requests lie on the 3,336 discs of a 42U library with 18 drives;
 followed by what it causes: discs come, are read and go, and new requests arrive.
 a disc each: every request is on a disc of its own, so a million claims compete.
 one disc: all on one disc, of which the next request to read is taken, and another one comes.
+in the daemon: its own decision (hsmfs/engine/mounts.py) while all 3,336 discs are wanted, some of
+which failed in a drive before.
 """
 
 from __future__ import annotations
@@ -15,9 +17,14 @@ import gc
 import random
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import trio
+import trio.testing
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -25,14 +32,39 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from _verdict import Proof, proof
 from lib import traces
 
+from hsmfs import config
+from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.queues import RecallClass
+from hsmfs.engine.events import Events
+from hsmfs.engine.journal import CatalogJournal
+from hsmfs.engine.mounts import Mounts
 from hsmfs.engine.schedule import Assign, Board, ClaimView, DiscOrder, DriveView, Purpose, PutAway
+from hsmfs.engine.setup import init
+from hsmfs.library import configured
+from hsmfs.library.robot import Robot
 from hsmfs.simulate.report import quantile
 
 DRIVES = 18
 DISCS = 3336
 DECISIONS = 5000
 LIMIT_MS = 1.0
+FAILED = 50
+"""Discs that failed in a drive before; the daemon looks after them in each decision."""
+CONFIG = """
+[daemon]
+mountpoint = "/mnt/hsmfs"
+state = "{root}/state"
+[[pool]]
+name = "p"
+path = "{root}/pool"
+[engine]
+spool = "{root}/spool"
+[library]
+kind = "simulated"
+path = "{root}/library"
+drives = {drives}
+magazines = 278
+"""
 CLASSES = (RecallClass.INTERACTIVE, RecallClass.STANDARD, *[RecallClass.BULK] * 8)
 
 
@@ -140,6 +172,50 @@ def prove_disc(p: Proof, requests: int) -> None:
     told(p, "one disc: the next request", [timed(step) for _ in range(DECISIONS)])
 
 
+class Still:
+    """Stands for the nursery: what is decided begins, and goes no further."""
+
+    def start_soon(self, *_: Any) -> None:
+        pass
+
+
+async def prove_daemon(p: Proof, root: Path) -> None:
+    settings = config.loads(CONFIG.format(root=root, drives=DRIVES))
+    await init(settings)
+    catalog = Catalog.open(settings.daemon.state)
+    library = configured.open_library(settings.library)
+    mounts = Mounts(catalog, library, Robot(library, CatalogJournal(catalog)), Events(), settings)
+    rng, bays = random.Random(3), list(mounts._bays.values())
+
+    async def want(disc: Any) -> None:
+        async with mounts.use(disc, Purpose.READ, urgency=rng.choice(CLASSES), unknown=True):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        await mounts.robot_care.begin(nursery)
+        discs = catalog.volumes.all()
+        for disc in discs[:FAILED]:
+            mounts.ledger._failed[rng.choice(bays).drive.serial, disc.barcode] = False
+        for disc in discs:
+            nursery.start_soon(want, disc.id)
+        await trio.testing.wait_all_tasks_blocked()
+        times = []
+        for _ in range(DECISIONS):
+            times.append(timed(lambda: mounts._decide(Still())))
+            bay = rng.choice(bays)
+            for moved in bays:
+                moved.moving = False
+            if (claim := bay.claim) is not None:  # its disc is put back, and wanted again
+                bay.free()
+                claim.bay = None
+                mounts._wait(claim)
+        p.figure("in the daemon: discs wanted", len(mounts._claims), at_least=DISCS)
+        told(p, "in the daemon: a decision", times)
+        nursery.cancel_scope.cancel()
+    await library.close()
+    catalog.close()
+
+
 def main(p: Proof) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=1_000_000)
@@ -148,6 +224,8 @@ def main(p: Proof) -> None:
     prove_board(p, "many discs", given.requests, DISCS)
     prove_board(p, "a disc each", given.requests, given.requests)
     prove_disc(p, given.requests)
+    with tempfile.TemporaryDirectory(prefix="hsmfs-decision-") as folder:
+        trio.run(prove_daemon, p, Path(folder))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     p.figure("memory of all of it", peak, "MiB")
 

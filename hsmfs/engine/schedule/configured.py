@@ -26,5 +26,6 @@ def rules(config: Config) -> Rules:
         spare=library.drives // 9 if said.spare is None else said.spare,
         spare_for=said.spare_for,
         keep=said.keep,
+        calm=said.calm,
         half_life=said.half_life,
     )
