@@ -137,8 +137,7 @@ class Recorder:
         return self._disc(volume.barcode) | {"sector": copy.where.sector}
 
     def _disc(self, barcode: str) -> dict[str, Any]:
-        element = self._robot.where(Barcode(barcode))
-        magazine = element.magazine if element is not None else None
+        magazine = self._robot.magazine_of(Barcode(barcode))
         return {"disc": barcode} | ({} if magazine is None else {"magazine": magazine})
 
     def _add(

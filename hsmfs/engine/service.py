@@ -25,7 +25,7 @@ from ..library.labels import labelled
 from ..library.ports import Library
 from ..library.robot import Robot
 from ..pool.pools import Pools
-from ..types import Barcode, InodeNo, VolumeId
+from ..types import InodeNo, VolumeId
 from ..watchdog import LoopWatch
 from . import overview
 from .access import Access
@@ -181,10 +181,6 @@ class Engine:
             if not await self.recaller.request(ino, RecallClass.BULK, who):
                 self.migrator.came_in(ino)
 
-        def magazine_of(barcode: Barcode) -> int | None:
-            element = self.robot.where(barcode)
-            return element.magazine if element is not None else None
-
         async def archive(
             inos: Sequence[InodeNo], copies: int, who: str, release: bool, vault: str
         ) -> None:
@@ -222,7 +218,7 @@ class Engine:
         self.refresher.archive, self.refresher.complete = archive, complete
         self.scrubber.failed, self.scrubber.passed = replace, tested
         self.mounts.ledger.flagged = self.scrubber.look
-        self.migrator.blanks.magazine_of = magazine_of
+        self.migrator.blanks.magazine_of = self.robot.magazine_of
         self.files.make_room = self.releaser.make_room
         self.migrator.finisher.release = self.releaser.release
         self.migrator.recall = bring_in

@@ -59,11 +59,19 @@ class Robot:
 
     def where(self, barcode: Barcode) -> Element | None:
         """Where the disc was last known to be; None if not in the library."""
-        return next(iter(self.places(barcode)), None)
+        addresses = self._places.get(barcode)
+        return self._elements[addresses[0]] if addresses else None
 
     def places(self, barcode: Barcode) -> list[Element]:
         """Where the label was last seen; in more than one place no disc moves by it."""
         return [self._elements[address] for address in self._places.get(barcode, ())]
+
+    def magazine_of(self, barcode: Barcode) -> int | None:
+        """The magazine that the disc lies in, or that it was taken out of; None if nobody knows."""
+        element = self.where(barcode)
+        if element is not None and element.magazine is None and element.source is not None:
+            element = self._elements.get(element.source)
+        return element.magazine if element is not None else None
 
     def in_drive(self, drive: Drive) -> Barcode | None:
         """The disc that was last known to be in the drive."""

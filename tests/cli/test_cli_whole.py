@@ -60,6 +60,9 @@ def test_a_path_goes_to_a_disc_and_comes_back(fs: TempFs) -> None:
     assert "covers it" in fs.control("recall", "--estimate", large)
     assert "1 file recalled" in fs.control("recall", "--wait", large)
     assert "1 on disk already" in fs.control("prefetch", large)
+    wishes = fs.folder / "wishes.list"
+    wishes.write_text("path /患者/影像 1.dcm\n")
+    assert "1 on disk already" in fs.control("prefetch", "--list", wishes)
     assert "counts at once" in fs.control("config", "reload")
     assert not fs.ask("info", large)["absent"]
     assert fs.ask("fsck")["clean"] is True

@@ -30,6 +30,7 @@ async def test_recalls_and_burns_are_recorded_and_can_be_replayed(lab, tmp_path)
         (True, RecallClass.STANDARD), (False, RecallClass.BULK), (False, RecallClass.BULK),
     ]  # fmt: skip
     assert len(found.discs) == 1 and found.requests[1].places != found.requests[2].places
+    assert found.magazines == [1], "it lies in a drive, out of the magazine"
 
 
 async def test_a_full_file_is_turned_over_and_the_oldest_goes(lab, tmp_path, expect_log):
@@ -59,7 +60,7 @@ async def test_a_full_file_is_turned_over_and_the_oldest_goes(lab, tmp_path, exp
 
 
 async def test_it_sleeps_until_there_is_something_to_write(tmp_path, autojump_clock, monkeypatch):
-    robot, writes = SimpleNamespace(where=lambda barcode: None), []
+    robot, writes = SimpleNamespace(magazine_of=lambda barcode: None), []
     recorder = Recorder(None, robot, TraceConfig())
     monkeypatch.setattr(recorder, "_file", tmp_path / "t.jsonl")
 

@@ -28,7 +28,8 @@ Examples:
 @click.option("--patient", "patients", multiple=True, metavar="ID", help="All studies of it.")
 @click.option("--study", "studies", multiple=True, metavar="UID", help="By StudyInstanceUID.")
 @click.option("--list", "lists", multiple=True, type=_FILE,
-              help="Lines 'patient ID', 'study UID', 'path PATH'; or DICOM worklist.")  # fmt: skip
+              help="Lines 'patient ID', 'study UID', 'path PATH' (from the root of the mount); or a"
+              " DICOM worklist.")  # fmt: skip
 @click.option("--index", is_flag=True, help="Learn studies of PATHS from the headers on disk.")
 @json_option
 def command(
@@ -59,12 +60,12 @@ def _wishes(
 ) -> dict[str, list[str]]:  # fmt: skip
     from ...engine.worklist import load
 
-    body = {"patients": list(patients), "studies": list(studies), "paths": list(paths)}
+    asked = [os.fsdecode(ctl.namespace(path)) for path in paths]
+    body = {"patients": list(patients), "studies": list(studies), "paths": asked}
     for wishes in map(load, lists):
         body["patients"] += wishes.patients
         body["studies"] += wishes.studies
         body["paths"] += wishes.paths
-    body["paths"] = [os.fsdecode(ctl.namespace(path)) for path in body["paths"]]
     return body
 
 
