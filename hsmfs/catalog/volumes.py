@@ -154,7 +154,7 @@ class Volumes:
         """All volumes, as far as an inventory asks."""
         rows = self._db.execute("SELECT barcode, id, state, element FROM volumes")
         return {
-            Barcode(barcode): Seat(volume, _STATES[state], element)
+            barcode: Seat(volume, _STATES[state], element)
             for barcode, volume, state, element in rows
         }
 
@@ -180,7 +180,8 @@ class Volumes:
             " AND element IS NOT NULL AND quarantine = '' ORDER BY barcode",
             (int(VolumeState.BLANK),),
         )
-        return {VolumeId(volume): Barcode(barcode) for volume, barcode in rows}
+        found: dict[VolumeId, Barcode] = dict(rows)  # thousands, so it must be cheap
+        return found
 
     def add(self, barcode: str, capacity: int, now_ns: int) -> VolumeId:
         """A blank disc, seen for the first time."""

@@ -74,9 +74,12 @@ class Blanks:
 
     def left(self, without: VolumeId | None = None) -> Labels:
         """Blank discs that nobody has claimed."""
-        used = {burn.volume for burn in self._catalog.queues.burns()} | self._claimed | {without}
         blanks = self._catalog.volumes.blanks()
-        return {volume: barcode for volume, barcode in blanks.items() if volume not in used}
+        for used in {burn.volume for burn in self._catalog.queues.burns()} | self._claimed:
+            blanks.pop(used, None)
+        if without is not None:
+            blanks.pop(without, None)
+        return blanks
 
     def free(self, volumes: Sequence[VolumeId]) -> None:
         """They are burned, or not needed."""

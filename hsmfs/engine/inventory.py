@@ -74,7 +74,7 @@ class Inventory:
         expected = {barcode: seat.element for barcode, seat in volumes.items()}
         open_moves = self._journal.open_moves()
         differences = reconcile(elements, expected, open_moves)
-        kinds = {element.address: element.kind for element in elements}
+        kinds = {e.address: e.kind for e in elements} if differences else {}
         crash.point("library.inventory.seen")
         await self._see_drives()
         for start in range(0, len(differences), BATCH_ROWS):

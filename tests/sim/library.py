@@ -191,7 +191,10 @@ class MemoryChanger:
 
     def _status(self, element: Element, disc: Disc) -> Element:
         if element.kind in SLOTS:
-            known = self._full[element.address] = replace(element, full=True, barcode=disc.label)
+            known = self._full[element.address] = Element(
+                element.address, element.kind, full=True, barcode=disc.label,
+                magazine=element.magazine, slot=element.slot,
+            )  # fmt: skip
             return known
         source = ElementAddress(disc.source) if disc.source is not None else None
         drive = self._drives.get(element.address)
