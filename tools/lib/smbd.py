@@ -27,6 +27,7 @@ PASSWORD = "an archive's"
 USER = "games"
 """An account of every Debian that owns nothing."""
 READY_S = 60.0
+_PATIENCE_S = 10.0
 PORT = 445
 _SESSION = Path(__file__).with_name("smb_session.py")
 _GLOBAL = """\
@@ -125,21 +126,34 @@ class Samba:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it with all that serve clients; it is the leader of their process group."""
+        """End it with all that serve clients, and what it started for requests by RPC."""
         smbd, self.smbd = self.smbd, None
         if smbd is None:
             return
-        for number, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(smbd.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                smbd.wait(patience)
-                break
-        deadline = time.monotonic() + 10
-        while _group_lives(smbd.pid) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if _group_lives(smbd.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(smbd.pid, signal.SIGTERM)
+        try:
+            smbd.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
             os.killpg(smbd.pid, signal.SIGKILL)
+            smbd.wait()
+        _end_group(smbd.pid)
+        if rpc := self._rpc_server():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(rpc, signal.SIGTERM)
+            _end_group(rpc)
+
+    def _rpc_server(self) -> int:
+        """The process that smbd starts when a client asks for accounts or shares by RPC, or 0.
+
+        samba-dcerpcd(8) leads a process group of its own, with its helpers, and outlives smbd.
+        """
+        try:
+            pid = int((self.folder / "pid/samba-dcerpcd.pid").read_text())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return 0
+        return pid if os.fsencode(self.config) in words else 0
 
     def add_user(self, name: str) -> None:
         """A user with PASSWORD; the account must exist."""
@@ -206,12 +220,14 @@ def _run(
     return said
 
 
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def _end_group(group: int) -> None:
+    """Wait for a process group that was told to end, and kill what does not."""
+    deadline = time.monotonic() + _PATIENCE_S
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.02)
+        os.killpg(group, signal.SIGKILL)
 
 
 def _free_address() -> str:

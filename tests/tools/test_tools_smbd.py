@@ -1,0 +1,40 @@
+"""The Samba of tests and proofs ends with all that it started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.lib import smbd
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.skipif(smbd.missing() is not None, reason=f"{smbd.missing()}"),
+]
+
+
+def running(server: smbd.Samba) -> set[str]:
+    """The programs that have its configuration."""
+    found = set()
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                words = (process / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(server.config) in words:
+                found.add(Path(os.fsdecode(words.split(b"\0", 1)[0])).name)
+    return found
+
+
+def test_what_it_starts_for_rpc_does_not_outlive_it(tmp_path: Path) -> None:
+    with smbd.Samba(tmp_path / "smb") as server:
+        who = f"-U{smbd.USER}%{smbd.PASSWORD}"
+        words = ["rpcclient", f"--configfile={server.config}", who, server.address, "-c", "lsaquery"]
+        subprocess.run(words, check=True, capture_output=True)
+        assert {"samba-dcerpcd", "rpcd_lsad"} <= running(server)
+    assert running(server) == set()
