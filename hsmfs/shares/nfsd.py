@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from . import nfs
-from .share import replace, run
+from .share import ShareError, replace, run
 
 NFSD = Path("/proc/fs/nfsd")
+MONITORED = Path("/var/lib/nfs/sm")
+"""rpc.statd(8) has a file here for each client of NFS 3 that has locks: whom sm-notify(8) tells."""
 MARK = "nfsd-threads"
 """In the state folder while nfsd is stopped by us: how many threads it had."""
 
@@ -40,6 +43,7 @@ def renew(mountpoint: Path, state: Path) -> int:
             count = int(mark.read_text())
     if not count:
         return 0
+    clients = _monitored()
     run(("rpc.nfsd", "0"), package=nfs.PACKAGE)
     try:
         nfs.reload()
@@ -47,4 +51,32 @@ def renew(mountpoint: Path, state: Path) -> int:
         run(("rpc.nfsd", str(count)), package=nfs.PACKAGE)
         replace(mark, None)
     run(("sm-notify", "-f"), package="nfs-common")
+    # It takes them off the list, and statd, which still knows them, puts none on it again: at the
+    # next start they would not be told, and lose their locks.
+    _monitor(clients)
     return count
+
+
+def _monitored() -> dict[Path, bytes]:
+    """What statd keeps of each client of NFS 3 that has locks."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for file in MONITORED.iterdir():
+            with contextlib.suppress(OSError):  # its last lock was just given up
+                found[file] = file.read_bytes()
+    return found
+
+
+def _monitor(clients: dict[Path, bytes]) -> None:
+    """Put back what was taken off; its owner is statd's user. Raises ShareError."""
+    try:
+        owner = MONITORED.stat()
+        for file, content in clients.items():
+            with contextlib.suppress(FileExistsError), file.open("xb") as kept:
+                os.fchmod(kept.fileno(), 0o600)
+                os.fchown(kept.fileno(), owner.st_uid, owner.st_gid)
+                kept.write(content)
+    except FileNotFoundError:
+        return  # there is no statd, and no client
+    except OSError as fault:
+        raise ShareError(f"{fault.filename or MONITORED}: {fault.strerror}") from fault

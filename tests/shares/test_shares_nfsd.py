@@ -18,13 +18,14 @@ def tools(tmp_path, monkeypatch):
     for name, more in (
         ("rpc.nfsd", f"echo $1 >{tmp_path}/threads"),
         ("exportfs", f"[ ! -e {tmp_path}/refuse ]"),
-        ("sm-notify", ""),
+        ("sm-notify", f"rm -f {tmp_path}/sm/*"),
     ):
         (bin / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{tmp_path}/calls\n{more}\n')
         (bin / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin}:/usr/bin:/bin")
     monkeypatch.setattr(nfs, "FILE", tmp_path / "exports.d/hsmfs.exports")
     monkeypatch.setattr(nfsd, "NFSD", tmp_path)
+    monkeypatch.setattr(nfsd, "MONITORED", tmp_path / "sm")
     (tmp_path / "threads").write_text("8\n")
     return tmp_path
 
@@ -47,6 +48,14 @@ def test_one_that_was_left_stopped_is_started(tools):
     (tools / nfsd.MARK).write_text("8\n")  # the daemon was killed between stop and start
     assert nfsd.renew(MOUNT, tools) == nfsd.threads() == 8
     assert not (tools / nfsd.MARK).exists()
+
+
+def test_clients_with_locks_are_told_the_next_time_too(tools):
+    nfs.add(MOUNT, "*", MOUNT)
+    (tools / "sm").mkdir()
+    (tools / "sm/10.0.0.7").write_text("what statd wrote\n")
+    nfsd.renew(MOUNT, tools)
+    assert (tools / "sm/10.0.0.7").read_text() == "what statd wrote\n"
 
 
 def test_also_when_exports_are_refused(tools):

@@ -23,7 +23,7 @@ LINE_OF_PROOF = 3.0
 
 
 def handles(nas: Nas) -> None:
-    """Open files and folders outlive a rename, forgotten caches, and the daemon."""
+    """Open files, their locks, and folders outlive a rename, forgotten caches, and the daemon."""
     held: list[tuple[str, int, int, bytes]] = []
     for version, mount in nas.mounts.items():
         deep = mount / version / "a/b"
@@ -31,6 +31,7 @@ def handles(nas: Nas) -> None:
         (deep / "file").write_bytes(version.encode())
         fd = os.open(deep / "file", os.O_RDWR)
         held.append((version, fd, os.open(deep, os.O_RDONLY), version.encode()))
+        lock.lock("posix", fd)
         (nas.fs.mountpoint / version / "a").rename(nas.fs.mountpoint / version / "moved")
     for what in ("renamed and forgotten", "the daemon restarted", "the daemon killed"):
         if what.startswith("the daemon"):
@@ -45,6 +46,9 @@ def handles(nas: Nas) -> None:
             found = os.stat("..", dir_fd=folder).st_ino
             meant = (nas.fs.mountpoint / version / "moved").stat().st_ino
             nas.p.require(found == meant, f"{version}: {what}: '..' is another folder")
+            other = next(m for v, m in nas.mounts.items() if (v == "v3") != (version == "v3"))
+            got = lock.attempt("posix", other / version / "moved/b/file")
+            nas.p.require(got == "held", f"{version}: {what}: the lock is {got}")
         nas.p.say(f"{'handles good: ' + what:<48} {time.monotonic() - began:>14.1f} s")
     for _, fd, folder, _ in held:
         os.close(fd)
