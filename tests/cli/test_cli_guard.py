@@ -147,6 +147,17 @@ def test_waits_are_failed_by_an_admin(fs):
     waits(fs, 0)
 
 
+def test_rules_know_a_reader_by_group_name_way_and_file(fs, tmp_path):
+    own = tmp_path / "own.toml"
+    try:
+        for key in ('gid = ["root"]', 'process = ["anyth*"]', 'via = ["local"]', 'path = ["/0"]'):
+            own.write_text(f'[[rule]]\nname = "r"\n{key}\noutcome = "eacces"\n')
+            fs.control("guard", "load", own)
+            assert reader(fs, "anything", fs.mountpoint / "0").wait(20) == errno.EACCES
+    finally:
+        fs.control("guard", "reset")
+
+
 def test_rules_are_changed_live_and_outlive_a_restart(fs, tmp_path):
     assert "virus-scanners" in fs.control("guard")
     fs.control("guard", "set", "virus-scanners", "eagain")

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import ipaddress
 import os
 import random
 import socket
@@ -147,6 +148,68 @@ def test_other_requests_of_the_session_go_on(nas, count):
         assert script.stdout.readline() == "went on\n"
     assert script.communicate(timeout=60)[0].strip() == hashlib.sha256(data).hexdigest()
     assert script.returncode == 0
+
+
+def getter(nas, name):
+    """A client that reads a file."""
+    words = [*nas.samba.client_command("archive"), "-c", f"get {name} {nas.fs.folder}/{name}-got"]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_waiting_client_is_known_by_its_address_and_failed_by_it(nas):
+    stubs(nas, "known", 1)
+    with no_drives(nas):
+        client = getter(nas, "known0")
+        until(lambda: waiters(nas))
+        [view] = waiters(nas)
+        assert (view["via"], view["process"][:4]) == ("smb", "smbd")
+        assert ipaddress.ip_address(view["client"]).is_loopback
+        assert view["client"] in nas.fs.control("waiters")
+        words = ("waiters", "fail", "--errno", "EACCES", "--client")
+        assert nas.fs.control(*words, "192.0.2.1") == "0 waits ended\n"
+        assert nas.fs.control(*words, view["client"]) == "1 wait ended\n"
+        assert "NT_STATUS_ACCESS_DENIED" in client.communicate(timeout=60)[0]
+    assert nas.fs.ask("queue")["recalls"] == []
+
+
+def test_a_client_that_is_killed_waits_no_more_and_its_recall_is_dropped(nas):
+    stubs(nas, "killed", 1)
+    with no_drives(nas):
+        client = getter(nas, "killed0")
+        until(lambda: waiters(nas))
+        [view] = waiters(nas)
+        client.kill()
+        client.communicate()
+        until(lambda: not waiters(nas) and not nas.fs.ask("queue")["recalls"])
+        until(lambda: not Path(f"/proc/{view['pid']}").exists())
+    assert nas.state("killed0") == "migrated"
+
+
+RULE = """
+[[rule]]
+name = "one-client"
+client = ["{0}"]
+outcome = "eacces"
+"""
+
+
+def test_a_rule_of_the_guard_is_about_one_client(nas, tmp_path):
+    data = stubs(nas, "ruled", 1)
+    got, file = nas.fs.folder / "ruled0-got", tmp_path / "guard.toml"
+    file.write_text(RULE.format("127.0.0.0/8"))
+    nas.fs.control("guard", "load", file)
+    nas.fs.control("guard", "mode", "on")
+    try:
+        assert "ACCESS_DENIED" in getter(nas, "ruled0").communicate(timeout=60)[0]
+        [met] = [m for m in nas.fs.ask("guard", "report") if m["rule"] == "one-client"]
+        assert ipaddress.ip_address(met["client"]).is_loopback
+        file.write_text(RULE.format("192.0.2.0/24"))
+        nas.fs.control("guard", "load", file)
+        getter(nas, "ruled0").communicate(timeout=60)
+        assert got.read_bytes() == data
+    finally:
+        nas.fs.control("guard", "mode", "off")
+        nas.fs.control("guard", "reset")
 
 
 def test_a_recall_that_fails_is_an_error_to_the_client(nas):
