@@ -26,6 +26,9 @@ from tools.lib.tempfs import TempFs, TempFsError
 OVER = os.environ.get("HSMFS_LIFE", "")
 """The version of NFS that is between, whose server runs already, or smb; if any."""
 AWAY_S = 60.0
+RSYNC = "-aH" if OVER else "-aHAX"
+"""All that the way to the mount keeps: nfsd offers no extended attributes of a FUSE filesystem."""
+TAR = ("--sparse",) if OVER else ("--xattrs", "--xattrs-include=*", "--acls", "--sparse")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

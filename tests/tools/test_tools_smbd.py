@@ -33,8 +33,10 @@ def running(server: smbd.Samba) -> set[str]:
 
 def test_what_it_starts_for_rpc_does_not_outlive_it(tmp_path: Path) -> None:
     with smbd.Samba(tmp_path / "smb") as server:
-        who = f"-U{smbd.USER}%{smbd.PASSWORD}"
-        words = ["rpcclient", f"--configfile={server.config}", who, server.address, "-c", "lsaquery"]
+        words = [
+            "rpcclient", f"--configfile={server.config}", f"-U{smbd.USER}%{smbd.PASSWORD}",
+            server.address, "-c", "lsaquery",
+        ]  # fmt: skip
         subprocess.run(words, check=True, capture_output=True)
         assert {"samba-dcerpcd", "rpcd_lsad"} <= running(server)
     assert running(server) == set()

@@ -4,16 +4,21 @@
 
 In a real kernel (User Mode Linux): hsmfs on a slow simulated library is mounted, exported and
 mounted back by its clients. The sections are tools/lib/nas/*.py, in parts that can be run one by
-one (names, discs, smb, programs); with a word only those are run whose title has it. The bound on
-seconds is the whole proof's: a part, or what a word chooses, prints its seconds without one.
+one (names, discs, smb, programs); with a word only those are run whose title has it. The whole runs
+in two such kernels at once, the programs in one of them. The bound on seconds is the whole proof's:
+a part, or what a word chooses, prints its seconds without one.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,44 +26,66 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _verdict import Proof, proof
 from lib.lab import inside
-from lib.nas import life, nfs, nfs_names, nfs_offline, records, smb, smb_files, snapshots
+from lib.nas import life, nfs, nfs_names, nfs_offline, rebuilt, records, smb, smb_files, snapshots
 from lib.nas.world import Section, nas
 
 CLAIM = "files are on the network as they are on the mount, and nobody hangs on a robot"
 LIMIT_S = 480
+KERNEL_S = 900
+"""Only what hangs takes so long: on a busy machine all sections still tell what they found."""
 MEMORY = "1536M"
+TIMEOUT = 124
 MODULES = f"{nfs.MODULES} {smb.MODULES}"
 PARTS = {
     "names": nfs_names.SECTIONS,
     "discs": {**nfs_offline.SECTIONS, **records.SECTIONS, **snapshots.SECTIONS},
-    "smb": smb_files.SECTIONS,
+    "smb": {**smb_files.SECTIONS, **rebuilt.SECTIONS},
     "programs": life.SECTIONS,
 }
+BESIDE = ("programs",)
 
 
-def chosen(word: str, part: str | None) -> dict[str, Section]:
+def chosen(word: str, parts: Iterable[str]) -> dict[str, Section]:
     """The sections to run, by their titles."""
-    parts = PARTS if part is None else [part]
     return {
         title: section for name in parts for title, section in PARTS[name].items() if word in title
     }
 
 
-def live(p: Proof, word: str, part: str | None) -> None:
+def live(p: Proof, word: str, parts: Iterable[str]) -> None:
     """The sections, inside the lab's kernel."""
     began = time.monotonic()
-    sections = chosen(word, part)
+    sections = chosen(word, parts)
     p.require(bool(sections), f"no section has {word!r} in its title")
     with nas(p, sections.values()) as world:
         for title, section in sections.items():
             with world.section(title):
                 section.run(world)
-    took = time.monotonic() - began
-    if word or part:
-        p.say("a part of the proof: the bound on seconds is that of the whole")
-        p.figure("seconds in all", took, "s")
-    else:
-        p.figure("seconds in all", took, "s", at_most=LIMIT_S)
+    p.figure("seconds of these sections", time.monotonic() - began, "s")
+
+
+def kernel(word: str, parts: Iterable[str], out: IO[bytes] | None = None) -> int:
+    """The sections in a kernel of their own; 0 if all they require holds."""
+    words = [__file__, "--inside", word, *(f"--part={part}" for part in parts)]
+    return inside(words, memory=MEMORY, limit_s=KERNEL_S, modules=MODULES, out=out)
+
+
+def whole(p: Proof) -> None:
+    """All sections; what programs do is in a kernel beside, which has a processor of its own."""
+    began = time.monotonic()
+    with ThreadPoolExecutor() as pool, tempfile.TemporaryFile() as beside:
+        programs = pool.submit(kernel, "", BESIDE, beside)
+        code = kernel("", [part for part in PARTS if part not in BESIDE])
+        p.require(code == 0, _ended("the servers", code))
+        code = programs.result()
+        beside.seek(0)
+        p.say(beside.read().decode(errors="replace"))
+        p.require(code == 0, _ended("programs", code))
+    p.figure("seconds in all", time.monotonic() - began, "s", at_most=LIMIT_S)
+
+
+def _ended(what: str, code: int) -> str:
+    return f"{what}: {'their kernel ended early' if code == TIMEOUT else 'see above'}"
 
 
 def main() -> None:
@@ -66,16 +93,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("word", nargs="?", default="")
-    parser.add_argument("--part", choices=PARTS)
+    parser.add_argument("--part", choices=PARTS, action="append")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    parts = given.part or list(PARTS)
     if given.inside:
+        with proof(f"{CLAIM} ({', '.join(parts)})") as p:
+            live(p, given.word, parts)
+    if not given.word and not given.part:
         with proof(CLAIM) as p:
-            live(p, given.word, given.part)
-    code = inside(
-        [__file__, "--inside", *sys.argv[1:]], memory=MEMORY, limit_s=LIMIT_S + 60, modules=MODULES
-    )
-    if code == 124:
+            whole(p)
+    code = kernel(given.word, parts)
+    if code == TIMEOUT:
         print(f"NOT PROVED: {CLAIM}: the lab's kernel ended early")
     sys.exit(1 if code else 0)
 

@@ -13,12 +13,12 @@ from .nfs import sh
 from .world import Nas, Section
 
 PROGRAMS = {
-    "NFS": ("v4.2", "git or delete or rename or rclone or restic or dcmtk or orthanc"),
-    "SMB": ("smb", "dcmtk or orthanc"),
+    "NFS": ("v4.2", "not wal"),
+    "SMB": ("smb", "dcmtk or orthanc or restic"),
 }
-"""What is between, and which of the tests. Those of rsync, cp and tar compare extended attributes,
-which nfsd does not offer of a FUSE filesystem. SQLite's WAL is for one host (sqlite.org/wal.html),
-and by SMB its database is locked. A share of SMB keeps no modes, owners and links."""
+"""What is between, and which of the tests. By NFS rsync and tar leave extended attributes out:
+nfsd offers none of a FUSE filesystem. SQLite's WAL is for one host (sqlite.org/wal.html), and by
+SMB its database is locked. A share of SMB keeps no modes, owners and links, which most compare."""
 SCRATCH = Path("/run/life")
 SCRATCH_BYTES = 256 << 20
 

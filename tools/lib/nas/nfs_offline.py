@@ -23,6 +23,9 @@ PROBES = 60
 PROBE_BYTES = 65536
 HEADER = 65536
 WAIT_S = 60.0
+KILLED_S = 5.0
+FAILED_S = 40.0
+"""A client of NFS 4 asks again after at most 15 s, and so does one of NFS 3 after 5."""
 PERIOD_S = 6.0
 """Clients of NFS 3 that were told to come later do so after 5 s (Linux fs/nfs/nfs3proc.c), most of
 them at once: what is measured in less either meets them all or none."""
@@ -95,12 +98,43 @@ def crowd(nas: Nas) -> None:
         waiters = nas.fs.ask("waiters")
         nas.p.figure("readers that wait for a disc", len(waiters), at_least=CLIENTS)
         _beside(nas, resident, idle)
+        _given_up(nas)
     began = time.monotonic()
     said, _ = waiting.communicate(timeout=2 * WAIT_S)
     nas.p.figure("all of them served after the drives are up", time.monotonic() - began, "s")
     wrong = [name for name in names if (nas.fs.mountpoint / name).read_bytes() != meant[name]]
     nas.p.require(not wrong, f"bytes differ: {wrong[:3]}")
     nas.p.figure("readers that got their bytes", int(said or 0), at_least=CLIENTS)
+
+
+def _given_up(nas: Nas) -> None:
+    """A client's program that waits can be killed, and an admin ends its wait with an errno."""
+    for way, patience in (("killed", KILLED_S), ("failed", FAILED_S)):
+        names = [f"given-up/{n:04}" for n in range(len(nas.mounts))]
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        programs = [
+            subprocess.Popen(["cat", mount / name], stdout=nowhere, stderr=pipe)
+            for name, mount in zip(names, nas.mounts.values(), strict=True)
+        ]
+        wanted = {f"/{name}" for name in names}
+        nfs.until(
+            lambda wanted=wanted: wanted <= {w["path"] for w in nas.api.get("/waiters")},
+            "programs of clients wait", WAIT_S,
+        )  # fmt: skip
+        began = time.monotonic()
+        for name, program in zip(names, programs, strict=True):
+            if way == "killed":
+                program.kill()
+            else:
+                nas.fs.control("waiters", "fail", "--errno", "ENODATA", "--file",
+                               nas.fs.mountpoint / name)  # fmt: skip
+        for version, program in zip(nas.mounts, programs, strict=True):
+            _, said = program.communicate(timeout=2 * WAIT_S)
+            told = said.decode() if way == "failed" else ""
+            nas.p.require(program.returncode != 0, f"{version}: a program that was {way} succeeded")
+            nas.p.require(way == "killed" or bool(told), f"{version}: {way}, but told nothing")
+        took = time.monotonic() - began
+        nas.p.figure(f"waiting programs of clients, {way}, end within", took, "s", at_most=patience)
 
 
 def _beside(nas: Nas, resident: list[str], idle: dict[str, list[float]]) -> None:
@@ -176,5 +210,7 @@ def _latencies(nas: Nas, names: list[str]) -> dict[str, list[float]]:
 SECTIONS = {
     "NFS: heads of files on discs": Section(head, {"heads": (4, SIZE)}),
     "NFS: files on discs": Section(recall, {f"whole-{v}": (3, SIZE) for v in nfs.VERSIONS}),
-    "NFS: 200 readers wait": Section(crowd, {"crowd": (CLIENTS, CROWD_BYTES)}),
+    "NFS: 200 readers wait": Section(
+        crowd, {"crowd": (CLIENTS, CROWD_BYTES), "given-up": (len(nfs.VERSIONS), CROWD_BYTES)}
+    ),
 }

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from . import records, smb
+from . import lock, records, smb
 from .nfs import until
 from .world import Nas, Section
 
@@ -31,6 +31,7 @@ def files(world: Nas) -> None:
         try:
             looks(world, client)
             waits(world, client, meant)
+            locks(world, client)
             records.by_smb(world, client, "smb")
             restarts(world, client, meant)
         finally:
@@ -67,6 +68,25 @@ def waits(world: Nas, client: Path, meant: dict[str, bytes]) -> None:
     reader.join()
     world.p.require(got == [meant["smb/0000"]], "the client got other bytes than were archived")
     until(lambda: not attributes(client / "0000") & OFFLINE, "the attribute goes", 15)
+
+
+def locks(world: Nas, client: Path) -> None:
+    """The share is of a folder that NFS exports, too, so its locks are those of the host."""
+    places = {"SMB": client, **{v: m / "smb" for v, m in world.mounts.items()},
+              "local": world.fs.mountpoint / "smb"}  # fmt: skip
+    (client / "locked").write_bytes(b"x" * 100)
+    (world.fs.mountpoint / "smb/locked").chmod(0o666)
+    with lock.Locker([place / "locked" for place in places.values()]) as other:
+        for holder, found in (("SMB", list(places)[1:]), ("v4.1", ["SMB"]), ("local", ["SMB"])):
+            for meant in ("held", "free"):
+                with (places[holder] / "locked").open("r+b") as file:
+                    if meant == "held":
+                        lock.lock("posix", file.fileno())
+                    for place in found:
+                        other.ask("posix", list(places).index(place))
+                        got, _ = other.answer()
+                        world.p.require(got == meant, f"held over {holder}: {place} found {got}")
+    world.p.say("SMB: a byte-range lock excludes NFS and local programs, and theirs exclude it")
 
 
 def restarts(world: Nas, client: Path, meant: dict[str, bytes]) -> None:

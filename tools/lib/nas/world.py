@@ -19,10 +19,10 @@ from hsmfs.cli.client import Client
 from hsmfs.cli.links import SocketLink
 
 from ..lab import READY_S
-from ..tempfs import TempFs
+from ..tempfs import TempFs, Value
 from . import nfs
 
-TABLES = {
+TABLES: dict[str, dict[str, Value]] = {
     "fs": {"head": "256 KiB"},
     "library": {"drives": 2, "disc": "64 MiB", "exchange": "3 s", "load": "1 s", "seek": "50 ms"},
 }
