@@ -17,7 +17,7 @@ from pyfuse3 import FUSEError
 from .. import logs
 from ..engine.files import Files
 from ..engine.waiters import again
-from ..errors import HsmError
+from ..errors import HsmError, PosixError
 from ..types import InodeNo, Range, Requester
 from .nfs import Nfs
 
@@ -87,7 +87,7 @@ class Deputies:
             raise FUSEError(errno.EAGAIN)
         self._all.pop(key, None)
         if deputy.error is not None:
-            raise again(deputy.error)
+            raise _told(deputy.error)
 
     async def _stand_in(self, deputy: _Deputy) -> None:
         ino, wanted = deputy.key
@@ -102,3 +102,10 @@ class Deputies:
         deputy.done.set()
         if deputy.error is None and self._all.get(deputy.key) is deputy:
             del self._all[deputy.key]
+
+
+def _told(error: HsmError) -> HsmError:
+    """What a client is told: nfsd takes ETIMEDOUT, too, for "ask again" (nfserrno)."""
+    if isinstance(error, PosixError) and error.number == errno.ETIMEDOUT:
+        return PosixError(errno.EIO, error.message)
+    return again(error)

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from pyfuse3 import FUSEError
 
-from hsmfs.errors import RecallFailed
+from hsmfs.errors import PosixError, RecallFailed
 from hsmfs.fs import deputies, keeper, nfs
 from hsmfs.types import ROOT, Range, Requester
 
@@ -98,6 +98,21 @@ async def test_a_recall_that_failed_is_told_when_the_client_comes_again(served, 
         await served.operations.deputies.wait(ino, Range(0, 3), WHO)
     await again(served, ino)  # and then it is tried anew
     assert fh
+
+
+async def test_a_wait_that_an_admin_ended_is_an_error_and_not_asked_again(served, autojump_clock):
+    ino = await served.stub(b"f", b"abc")
+
+    async def fail(ino, wanted, who):
+        await trio.sleep(5)
+        raise PosixError(errno.ETIMEDOUT, "the wait was ended by an admin")
+
+    served.files.wait_for = fail
+    fh = await again(served, ino)
+    await trio.sleep(10)
+    with pytest.raises(FUSEError) as told:
+        await served.operations.read(fh, 0, 3)
+    assert told.value.errno == errno.EIO  # nfsd would make "ask again" of ETIMEDOUT
 
 
 async def test_a_client_that_went_away_is_forgotten(served, autojump_clock):
