@@ -49,13 +49,15 @@ aio read size = 1
 aio write size = 1
 use sendfile = no
 strict sync = yes
+oplocks = {oplocks}
 kernel oplocks = no
 kernel share modes = no
 posix locking = {posix}
 durable handles = {durable}
 {shadow}
 """
-"""vfs_acl_xattr(8), vfs_streams_xattr(8). Handles are durable only if locks are Samba's alone."""
+"""vfs_acl_xattr(8), vfs_streams_xattr(8). Handles are durable only if locks are Samba's alone; and
+a client that has an oplock or a lease keeps its locks to itself, so nobody else would see them."""
 _SNAPSHOTS = """\
 shadow:mountpoint = {mountpoint}
 shadow:snapdir = {name}
@@ -147,6 +149,7 @@ def add(
     section = _SHARE.format(
         name=name, path=path, mountpoint=shlex.quote(str(mountpoint)), read_only=_yes(read_only),
         posix=_yes(posix_locks), durable=_yes(not posix_locks),
+        oplocks=_yes(not posix_locks),
         snapshots="shadow_copy2 " if snapshots else "",
         shadow=_SNAPSHOTS.format(mountpoint=mountpoint, name=snapshots) if snapshots else "",
         valid_users=f"valid users = {quoted}\n" if quoted else "",

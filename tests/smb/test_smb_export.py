@@ -83,7 +83,9 @@ def test_a_folder_that_nfs_exports_shares_its_locks(samba, monkeypatch):
     assert smb.add("b", MOUNT / "ct/7", MOUNT).options == "rw,locks=posix"
     assert smb.add("c", MOUNT / "mr", MOUNT).options == "rw,locks=smb"
     assert smb.add("d", MOUNT, MOUNT, posix_locks=False).options == "rw,locks=smb"
-    assert effective(samba, "a", "posix locking", "durable handles") == ["Yes", "No"]
+    keys = ("posix locking", "durable handles", "oplocks")
+    assert effective(samba, "a", *keys) == ["Yes", "No", "No"]
+    assert effective(samba, "c", *keys) == ["No", "Yes", "Yes"]
 
 
 @pytest.mark.parametrize(
