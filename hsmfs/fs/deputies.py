@@ -25,6 +25,9 @@ FORSAKEN_SECONDS = 60.0
 """A client that did not ask for so long has gone: Linux's ask at least every 15 s."""
 
 log = logs.get(__name__)
+ECHO_SECONDS = 2.0
+"""So long an error is told again: a client whose read-ahead failed asks once more, page by page,
+and would wait anew."""
 _Key = tuple[InodeNo, Range]
 
 
@@ -44,6 +47,7 @@ class Deputies:
     def __init__(self, files: Files, nfs: Nfs, patience: float) -> None:
         self._files, self._nfs, self._patience = files, nfs, patience
         self._all: dict[_Key, _Deputy] = {}
+        self._echoes: dict[tuple[InodeNo, int], tuple[float, HsmError]] = {}
         self._threads = 0
         self._nursery: trio.Nursery | None = None
 
@@ -57,7 +61,9 @@ class Deputies:
             try:
                 while True:
                     await trio.sleep(FORSAKEN_SECONDS / 4)
-                    self._dismiss(trio.current_time() - FORSAKEN_SECONDS)
+                    now = trio.current_time()
+                    self._dismiss(now - FORSAKEN_SECONDS)
+                    self._echoes = {k: echo for k, echo in self._echoes.items() if echo[0] > now}
             finally:
                 self._nursery = None
 
@@ -71,6 +77,9 @@ class Deputies:
         if self._nursery is None:
             raise FUSEError(errno.EAGAIN)
         key, now = (ino, wanted), trio.current_time()
+        until, error = self._echoes.get((ino, who.uid), (now, None))
+        if error is not None and now < until:
+            raise _told(error)
         deputy = self._all.get(key)
         if deputy is None:
             deputy = self._all[key] = _Deputy(key, who, now)
@@ -87,6 +96,7 @@ class Deputies:
             raise FUSEError(errno.EAGAIN)
         self._all.pop(key, None)
         if deputy.error is not None:
+            self._echoes[ino, who.uid] = trio.current_time() + ECHO_SECONDS, deputy.error
             raise _told(deputy.error)
 
     async def _stand_in(self, deputy: _Deputy) -> None:

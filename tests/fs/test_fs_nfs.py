@@ -96,6 +96,9 @@ async def test_a_recall_that_failed_is_told_when_the_client_comes_again(served, 
     await trio.sleep(10)
     with pytest.raises(RecallFailed):
         await served.operations.deputies.wait(ino, Range(0, 3), WHO)
+    with pytest.raises(RecallFailed):  # as a client asks that read ahead: page by page
+        await served.operations.deputies.wait(ino, Range(1, 2), WHO)
+    await trio.sleep(deputies.ECHO_SECONDS)
     await again(served, ino)  # and then it is tried anew
     assert fh
 

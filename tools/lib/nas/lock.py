@@ -31,7 +31,7 @@ def attempt(kind: str, path: Path) -> str:
     with path.open("r+b") as file:
         try:
             lock(kind, file.fileno())
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):  # fcntl(2) allows both; SMB's client says EACCES
             return "held"
         return "free"
 
