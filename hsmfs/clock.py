@@ -23,7 +23,10 @@ T = TypeVar("T")
 DISK = trio.CapacityLimiter(16)
 """Threads for pool and catalog files."""
 HASH = trio.CapacityLimiter(4)
-"""Threads for checksums, compression and images."""
+"""Threads for what is soon done and a reader or a drive waits for: checksums of pieces."""
+IMAGES = trio.CapacityLimiter(4)
+"""Threads for what takes seconds to minutes: files staged, images, parity. They are few, and apart,
+so that no drive and no reader waits for an image to be made."""
 MEDIA = trio.CapacityLimiter(64)
 """Threads for drives and the robot: a stuck one keeps its thread, so there are many."""
 NOTIFY = trio.CapacityLimiter(1)

@@ -83,7 +83,7 @@ class Snapshots:
             return None, 0
         size = most
         if copied:
-            size = await clock.blocking(lambda: snapshot.pack(plain, dest), clock.HASH)
+            size = await clock.blocking(lambda: snapshot.pack(plain, dest), clock.IMAGES)
         if size >= most:
             log.warning("catalog too large for a disc", bytes=size, most=most)
             return None, 0

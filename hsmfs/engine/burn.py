@@ -136,7 +136,7 @@ class Burner:
             crash.point("burn.whole.planned")
             await self._spool.reuse(image)
             dest, show = self._spool.path / image, self.progress[volume]
-            result = await clock.blocking(lambda: build(dest, show.built), clock.HASH)
+            result = await clock.blocking(lambda: build(dest, show.built), clock.IMAGES)
             crash.point("burn.whole.image.built")
             self._fits(result, found, found.capacity)
             async with self._catalog.write():
@@ -189,7 +189,7 @@ class Burner:
                     files, label, dest, staging=dest.with_suffix(".staging"),
                     snapshot=extra.snapshot, audit=extra.audit, progress=show.built,
                 ),
-                clock.HASH,
+                clock.IMAGES,
             )
             crash.point("burn.image.built")
             moved = {key[0] for key in result.changed} | await self._moved(staged.files)

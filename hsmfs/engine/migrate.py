@@ -382,7 +382,7 @@ class Migrator:
         try:
             crash.point("migrate.staged")
             extra = await self._snapshots.make(folder)
-            await clock.blocking(lambda: trim(staged, self._disc, extra.size), clock.HASH)
+            await clock.blocking(lambda: trim(staged, self._disc, extra.size), clock.IMAGES)
             for ino, why in staged.skipped.items():
                 if why not in (GONE, NO_ROOM):
                     self._put_off(ino, why)

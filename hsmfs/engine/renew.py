@@ -249,7 +249,7 @@ class Renewer:
             await self._window(volume, path, (first, min(window, size // SECTOR - first)))
             crash.point("renew.window.written")
         show.phase, show.done = "checking", 0
-        sha = await clock.blocking(lambda: sha256_of(path).hex(), clock.HASH)
+        sha = await clock.blocking(lambda: sha256_of(path).hex(), clock.IMAGES)
         if sha != right:
             await self._spool.remove(path.name)
             raise ChecksumMismatch(
@@ -270,13 +270,13 @@ class Renewer:
         if parity is not None:
             row = parity[1].row
             sums = await self._reader.row_sums(volume, row, [run], on_progress, make)
-            await clock.blocking(lambda: _store(sums, row, run, path), clock.HASH)
+            await clock.blocking(lambda: _store(sums, row, run, path), clock.IMAGES)
             await clock.blocking(lambda: durable.sync(path))
             return
         sums = await self._reader.syndromes(
             volume, [run], RecallClass.BULK, on_progress, make
         )
-        gaps = await clock.blocking(lambda: _solve(sums, run, path), clock.HASH)
+        gaps = await clock.blocking(lambda: _solve(sums, run, path), clock.IMAGES)
         if gaps:
             await self._own(volume, path, gaps)
         await clock.blocking(lambda: durable.sync(path))

@@ -286,7 +286,7 @@ class VolumeSets:
                 raise HsmError(f"disc {volume.barcode} was not tested since the rebuild")
             await self._fetch(volume)
             path = self._spool.path / self._spool.image(volume.id)
-            sha = await clock.blocking(lambda path=path: sha256_of(path).hex(), clock.HASH)  # type: ignore[misc]
+            sha = await clock.blocking(lambda path=path: sha256_of(path).hex(), clock.IMAGES)  # type: ignore[misc]
             async with self._catalog.write():
                 self._catalog.volumes.set_image(volume.id, volume.used, sha, volume.root_hash or "")
 
@@ -341,7 +341,7 @@ class VolumeSets:
         ]  # fmt: skip
         self._writing = {job.dest.name for job in jobs}
         try:
-            made: list[Folded] = await clock.blocking(lambda: fold(images, jobs), clock.HASH)
+            made: list[Folded] = await clock.blocking(lambda: fold(images, jobs), clock.IMAGES)
         finally:
             self._writing = set()
         crash.point("sets.rows.written")
@@ -384,7 +384,7 @@ class VolumeSets:
         """Parity could not be burned: if the spool has lost it, it is begun anew."""
         rows = [row for row in self._catalog.sets.parity(group.id).values() if row.file]
         path = self._spool.path
-        if not await clock.blocking(lambda: all(holds(path, row) for row in rows), clock.HASH):
+        if not await clock.blocking(lambda: all(holds(path, row) for row in rows), clock.IMAGES):
             await self._mend(group, WrongImages([None]))
 
     async def _drop(self, group: VolumeSet, volume: Volume, error: HsmError) -> None:

@@ -142,7 +142,7 @@ class Stager:
         )
         works = [work for work in taken if work is not None]
         level = self._level
-        await clock.blocking(lambda: _read_all(works, folder, level), clock.HASH)
+        await clock.blocking(lambda: _read_all(works, folder, level), clock.IMAGES)
         await self._compare(works)
         good: list[_Work] = []
         await in_batches(

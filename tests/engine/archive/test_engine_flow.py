@@ -1,0 +1,48 @@
+"""Drives at work one disc after the other: nothing that takes long elsewhere holds them up."""
+
+from __future__ import annotations
+
+import threading
+
+import trio
+
+from hsmfs.catalog.queues import RecallClass
+from hsmfs.engine import burn
+from hsmfs.engine.recall import Recaller
+from hsmfs.states import FileState
+
+MIB = 1 << 20
+FULL = 13 * MIB
+"""Bytes of a file that no second one shares a disc of 16 MiB with."""
+
+
+async def test_a_reader_waits_for_no_image(make_site, monkeypatch):
+    site = await make_site(drives=3)
+    going, begun = threading.Event(), []
+    build = burn.build_image
+
+    def slow(*args, **kwargs):
+        begun.append(args)
+        going.wait(30)
+        return build(*args, **kwargs)
+
+    async with site.running(), trio.open_nursery() as nursery:
+        ino = await site.file(b"f", MIB)
+        await site.archive(ino, release=True)
+        recaller = Recaller(
+            site.catalog, site.files, site.mounts, site.events, site.config,
+            left=lambda who, ino: False,
+        )  # fmt: skip
+        await nursery.start(recaller.run)
+        monkeypatch.setattr(burn, "build_image", slow)
+        more = [await site.file(b"%d" % n, FULL) for n in range(5)]
+        await site.migrator.archive(more)
+        await site.until(lambda: len(begun) == 4)
+        try:
+            await recaller.request(ino, RecallClass.INTERACTIVE, "test")
+            await site.until(lambda: site.state(ino) == FileState.PREMIGRATED, 10)
+        finally:
+            going.set()
+        await site.archive(*more)
+        nursery.cancel_scope.cancel()
+    site.sound()
