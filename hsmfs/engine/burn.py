@@ -47,6 +47,8 @@ REBUILDS = 5
 """Images made of one set of files, each without those that changed under the one before."""
 VERIFY_SECTORS = 4096
 """Sectors read back at a time."""
+READ_ON = 4
+"""Such reads that a drive may be ahead of their checksums, while others have the processor."""
 _PAGE = 2000
 
 
@@ -254,7 +256,9 @@ class Burner:
                 crash.point("burn.started")
                 here = session
                 await self._burn(session, volume)
-                await self.verify(session, volume.id)
+                image_sha256 = await self.verify(session, volume.id)
+            # The drive is at work on its next disc while this one is committed.
+            await self._commit(session.drive.serial, volume.id, image_sha256)
         except (HsmError, OSError) as fault:
             another = AnotherDisc(f"disc {volume.barcode}: {reason(fault)}")
             another.untouched = here is not None and here.untouched
@@ -277,8 +281,8 @@ class Burner:
         crash.point("burn.verifying")
         await trio.lowlevel.checkpoint()
 
-    async def verify(self, session: Session, volume: VolumeId, *, blame: bool = True) -> None:
-        """Read the whole disc back and commit it if every byte is right.
+    async def verify(self, session: Session, volume: VolumeId, *, blame: bool = True) -> str:
+        """Read the whole disc back; the SHA-256 of it if every byte is right.
 
         blame: drive and disc answer for what is wrong.
         Raises ChecksumMismatch, UnreadableSector, DriveError.
@@ -293,11 +297,11 @@ class Burner:
         image = os.open(self._spool.path / burn.image, os.O_RDONLY | os.O_CLOEXEC)
         try:
             checker = Checker(image)
-            await self._compare(session, volume, burn.size, checker, whole, show, blame)
+            await self._compare(session, volume, burn.size, checker, whole, blame)
         finally:
             os.close(image)
         crash.point("burn.verified")
-        await self._commit(session, volume, burn, whole.hexdigest())
+        return whole.hexdigest()
 
     async def _compare(
         self,
@@ -306,11 +310,10 @@ class Burner:
         size: int,
         checker: Checker,
         whole: hashlib._Hash,
-        show: Progress,
         blame: bool,
     ) -> None:
         """The drive reads on while a thread hashes."""
-        send, receive = trio.open_memory_channel[bytes](1)
+        send, receive = trio.open_memory_channel[bytes](READ_ON)
         fault: list[HsmError] = []
 
         def feed(data: bytes) -> None:
@@ -337,7 +340,7 @@ class Burner:
                         fault.append(error)
                         scope.cancel()
                         return
-                    show.done = done
+                    self.progress[volume].done = done
 
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
@@ -370,10 +373,10 @@ class Burner:
 
         return await self._catalog.read(read)
 
-    async def _commit(
-        self, session: Session, volume: VolumeId, burn: Burn, image_sha256: str
-    ) -> None:
+    async def _commit(self, serial: str, volume: VolumeId, image_sha256: str) -> None:
         """The commit point: one row makes every copy on the disc count."""
+        burn = self._catalog.queues.burn(volume)
+        assert burn is not None
         for pool in self._pools:
             # What is called archived must not be torn by a power cut afterwards.
             await clock.blocking(pool.sync)
@@ -381,11 +384,11 @@ class Burner:
         async with self._catalog.write():
             now = clock.now_ns()
             self._catalog.volumes.close(
-                volume, burn.size, session.drive.serial, burn.root_hash, now, image_sha256
+                volume, burn.size, serial, burn.root_hash, now, image_sha256
             )
             self._catalog.queues.set_burn(volume, BurnState.VERIFIED)
             self.committed(volume)
-            self._on_record(volume, burn, session.drive.serial, image_sha256)
+            self._on_record(volume, burn, serial, image_sha256)
         crash.point("burn.committed")
         await self._catalog.sync()
         crash.point("burn.commit.durable")
@@ -484,7 +487,8 @@ class Burner:
                 volume, Purpose.READ, bytes=burn.size, who=f"reading {found.barcode} back"
             ) as session:
                 # The image was never synced: if power was lost it may be the one that is wrong.
-                await self.verify(session, volume, blame=False)
+                image_sha256 = await self.verify(session, volume, blame=False)
+            await self._commit(session.drive.serial, volume, image_sha256)
             await self._finisher.finish(volume)
             if not self._sets.keep(volume, burn.size):
                 await self._spool.remove(burn.image)

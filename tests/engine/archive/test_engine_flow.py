@@ -9,7 +9,7 @@ import trio
 from hsmfs.catalog.queues import RecallClass
 from hsmfs.engine import burn
 from hsmfs.engine.recall import Recaller
-from hsmfs.states import FileState
+from hsmfs.states import FileState, VolumeState
 
 MIB = 1 << 20
 FULL = 13 * MIB
@@ -45,4 +45,29 @@ async def test_a_reader_waits_for_no_image(make_site, monkeypatch):
             going.set()
         await site.archive(*more)
         nursery.cancel_scope.cancel()
+    site.sound()
+
+
+async def test_a_drive_goes_on_while_its_last_disc_is_committed(make_site, monkeypatch):
+    site = await make_site(drives=1)
+    going, waiting = threading.Event(), threading.Event()
+    sync = site.pool.sync
+
+    def slow():
+        waiting.set()
+        going.wait(30)
+        sync()
+
+    monkeypatch.setattr(site.pool, "sync", slow)
+    inos = [await site.file(b"%d" % n, FULL) for n in range(2)]
+    async with site.running():
+        await site.migrator.archive(inos)
+        await site.migrator.flush()
+        try:
+            await site.until(waiting.is_set)
+            await site.until(lambda: len(site.volumes(VolumeState.BURNING)) == 2)
+        finally:
+            going.set()
+        await site.archive(*inos)
+    assert len(site.volumes(VolumeState.FULL)) == 2
     site.sound()
