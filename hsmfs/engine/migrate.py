@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import trio
@@ -39,7 +40,7 @@ from .policy.match import Ruleset
 from .policy.rules import Grouping
 from .residency import Residency
 from .sets import VolumeSets
-from .spool import Room, Spool
+from .spool import Spool, burns_at_once
 from .stage import ABSENT, GONE, LOST_BYTES, MISMATCH, NO_ROOM, UNREADABLE, Staged, Stager, trim
 from .verify import SourceMismatch
 
@@ -120,8 +121,9 @@ class Migrator:
     def configure(self, config: Config) -> None:
         """Other numbers count from now on; what is under way goes on."""
         self._wait_ns = int(config.engine.burn_wait * 1e9)
-        # Two images more than drives: two may end at once, and a set's parity takes its time.
-        self._slots = max(1, config.library.drives - config.recall_drives) + 2
+        drives = max(1, config.library.drives - config.recall_drives)
+        room = config.engine.spool_limit - config.parity_spool(config.engine.copies)
+        self._slots = burns_at_once(drives, room // config.library.disc)
         self.poke()
 
     # Requests
@@ -257,7 +259,7 @@ class Migrator:
         now = trio.current_time()
         self._later = {ino: until for ino, until in self._later.items() if until > now}
         terms = Terms(
-            _usable(self._disc), clock.now_ns(), self._catalog.queues.burn_before(),
+            plan.usable(self._disc), clock.now_ns(), self._catalog.queues.burn_before(),
             self._wait_ns, plan.Either(self._busy, self._later), room, self._shrink,
             self._needs_parity, self._tests and not self._catalog.health.paused,
         )  # fmt: skip
@@ -356,29 +358,31 @@ class Migrator:
         packed = one if self._level else 0
         together = one * len(volumes) + packed <= self.spool.limit
         images = one * len(volumes) if together else one
-        folder = self.spool.batch()
         try:
-            async with self.spool.room(images, packed) as room:
-                try:
-                    await self._stage_and_burn(batch, volumes, folder, together, room)
-                finally:
-                    with trio.CancelScope(shield=True):
-                        await self.spool.remove(folder.name)
+            async with AsyncExitStack() as stack:
+                # One at a time, with all threads: the first disc burns while the second is staged.
+                # Room too, as only what is being staged needs any for compressed files.
+                async with self._staging:
+                    room = await stack.enter_async_context(self.spool.room(images, packed))
+                    folder = await stack.enter_async_context(self.spool.batch())
+                    staged = await self._stage(batch, folder)
+                    self.spool.packed(room, staged.packed)
+                await self._burn_staged(batch, volumes, staged, folder, together)
         finally:
             self.blanks.free(volumes)
 
-    async def _stage_and_burn(
-        self, batch: Batch, volumes: list[VolumeId], folder: Path, together: bool, room: Room
-    ) -> None:
+    async def _stage(self, batch: Batch, folder: Path) -> Staged:
         queued = self._catalog.queues.migration
         wanted = await at_leisure(self._catalog, batch.items, lambda item: queued(item.ino))
         items = [item for item, row in zip(batch.items, wanted, strict=True) if row is not None]
-        async with self._staging:
-            # One at a time, with all threads: the first disc burns while the second is staged.
-            staged = await self._stager.stage(items, folder)
-        self.spool.packed(room, staged.packed)
+        staged = await self._stager.stage(items, folder)
         if staged.shrink is not None:
             self._shrink = min(1.0, (self._shrink + staged.shrink * CAUTION) / 2)
+        return staged
+
+    async def _burn_staged(
+        self, batch: Batch, volumes: list[VolumeId], staged: Staged, folder: Path, together: bool
+    ) -> None:
         try:
             crash.point("migrate.staged")
             extra = await self._snapshots.make(folder)
@@ -493,8 +497,3 @@ class Migrator:
     def _spool_full(self, reason: str) -> None:
         log.warning("spool full", reason=reason)
         self._events.emit("spool_full", reason=reason)
-
-
-def _usable(disc: int) -> int:
-    """Bytes of a disc that files may be planned for; the rest is for its own description."""
-    return disc - disc // 100 - min(512 * 1024, disc // 16)

@@ -25,6 +25,11 @@ _NAMES = 1500
 """Bytes a file takes besides its data: directory records, manifest, sums."""
 
 
+def usable(disc: int) -> int:
+    """Bytes of a disc that files may be planned for; the rest is for its own description."""
+    return disc - disc // 100 - min(512 * 1024, disc // 16)
+
+
 class Target(NamedTuple):
     """Which copy of its files a disc holds, and where the disc is to be kept.
 

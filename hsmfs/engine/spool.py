@@ -81,12 +81,17 @@ class Spool:
         self._freed.set()
         self._freed = trio.Event()
 
-    def batch(self) -> Path:
-        """A folder for a new batch, not yet made; `remove` ends it."""
+    @asynccontextmanager
+    async def batch(self) -> AsyncIterator[Path]:
+        """A folder for a new batch, not yet made; it is gone after the block."""
         self._batches += 1
         name = f"{_BATCH}{self._batches}"
         self._busy.add(name)
-        return self.path / name
+        try:
+            yield self.path / name
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.remove(name)
 
     def keeps(self, name: str) -> bool:
         """Whether what lies there under that name is in use, or kept to be used again."""
@@ -187,6 +192,15 @@ class Spool:
             ours = item.name.startswith(("volume-", _BATCH, _OLD, _PARITY))
             if ours and item.name not in keep:
                 _remove(item)
+
+
+def burns_at_once(drives: int, discs: int) -> int:
+    """Batches to be at work on with so many drives that burn, and a spool of so many discs.
+
+    Images are made ahead, as drives may end at almost the same time, and a set's parity takes its
+    time. They get half of the spool: the other half is for images that wait for their set's parity.
+    """
+    return drives + max(2, min(drives // 2 + 1, discs // 2 - drives))
 
 
 def image_name(volume: VolumeId) -> str:

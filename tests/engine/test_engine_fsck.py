@@ -266,8 +266,8 @@ async def test_a_healthy_spool_has_no_findings(world, tmp_path):
     async with world.catalog.write():
         world.catalog.queues.add_burn(world.volume, 1, keeper.image(world.volume), 1)
     made, retired = keeper.image(world.volume), keeper.image(77)
-    running, leftover = keeper.batch(), keeper.path / "batch-99"
-    for folder in (running, leftover, (keeper.path / made).with_suffix(".staging")):
+    leftover = keeper.path / "batch-99"
+    for folder in (leftover, (keeper.path / made).with_suffix(".staging")):
         folder.mkdir(parents=True)
     for image in (made, retired):
         (keeper.path / image).touch()
@@ -279,10 +279,11 @@ async def test_a_healthy_spool_has_no_findings(world, tmp_path):
         report = await world.fsck(**options)
         return [finding.object for finding in report.findings if finding.check == name]
 
-    assert await strangers(**options) == ["spool file batch-99"]
-    leftover.rmdir()
-    assert await strangers(**options) == []
-    await keeper.remove(running.name)
+    async with keeper.batch() as running:
+        running.mkdir()
+        assert await strangers(**options) == ["spool file batch-99"]
+        leftover.rmdir()
+        assert await strangers(**options) == []
     assert await strangers(spool=keeper.path) == []
 
 

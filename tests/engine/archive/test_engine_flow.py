@@ -9,6 +9,7 @@ import trio
 from hsmfs.catalog.queues import RecallClass
 from hsmfs.engine import burn
 from hsmfs.engine.recall import Recaller
+from hsmfs.engine.spool import burns_at_once
 from hsmfs.states import FileState, VolumeState
 
 MIB = 1 << 20
@@ -71,3 +72,21 @@ async def test_a_drive_goes_on_while_its_last_disc_is_committed(make_site, monke
         await site.archive(*inos)
     assert len(site.volumes(VolumeState.FULL)) == 2
     site.sound()
+
+
+async def test_only_what_is_being_staged_has_room_for_compressed_files(make_site, monkeypatch):
+    site = await make_site(spool="50 MiB", engine="compression = 3")
+    pressed = []
+    monkeypatch.setattr(site.migrator.spool, "pressed", lambda: pressed.append(1))
+    inos = [await site.file(b"%d" % n, FULL) for n in range(2)]
+    async with site.running():
+        await site.archive(*inos)
+    assert not pressed
+    site.sound()
+
+
+def test_images_are_made_ahead_in_half_of_the_spool():
+    assert burns_at_once(6, 100) == 10
+    assert burns_at_once(18, 100) == 28
+    assert burns_at_once(6, 18) == 9
+    assert [burns_at_once(n, 1) for n in (1, 2, 6)] == [3, 4, 8]

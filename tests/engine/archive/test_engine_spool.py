@@ -51,14 +51,15 @@ async def test_a_spool_knows_what_it_keeps(tmp_path: Path) -> None:
     (tmp_path / left).touch()
     await spool.clear({left})
     await spool.reuse(image)
-    batch = spool.batch()
-    assert all(map(spool.keeps, (left, image, batch.name)))
-    assert spool.batch() != batch
-    assert not spool.keeps(spool.image(VolumeId(111)))
+    async with spool.batch() as batch:
+        assert all(map(spool.keeps, (left, image, batch.name)))
+        async with spool.batch() as other:
+            assert other != batch
+        assert not spool.keeps(spool.image(VolumeId(111)))
 
     (tmp_path / image).touch()
     await spool.retire(image)
-    await spool.remove(left, batch.name)
+    await spool.remove(left)
     assert [path.name for path in tmp_path.iterdir() if spool.keeps(path.name)] == [f"old-{image}"]
     assert not any(map(spool.keeps, (left, image, batch.name)))
 
