@@ -6,8 +6,10 @@ encode: Reed-Solomon of 10+2 on one core, beside a plain copy in memory in the s
 pipeline: checksums, compression, image and parity of sets that follow each other, each step on
 another disc as the migrator does it; which of them would limit 18 drives (1,080 MB/s) is named.
 drives: a real archive of sets of 10+2 through the daemon to six simulated drives of 60 MB/s, each
-disc read back after its burn. A drive is busy for bytes burned or read back, by its nominal rate,
-from when all six are at work until the last disc of data begins.
+disc read back after its burn; a change of discs takes robot and drive no time of their own. A drive
+is busy for bytes burned or read back, by its nominal rate, from when all six are at work until as
+many discs as there are of data have begun. What stands still counts against it: changes of discs,
+commits, waits for an image, and reading slower than the drive could.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
@@ -38,6 +41,8 @@ from hsmfs.cli.links import SocketLink
 DRIVES = 6
 RATE = 60_000_000
 """Bytes a second of one drive, either way."""
+SPOOL = 28
+"""Discs that fit in the spool: images made ahead, those of a set that is not full, and parity."""
 WANTED = 360.0
 LATER = 1080.0
 FILE = 16 * MIB
@@ -67,13 +72,25 @@ def prove_pipeline(p: Proof, folder: Path) -> None:
         )
 
 
+@dataclass
+class Turn:
+    """One disc in a drive: its bytes, and those that were burned and read back."""
+
+    disc: str
+    size: int
+    burned: int = 0
+    read: int = 0
+    last: int = 0
+    """As the drive told last of its reading; it counts anew after a pause."""
+
+
 class Drives:
     """Bytes that each drive moved, by looking at the daemon's own figures."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._last: dict[str, tuple[str, str | None, int, int]] = {}
-        self.moved: Counter[str] = Counter()
+        self._turns: dict[str, Turn] = {}
+        self._over: Counter[str] = Counter()
         self.burned: set[str] = set()
 
     def look(self) -> int:
@@ -81,17 +98,31 @@ class Drives:
         busy = 0
         for drive in self._client.get("/drives"):
             name, work, disc = drive["name"], drive["work"], drive["disc"]
-            done = drive["work_done"] if work in ("burning", "reading") else 0
-            before = self._last.get(name, ("idle", None, 0, 0))
-            same = before[:2] == (work, disc) and done >= before[2]
-            self.moved[name] += done - before[2] if same else done
-            if before[:2] == ("burning", disc) and work == "reading":
-                self.moved[name] += before[3] - before[2]  # it was burned to its end meanwhile
-            self._last[name] = (work, disc, done, drive["work_total"])
+            turn = self._turns.get(name)
+            if turn is not None and turn.disc != disc:
+                # It left the drive, so it was read back to its end: see `damaged`.
+                self._over[name] += 2 * turn.size
+                del self._turns[name]
             busy += work in ("burning", "reading")
             if work == "burning" and disc:
                 self.burned.add(disc)
+                turn = self._turns.setdefault(name, Turn(disc, drive["work_total"]))
+                turn.burned = drive["work_done"]
+            elif work == "reading" and name in self._turns:
+                turn, done = self._turns[name], drive["work_done"]
+                turn.burned = turn.size
+                turn.read += done - turn.last if done >= turn.last else done
+                turn.last = done
         return busy
+
+    def damaged(self) -> list[str]:
+        """Discs whose burn or reading back went wrong."""
+        return [disc["barcode"] for disc in self._client.get("/volumes", state="damaged")]
+
+    def moved(self) -> Counter[str]:
+        """Bytes by drive until now."""
+        now = Counter({name: turn.burned + turn.read for name, turn in self._turns.items()})
+        return now + self._over
 
 
 def prove_drives(p: Proof, disc_mb: int, discs: int, place: Path) -> None:
@@ -103,7 +134,7 @@ def prove_drives(p: Proof, disc_mb: int, discs: int, place: Path) -> None:
                 "load": "0 s", "seek": "0 s", "read_rate": "60 MB/s", "write_rate": "60 MB/s",
             },
             "engine": {
-                "spool": spool, "spool_limit": f"{22 * disc} B", "recall_drives": 0,
+                "spool": spool, "spool_limit": f"{SPOOL * disc} B", "recall_drives": 0,
                 "burn_wait": "1 h",
             },
             "sets": {"parity": "raid6", "discs": 12},
@@ -132,22 +163,23 @@ def _migrate(p: Proof, fs: TempFs, discs: int) -> None:
     )  # fmt: skip
     drives = Drives(Client(SocketLink(fs.socket)))
     began = ended = 0.0
-    at_begin: Counter[str] = Counter()
     while order.poll() is None:
         busy = drives.look()
         if not began and busy == DRIVES:
-            began, at_begin = time.monotonic(), Counter(drives.moved)
+            began, at_begin = time.monotonic(), drives.moved()
         if began and not ended and len(drives.burned) >= discs:
-            ended, at_end = time.monotonic(), Counter(drives.moved)
+            ended, at_end = time.monotonic(), drives.moved()
         time.sleep(0.1)
     p.require(order.returncode == 0, "the archive failed")
+    spoiled = drives.damaged()
+    p.require(not spoiled, f"discs were not read back to their end: {spoiled}")
     p.require(bool(began and ended), "six drives were never at work at once")
     if not (began and ended):
         return
     window = ended - began
     p.figure("window", window, "s")
     shares = {
-        name: (at_end[name] - at_begin[name]) / RATE / window for name in sorted(drives.moved)
+        name: (at_end[name] - at_begin[name]) / RATE / window for name in sorted(at_end)
     }
     for name, share in shares.items():
         p.figure(f"drive {name} busy", 100 * share, "%")
