@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import stat
 from bisect import bisect_left
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Disks:
     def __init__(self, root: Path) -> None:
         self._root, self._kept = root, root / "durable"
         self._trees = tuple(f"{root / tree}/" for tree in TREES)
+        self._synced: set[int] = set()
         self._wal = Wal(root / "state" / WAL, self._kept / "state" / WAL)
 
     def install(self) -> None:
@@ -69,9 +71,18 @@ class Disks:
         Catalog._start_anew = started  # type: ignore[method-assign]
 
     def _keep(self, fd: int) -> None:
+        """What was synced; of a folder, the names of files that were."""
         path = os.readlink(f"/proc/self/fd/{fd}")
-        if path.startswith(self._trees) and os.path.isfile(path):
+        if not f"{path}/".startswith(self._trees):
+            return
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode):
+            self._synced.add(found.st_ino)
             self._copy(path)
+        elif stat.S_ISDIR(found.st_mode):
+            for entry in os.scandir(path):
+                if entry.inode() in self._synced and entry.is_file():
+                    self._copy(entry.path)
 
     def _copy(self, path: str) -> None:
         """Plain strings and reads: a life syncs thousands of times."""
