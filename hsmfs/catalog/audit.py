@@ -8,6 +8,7 @@ Appending happens in the transaction of the act that is recorded.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ _HEAD = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
 _FIELDS = "seq, at_ns, worm_ns, kind, actor, object, outcome, detail, hash"
 _canonical = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 _quoted = json.encoder.encode_basestring_ascii
+_NUMBERS = {int}
 
 
 class Head(NamedTuple):
@@ -86,10 +88,16 @@ def digest(prev: bytes, fields: tuple[Any, ...]) -> bytes:
 
 def _told(detail: dict[str, Any]) -> str:
     """A record's detail as canonical JSON."""
-    for value in detail.values():
-        if type(value) is not int:
-            return _canonical(detail)
-    return "{" + ",".join([f'"{name}":{value}' for name, value in detail.items()]) + "}"
+    values = tuple(detail.values())
+    if _NUMBERS.issuperset(map(type, values)):
+        return _form(tuple(detail)) % values
+    return _canonical(detail)
+
+
+@functools.lru_cache(maxsize=64)
+def _form(names: tuple[str, ...]) -> str:
+    """What the detail of whole numbers with these names looks like."""
+    return "{" + ",".join([f'"{name}":%d' for name in names]) + "}"
 
 
 @dataclass(frozen=True, slots=True)

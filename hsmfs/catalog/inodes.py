@@ -248,15 +248,16 @@ class Inodes:
         self._db.change(_TOUCH, (now_ns, now_ns, links, ino))
         folder = self._folder
         if folder is not None and folder.ino == ino:
-            nlink = folder.nlink + links
-            self._folder = folder._replace(mtime_ns=now_ns, ctime_ns=now_ns, nlink=nlink)
+            self._folder = folder.with_links(
+                folder.nlink + links, now_ns, now_ns, folder.change_seq
+            )
 
     def add_links(self, attr: Attr, count: int, now_ns: int) -> Attr:
         """Add count (may be negative) to nlink; ctime is now. The inode as it is then."""
         self._forget(attr.ino)
         seq = self.next_seq()
         self._db.change(_LINK, (count, now_ns, seq, attr.ino))
-        return attr._replace(nlink=attr.nlink + count, ctime_ns=now_ns, change_seq=seq)
+        return attr.with_links(attr.nlink + count, attr.mtime_ns, now_ns, seq)
 
     def _forget(self, ino: int) -> None:
         if self._folder is not None and self._folder.ino == ino:

@@ -370,11 +370,12 @@ class Namespace:
             raise PosixError(errno.EEXIST) from fault
 
     def _drop(self, parent: int, name: bytes, attr: Attr, now_ns: int) -> Attr:
-        if attr.is_dir:
+        folder = attr.is_dir
+        if folder:
             self.folders_changed()
         self._db.change(_DELETE, (parent, name))
-        self._inodes.touch(parent, now_ns, -int(attr.is_dir))
-        return self._inodes.add_links(attr, -2 if attr.is_dir else -1, now_ns)
+        self._inodes.touch(parent, now_ns, -int(folder))
+        return self._inodes.add_links(attr, -2 if folder else -1, now_ns)
 
     def _refuse_replacement(self, moved: Attr, target: Attr) -> None:
         if target.is_dir and not moved.is_dir:

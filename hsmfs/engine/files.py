@@ -122,9 +122,8 @@ class Files(Residency):
         live = self._live.get(attr.ino)
         if live is not None:
             self.catalog.if_undone(live.as_now())
-            live.attr = live.attr._replace(
-                nlink=attr.nlink, ctime_ns=attr.ctime_ns, change_seq=attr.change_seq
-            )
+            old = live.attr
+            live.attr = old.with_links(attr.nlink, old.mtime_ns, attr.ctime_ns, attr.change_seq)
 
     def renew(self, ino: InodeNo) -> None:
         """The row of an inode that nobody writes was changed: take all of it over; as it changes.

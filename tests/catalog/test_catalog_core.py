@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import shutil
 import stat
 import threading
@@ -22,7 +23,7 @@ from hsmfs.catalog.redo import RedoLog
 from hsmfs.catalog.reports import Place, Query, Reports
 from hsmfs.errors import CatalogDamaged, CatalogInUse, NotFound, PosixError, SchemaTooNew
 from hsmfs.states import FileState, Lock
-from hsmfs.types import ROOT
+from hsmfs.types import ROOT, Attr
 
 FILE, DIR = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
 
@@ -425,3 +426,21 @@ async def test_a_folder_is_remembered_as_it_is(catalog, act, fails):
     known = catalog.inodes.get_raw(folder.ino)
     assert known == await catalog.read(lambda reports: reports.inodes.get_raw(folder.ino))
     assert (known == before) == fails
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [{}, {"ino": 5, "size": 1 << 63, "by_ns": -1}, {"on": True}, {"n": 1, "why": '"é'}],
+)
+async def test_the_detail_of_a_record_is_canonical_json(catalog, detail):
+    async with catalog.write():
+        catalog.audit.append(1, "file.deleted", "me", "/a", "done", detail)
+    (record,) = catalog.audit.after(0)
+    assert record.detail == json.dumps(detail, separators=(",", ":"))
+
+
+def test_an_inode_with_other_links_is_the_same_but_for_them():
+    attr = Attr(*range(20))
+    other = attr.with_links(-1, -2, -3, -4)
+    assert type(other) is Attr
+    assert other == attr._replace(nlink=-1, mtime_ns=-2, ctime_ns=-3, change_seq=-4)
