@@ -211,6 +211,14 @@ class Health:
         )
         return {VolumeId(volume): at_ns for volume, at_ns in rows}
 
+    def accused(self) -> set[VolumeId]:
+        """Discs that were blamed, or failed a test, at any time."""
+        rows = self._db.execute(
+            "SELECT DISTINCT volume FROM health WHERE blamed = 'medium' OR kind = ?",
+            (Kind.TEST_BAD.value,),
+        )
+        return {VolumeId(volume) for (volume,) in rows}
+
     def in_doubt(self, volume: VolumeId) -> bool:
         """Whether it did not read as it should since its last test, which it passed, if any."""
         doubt = False

@@ -6,7 +6,7 @@ assumed where history does not tell. Nothing is taken from data sheets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..catalog.refreshes import Refresh
@@ -14,10 +14,11 @@ from ..catalog.reports import Reports
 from ..catalog.volumes import Volume
 from ..config import Config
 from ..states import VolumeState
+from ..types import VolumeId
 from .refresh import REPACK, units
 
 YEAR_NS = 365 * 86_400 * 10**9
-_BAD = (VolumeState.SUSPECT, VolumeState.DAMAGED, VolumeState.LOST)
+_BAD = (VolumeState.DAMAGED, VolumeState.LOST)
 _HOLDING = (VolumeState.FULL, VolumeState.SUSPECT, VolumeState.EXPORTED)
 _RULE = 3.0
 """Rule of three: what never happened in n disc-years has a rate below 3/n with 95 % confidence."""
@@ -32,7 +33,7 @@ def forecast(reports: Reports, config: Config, now_ns: int, growth: int | None) 
     orders = reports.refreshes.all()
     assumed: list[str] = []
     grown = _growth(burned, orders, config, now_ns, growth, assumed)
-    lost = _losses(burned, orders, now_ns, assumed)
+    lost = _losses(burned, reports.health.accused(), now_ns, assumed)
     repack = _repack(reports, config, assumed)
     total = grown + lost["discs"] + repack["discs"]
     blanks = len(reports.volumes.blanks())
@@ -63,8 +64,8 @@ def _growth(
             discs *= sets.discs / sets.k
             assumed.append(f"{sets.k}+{sets.m} discs in each set, all of them full")
         assumed.append(
-            f"{growth} bytes a year as given, {config.engine.copies} copies, discs filled whole,"
-            " no gain by compression"
+            f"{growth} bytes a year as given, {config.engine.copies} copies as engine.copies says"
+            " (policies may ask for more), discs filled whole, no gain by compression"
         )
         return discs
     if not burned:
@@ -74,23 +75,39 @@ def _growth(
     days = max(1.0, (now_ns - first) / 86_400e9)
     window = min(365.0, days)
     since = max(first, now_ns - YEAR_NS)
-    recent = sum((v.burned_ns or 0) >= since for v in burned)
-    replaced = sum((row.retired_ns or 0) >= since for row in orders)
+    recent = [v for v in burned if (v.burned_ns or 0) >= since]
+    size, copied = sum(v.used for v in recent), _copied(burned, orders, config, since)
     assumed.append(
-        f"growth goes on as in the last {window:.0f} days: {recent} discs burned, {replaced} of"
-        " them counted as replacements of discs that were retired"
+        f"growth goes on as in the last {window:.0f} days: {len(recent)} discs burned, and of the"
+        f" {size} bytes on them at most {copied} came from discs that were retired"
         + ("; that is little history" if days < _SHORT else "")
     )
-    return max(0, recent - replaced) * 365.0 / window
+    grown = max(0.0, 1 - copied / size) if size else 1.0
+    return len(recent) * grown * 365.0 / window
+
+
+def _copied(
+    burned: Sequence[Volume], orders: Sequence[Refresh], config: Config, since_ns: int
+) -> int:
+    """Bytes that went from discs retired since then to others: of a disc to be repacked no more
+    than is alive on one that is repacked by itself."""
+    kinds = {row.volume: row.kind for row in orders if (row.retired_ns or 0) >= since_ns}
+    below = config.scrub.repack_below or 100
+    return sum(
+        v.used * (below if kinds[v.id] == REPACK else 100) // 100 for v in burned if v.id in kinds
+    )
 
 
 def _losses(
-    burned: Sequence[Volume], orders: Sequence[Refresh], now_ns: int, assumed: list[str]
+    burned: Sequence[Volume], accused: Collection[VolumeId], now_ns: int, assumed: list[str]
 ) -> dict[str, Any]:
+    """A disc that was retired failed if it was ever found bad; one that a rebuilt catalog has not
+    tested yet did not."""
     years = sum((now_ns - (v.burned_ns or now_ns)) / YEAR_NS for v in burned)
-    repacked = {row.volume for row in orders if row.kind == REPACK}
     failed = sum(
-        v.state in _BAD or (v.state is VolumeState.RETIRED and v.id not in repacked)
+        v.state in _BAD
+        or (v.state is VolumeState.SUSPECT and not v.unverified)
+        or (v.state is VolumeState.RETIRED and (v.id in accused or bool(v.quarantine)))
         for v in burned
     )
     holding = sum(v.state in _HOLDING for v in burned)

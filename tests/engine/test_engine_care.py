@@ -12,6 +12,7 @@ import trio
 from hsmfs import clock, crash
 from hsmfs import config as configs
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.catalog.health import Entry, Kind
 from hsmfs.engine import overview
 from hsmfs.engine.events import Events
 from hsmfs.engine.forecast import YEAR_NS, forecast
@@ -299,6 +300,60 @@ async def test_forecast_says_what_it_assumed(lab):
     given = await look(lambda r: forecast(r, config, now, 160 << 20))
     assert given["growth"] == 10.0
     assert any("no disc failed" in text for text in year["assumed"])
+
+
+@pytest.fixture
+async def discs(tmp_path):
+    """Of a catalog without a library: made by how many, state, size and age in years."""
+    catalog = Catalog.create(tmp_path / "c")
+
+    async def made(count, state, *, used=10**9, age=5.0, entry=None):
+        async with catalog.write():
+            for _ in range(count):
+                number = catalog.volumes.add(f"D{len(catalog.volumes.all()):04d}", 10**10, 1)
+                catalog.volumes.start(number, str(number))
+                burned = int((10 - age) * YEAR_NS)
+                catalog.volumes.close(number, used, "serial", "hash", burned)
+                if state is not VolumeState.FULL:
+                    catalog.volumes.set_state(number, state)
+                if state is VolumeState.RETIRED:
+                    catalog.refreshes.add([number], "refresh", "me", 1)
+                    catalog.refreshes.retire(number, int(9.9 * YEAR_NS))
+                if entry is not None:
+                    catalog.health.note(Entry(1, number, "drive", entry.value, 7, "medium", ""))
+
+    made.catalog = catalog
+    yield made
+    catalog.close()
+
+
+async def told(discs, config):
+    return await discs.catalog.read(lambda r: forecast(r, config, 10 * YEAR_NS, None))
+
+
+async def test_discs_moved_to_larger_ones_did_not_fail_and_are_no_growth(discs, lab):
+    await discs(100, VolumeState.RETIRED)
+    await discs(20, VolumeState.FULL, used=5 * 10**9, age=0.1)
+    await discs(10, VolumeState.FULL, used=5 * 10**9, age=0.5)
+    found = await told(discs, lab.config)
+    assert (found["losses"]["failed"], found["growth"]) == (0, 10)
+
+
+async def test_a_disc_that_was_found_bad_and_replaced_is_one_that_failed(discs, lab):
+    await discs(8, VolumeState.FULL)
+    await discs(1, VolumeState.RETIRED, entry=Kind.UNREADABLE)
+    await discs(1, VolumeState.LOST)
+    found = (await told(discs, lab.config))["losses"]
+    assert (found["failed"], found["disc_years"], found["rate_a_disc_year"]) == (2, 50, 0.04)
+    assert found["discs"] == 0.32  # of the eight that are left
+
+
+async def test_what_a_rebuilt_catalog_did_not_test_yet_did_not_fail(discs, lab):
+    await discs(5, VolumeState.SUSPECT)
+    await discs(1, VolumeState.SUSPECT, entry=Kind.WRONG)
+    async with discs.catalog.write():
+        discs.catalog.db.execute("UPDATE volumes SET verified_ns = NULL WHERE id <= 5")
+    assert (await told(discs, lab.config))["losses"]["failed"] == 1
 
 
 @pytest.mark.parametrize("good", [True, False])
