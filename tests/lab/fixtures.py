@@ -39,20 +39,25 @@ def scsi(tidy: Tgt) -> Iterator[ScsiLibrary]:
     trio.run(library.close)
 
 
-async def _tidy(library: ScsiLibrary, tgt: Tgt) -> None:
+async def empty_drives(library: ScsiLibrary) -> None:
+    """Put the discs that are in drives into free slots."""
     for drive in library.drives:
         await drive.eject()
-    slots = [e for e in await library.changer.inventory() if e.kind is not ElementKind.TRANSPORT]
-    drives = {e.address for e in slots if e.kind is ElementKind.DRIVE}
-    free = (e.address for e in slots if e.kind is ElementKind.STORAGE and not e.full)
-    for element in slots:
-        if element.full and element.address in drives:
-            await library.changer.move(element.address, next(free))
+    places = await library.changer.inventory()
+    free = (e.address for e in places if e.kind is ElementKind.STORAGE and not e.full)
+    for place in places:
+        if place.full and place.kind is ElementKind.DRIVE:
+            await library.changer.move(place.address, next(free))
+
+
+async def _tidy(library: ScsiLibrary, tgt: Tgt) -> None:
+    await empty_drives(library)
+    others = (ElementKind.TRANSPORT, ElementKind.DRIVE)
     wanted = {SLOT + number: barcode for number, barcode in enumerate(BARCODES)}
     wrong = [
         e.address
         for e in await library.changer.inventory()
-        if e.address not in drives and e.barcode != wanted.get(e.address)
+        if e.kind not in others and e.barcode != wanted.get(e.address)
     ]
     for address in wrong:
         tgt.take(address)

@@ -1,4 +1,5 @@
-"""The daemon on a SCSI library: archive, release, recall, a drive that fails, a disc mounted."""
+"""The daemon on a SCSI library: archive, release, recall, a drive that fails, a disc mounted, discs
+that go to a vault and come back, and labels that were swapped."""
 
 from __future__ import annotations
 
@@ -7,12 +8,19 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
-from tests.lab.tgt import Tgt
+from hsmfs.cli.client import Client
+from hsmfs.cli.links import SocketLink
+from hsmfs.library.scsi.config import ScsiConfig
+from hsmfs.library.scsi.library import ScsiLibrary
+from tests.lab.fixtures import empty_drives
+from tests.lab.tgt import DISC_BYTES, MAIL, Tgt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
@@ -56,6 +64,17 @@ def vanish(serial: str) -> Path:
             (folder / "device/delete").write_text("1")
             return Path("/sys/class/scsi_host", name, "scan")
     raise AssertionError(f"no device has the serial number {serial}")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Each look asks the daemon, which is time enough between two."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it does not come to that"
+
+
+def burned(fs: TempFs) -> list[str]:
+    return [v["barcode"] for v in fs.ask("volume", "list") if v["state"] == "full"]
 
 
 def test_archive_release_recall_with_a_drive_that_fails(fs: TempFs) -> None:
@@ -106,3 +125,44 @@ def test_burned_disc_is_mounted_and_checked_by_stock_tools(fs: TempFs, tgt: Tgt)
     finally:
         subprocess.run(["umount", mountpoint], check=True)
         mountpoint.rmdir()
+
+
+def test_discs_go_to_a_vault_and_come_back(fs: TempFs, tgt: Tgt) -> None:
+    meant = written(fs)
+    discs = burned(fs)
+    api = Client(SocketLink(fs.socket))
+    fs.control("volume", "export", *discs, "--to", "vault A")
+    taken: list[str] = []
+
+    def all_taken() -> bool:
+        fs.control("library", "inventory")
+        for place in api.get("/library"):
+            if place["full"] and place["address"] >= MAIL:
+                tgt.take(place["address"])
+                taken.append(place["barcode"])
+        return not api.get("/export")
+
+    until(all_taken)
+    assert sorted(taken) == sorted(discs)
+    with pytest.raises(OSError):
+        next(iter(meant)).read_bytes()
+    for number, barcode in enumerate(taken):
+        tgt.put(barcode, MAIL + number)
+    fs.control("volume", "import")
+    assert {path: path.read_bytes() for path in meant} == meant
+
+
+def test_swapped_labels_are_found_and_the_other_copy_is_read(fs: TempFs, tgt: Tgt) -> None:
+    meant = written(fs)
+    disc = burned(fs)[0]
+    blank = next(v["barcode"] for v in fs.ask("volume", "list") if v["state"] == "blank")
+    fs.stop()
+    library = ScsiLibrary(ScsiConfig(disc_bytes=DISC_BYTES))
+    trio.run(empty_drives, library)
+    trio.run(library.close)
+    one, other, aside = (tgt.discs / name for name in (disc, blank, ".aside"))
+    for old, new in (one, aside), (other, one), (aside, other):
+        old.rename(new)
+    fs.start()
+    assert {path: path.read_bytes() for path in meant} == meant
+    assert "should be full and is blank" in fs.ask("volume", "info", disc)["reason"]
