@@ -156,12 +156,19 @@ def getter(nas, name):
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_a_waiting_client_is_known_by_its_address_and_failed_by_it(nas):
-    stubs(nas, "known", 1)
+@contextlib.contextmanager
+def waiting(nas, prefix):
+    """A client that waits for a file that cannot be recalled inside, and how it is listed."""
+    stubs(nas, prefix, 1)
     with no_drives(nas):
-        client = getter(nas, "known0")
+        client = getter(nas, f"{prefix}0")
         until(lambda: waiters(nas))
         [view] = waiters(nas)
+        yield client, view
+
+
+def test_a_waiting_client_is_known_by_its_address_and_failed_by_it(nas):
+    with waiting(nas, "known") as (client, view):
         assert (view["via"], view["process"][:4]) == ("smb", "smbd")
         assert ipaddress.ip_address(view["client"]).is_loopback
         assert view["client"] in nas.fs.control("waiters")
@@ -173,11 +180,7 @@ def test_a_waiting_client_is_known_by_its_address_and_failed_by_it(nas):
 
 
 def test_a_client_that_is_killed_waits_no_more_and_its_recall_is_dropped(nas):
-    stubs(nas, "killed", 1)
-    with no_drives(nas):
-        client = getter(nas, "killed0")
-        until(lambda: waiters(nas))
-        [view] = waiters(nas)
+    with waiting(nas, "killed") as (client, view):
         client.kill()
         client.communicate()
         until(lambda: not waiters(nas) and not nas.fs.ask("queue")["recalls"])
