@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROBOT, DRIVE, SLOT, MAIL = 1, 500, 1000, 2000
 TRANSPORT_TYPE, STORAGE_TYPE, MAIL_TYPE, DRIVE_TYPE = 1, 2, 3, 4
@@ -91,6 +92,13 @@ class Tgt:
         """Take whatever is in a slot out by hand."""
         kind = MAIL_TYPE if address >= MAIL else STORAGE_TYPE
         _unit(self.drives + 1, f"element_type={kind},address={address},clear_slot=1")
+
+    def empty_mail(self, places: list[dict[str, Any]]) -> list[str]:
+        """Take by hand what lies in mail slots, as the daemon lists its places; the labels."""
+        found = [place for place in places if place["full"] and place["address"] >= MAIL]
+        for place in found:
+            self.take(place["address"])
+        return [place["barcode"] for place in found]
 
     def _log_in(self, folder: Path) -> None:
         """The kernel's own initiator, with its state in memory."""

@@ -131,10 +131,7 @@ class Life:
         deadline = time.monotonic() + STEP_S
         while self.api.get("/export"):
             self.api.post("/library/inventory", timeout=None)
-            for place in self.api.get("/library"):
-                if place["full"] and place["address"] >= MAIL:
-                    self.tgt.take(place["address"])
-                    taken.append(place["barcode"])
+            taken += self.tgt.empty_mail(self.api.get("/library"))
             if time.monotonic() > deadline:
                 raise TimeoutError(f"export: {self.api.get('/export')}")
         self.p.figure("discs in the vault", len(taken), at_least=DATA + PARITY)

@@ -8,8 +8,7 @@ import os
 import random
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from tests.lab.tgt import DISC_BYTES, MAIL, Tgt
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
 from lib.lab import scsi_fs
+from lib.nas.nfs import until
 from lib.tempfs import TempFs
 
 SIZE = 3_000_000
@@ -64,13 +64,6 @@ def vanish(serial: str) -> Path:
             (folder / "device/delete").write_text("1")
             return Path("/sys/class/scsi_host", name, "scan")
     raise AssertionError(f"no device has the serial number {serial}")
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Each look asks the daemon, which is time enough between two."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come to that"
 
 
 def burned(fs: TempFs) -> list[str]:
@@ -136,13 +129,10 @@ def test_discs_go_to_a_vault_and_come_back(fs: TempFs, tgt: Tgt) -> None:
 
     def all_taken() -> bool:
         fs.control("library", "inventory")
-        for place in api.get("/library"):
-            if place["full"] and place["address"] >= MAIL:
-                tgt.take(place["address"])
-                taken.append(place["barcode"])
+        taken.extend(tgt.empty_mail(api.get("/library")))
         return not api.get("/export")
 
-    until(all_taken)
+    until(all_taken, "all discs are taken")
     assert sorted(taken) == sorted(discs)
     with pytest.raises(OSError):
         next(iter(meant)).read_bytes()
