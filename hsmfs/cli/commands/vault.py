@@ -45,21 +45,26 @@ def export(
     """
     body = {"names": list(names), "destination": destination, "dry_run": dry_run}
     found = ctl.client.post("/export", body)
-    if sheet is not None:
-        _sheet(ctl, sheet, found["discs"])
     if ctl.out.as_json:
         ctl.out.json(found)
-        return
-    _table(ctl.out, found["discs"])
-    _problems(ctl.out, found["discs"])
+    else:
+        _ordered(ctl.out, found)
+    if sheet is not None:
+        _sheet(ctl, sheet, found["discs"])
+
+
+def _ordered(out: Out, found: dict[str, Any]) -> None:
+    """The pick list, and what to mind."""
+    _table(out, found["discs"])
+    _problems(out, found["discs"])
     if found["only_there"]:
-        ctl.out.warn(
+        out.warn(
             f"{plural(found['only_there'], 'file')} will have no copy inside the library:"
             " reading them will take an operator"
         )
-    if not dry_run:
+    if found["ordered"]:
         where = "the mail slots, as they become free" if found["mail_slots"] else "the places above"
-        ctl.out.line(f"{plural(len(found['discs']), 'disc')} ordered out; take them from {where}")
+        out.line(f"{plural(len(found['discs']), 'disc')} ordered out; take them from {where}")
 
 
 @click.command("leaving", epilog="\b\nExamples:\n  hsmctl volume leaving")
