@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from hsmfs.errors import ChangerError, DoorOpen, DriveError, UnreadableSector, VolumeMissing
@@ -13,75 +11,12 @@ from hsmfs.library.scsi.drive import ScsiDrive
 from hsmfs.library.scsi.elements import Span
 from hsmfs.library.scsi.link import Link
 from hsmfs.library.scsi.sense import Key, Sense
-from hsmfs.library.scsi.sg import CheckCondition, DeviceGone, NoAnswer
+from hsmfs.library.scsi.sg import DeviceGone, NoAnswer
 from hsmfs.types import SECTOR, ElementAddress
+from tests.library.played import MOVE, READ, READY, SECTORS, STATUS, STOP, Played
 
-READY, MOVE, STATUS, READ, STOP = 0x00, 0xA5, 0xB8, 0x28, 0x1B
 NOT_READY, DOOR = Sense(Key.NOT_READY, 0x04, 0x01), Sense(Key.NOT_READY, 0x04, 0x18)
 CHANGED, RESET = Sense(Key.UNIT_ATTENTION, 0x28, 0x01), Sense(Key.UNIT_ATTENTION, 0x29)
-SECTORS = 1000
-
-
-class Played:
-    """A device with a closed disc (or two slots) that fails when it is told to.
-
-    Attributes:
-        faults: by operation code what is raised, one a command; the last of a list stays if it
-            stands in `stuck`
-        sent: every command
-    """
-
-    def __init__(self) -> None:
-        self.faults: dict[int, list[Exception | Sense]] = {}
-        self.stuck = False
-        self.bad: set[int] = set()
-        self.labels = {1000: "A", 1001: ""}
-        self.sent: list[bytes] = []
-
-    def close(self) -> None:
-        pass
-
-    def run(
-        self, command: bytes, *, data_in=0, timeout_s: float = 30.0,
-        retry: Callable[[Sense], bool] = lambda sense: True,
-    ) -> bytes:  # fmt: skip
-        self.sent.append(command)
-        waiting = self.faults.get(command[0])
-        if waiting:
-            fault = waiting[0] if self.stuck else waiting.pop(0)
-            error = CheckCondition(fault) if isinstance(fault, Sense) else fault
-            attention = isinstance(fault, Sense) and fault.key is Key.UNIT_ATTENTION
-            if not (attention and retry(fault)):
-                raise error
-        return self._answer(command, data_in)
-
-    def _answer(self, command: bytes, data_in) -> bytes:
-        if command[0] == READ:
-            first = int.from_bytes(command[2:6], "big")
-            count = int.from_bytes(command[7:9], "big")
-            if self.bad & set(range(first, first + count)):
-                raise CheckCondition(Sense(Key.MEDIUM_ERROR, 0x11))
-            data_in[:] = b"".join(bytes((s % 251,)) * SECTOR for s in range(first, first + count))
-        if command[0] == 0x51:
-            return bytes((0, 0x20, 0x0E)) + bytes(31)
-        if command[0] == 0x25:
-            return (SECTORS - 1).to_bytes(4, "big") + SECTOR.to_bytes(4, "big")
-        if command[0] == STATUS:
-            return self._elements(command)
-        return b""
-
-    def _elements(self, command: bytes) -> bytes:
-        kind, first = command[1] & 0xF, int.from_bytes(command[2:4], "big")
-        count = int.from_bytes(command[4:6], "big")
-        asked = range(first, first + count)
-        body = b"".join(
-            a.to_bytes(2, "big") + bytes((0x09 if label else 0x08,)) + bytes(9)
-            + label.encode().ljust(32) + bytes(4)
-            for a, label in self.labels.items() if a in asked and kind == 2
-        )  # fmt: skip
-        head = bytes((kind, 0x80, 0, 48, 0)) + len(body).to_bytes(3, "big")
-        return bytes(5) + len(head + body).to_bytes(3, "big") + head + body
-
 
 @pytest.fixture
 def device() -> Played:
