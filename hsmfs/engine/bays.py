@@ -222,6 +222,7 @@ class Bays:
         await self._catalog.settled()
         volume = self._catalog.volumes.get(claim.volume)
         assert volume is not None
+        burn = claim.purpose is Purpose.BURN
         fetch = self._robot.in_drive(drive) != claim.barcode
         if fetch:
             bay.checked = None
@@ -229,7 +230,9 @@ class Bays:
             await self._eject(bay)
         try:
             if fetch:
-                await self.robot_care.move(lambda: self._robot.fetch(claim.barcode, drive))
+                await self.robot_care.move(
+                    lambda: self._robot.fetch(claim.barcode, drive, look=burn)
+                )
                 self.pace.moved(trio.current_time() - began, bay.moves)
                 self._moved(bay)
                 crash.point("mounts.fetched")
@@ -244,8 +247,10 @@ class Bays:
         if fresh:
             await self.ledger.loaded(drive, volume)
             crash.point("mounts.loaded")
-        if claim.purpose is Purpose.BURN:
-            await self._ask_label(bay, claim)
+        if burn:
+            if not fetch:
+                await self._robot.inventory()
+            self._see_label(bay, claim)
         session = Session(
             drive, volume, medium, claim.urgency, ledger=self.ledger,
             within=lambda f: self._call(bay, self.read_limit, "to read", f), wanted=self._wanted,
@@ -253,7 +258,7 @@ class Bays:
         if claim.unknown:
             refuse_blank(session)
             bay.checked = None
-        elif fresh or bay.checked != claim.volume or claim.purpose is Purpose.BURN:
+        elif fresh or bay.checked != claim.volume or burn:
             if (changer := labelled(self._library)) is not None:
                 await check_place(session, partial(changer.mistaken, drive.address))
             await check_medium(
@@ -265,11 +270,11 @@ class Bays:
         bay.begin("read")
         return session
 
-    async def _ask_label(self, bay: Bay, claim: Claim) -> None:
-        """Ask the robot which disc lies in the drive: a blank one does not say so itself, and
-        people put discs back into each other's slots. Raises VolumeMissing if it is another one.
+    def _see_label(self, bay: Bay, claim: Claim) -> None:
+        """See by what the robot told of it since, which disc lies in the drive: a blank one does
+        not say so itself, and people put discs back into each other's slots. Raises VolumeMissing
+        if it is another one.
         """
-        await self._robot.inventory()
         found = self._robot.in_drive(bay.drive)
         if found != claim.barcode:
             raise VolumeMissing(

@@ -89,19 +89,21 @@ class Robot:
             await self._refresh()
             return list(self._elements.values())
 
-    async def fetch(self, barcode: Barcode, drive: Drive) -> None:
+    async def fetch(self, barcode: Barcode, drive: Drive, *, look: bool = False) -> None:
         """Bring the disc into the drive, putting away what is in it; nothing to do if it is there.
 
+        look: ask after that what really lies there, before the next move.
         Raises VolumeMissing, SameLabel, Conflict if another drive has it, DoorOpen, ChangerError,
         DriveError.
         """
         async with self._one_move:
             await self._know()
-            if self.in_drive(drive) == barcode:
-                return
-            self._locate(barcode, free_of_drives=True)
-            await self._put_away(drive)
-            await self._move(self._locate(barcode), drive.address)
+            if self.in_drive(drive) != barcode:
+                self._locate(barcode, free_of_drives=True)
+                await self._put_away(drive)
+                await self._move(self._locate(barcode), drive.address)
+            if look:
+                await self._refresh()
 
     async def put_away(self, drive: Drive) -> None:
         """Take the disc out of the drive to its slot, or any free one; nothing to do if empty.

@@ -58,6 +58,33 @@ async def test_a_blank_disc_in_another_ones_slot_is_not_burned_for_it(rig, nurse
         assert hands.place_of(rig.sim.path, ONE) == session.drive.address
 
 
+async def test_a_burn_begins_while_the_robot_fetches_the_next_disc(make_rig, nursery, monkeypatch):
+    rig = make_rig(recall_drives=0)
+    await rig.start()
+    await nursery.start(rig.mounts.run)
+    move, moves, go_on, ready = rig.library.changer.move, [], trio.Event(), []
+
+    async def held(src, dst):
+        moves.append(dst)
+        if len(moves) == 2:
+            await go_on.wait()
+        await move(src, dst)
+
+    async def burn(barcode):
+        async with use(rig, barcode, Purpose.BURN):
+            ready.append(barcode)
+            await rig.until(lambda: len(ready) == 2)
+
+    monkeypatch.setattr(rig.library.changer, "move", held)
+    nursery.start_soon(burn, ONE)
+    nursery.start_soon(burn, TWO)
+    try:
+        await rig.until(lambda: ready and len(moves) == 2)
+    finally:
+        go_on.set()
+    await rig.until(lambda: len(ready) == 2)
+
+
 async def test_a_move_cut_off_by_a_crash(rig, nursery):
     await rig.mounts.inventory.sync()
     drive, home = rig.library.drives[0].address, rig.robot.where(ONE).address
