@@ -257,8 +257,10 @@ class Transfer:
             self._told = False
             return
         (place,) = places
-        if place.kind is ElementKind.DRIVE and not await self._mounts.take_out(barcode):
-            return
+        if place.kind is ElementKind.DRIVE:
+            if not await self._mounts.take_out(barcode):
+                return
+            self._told = False
         if self._exit is not ElementKind.IMPORT_EXPORT or place.kind is self._exit:
             return
         if all(slot.full for slot in self._elements(ElementKind.IMPORT_EXPORT)):
@@ -275,10 +277,11 @@ class Transfer:
     async def bring_in(self, names: Sequence[str] = ()) -> dict[str, Any]:
         """Take discs from mail slots into storage, those named or all that do not wait to leave.
 
-        A disc that an operator put straight into a slot is recognised too. One with the label of
+        Those that an operator put straight into slots are `found`. A disc with the label of
         another is refused. Raises NotFound, VolumeMissing if a named disc is in neither, DoorOpen,
         ChangerError.
         """
+        away = self._away()
         await self._mounts.look()
         mail = [e for e in self._elements(ElementKind.IMPORT_EXPORT) if e.full]
         if any(e.barcode is None for e in mail):
@@ -318,7 +321,17 @@ class Transfer:
                 await self._settle(volume.id)
         await self._catalog.sync()
         self._events.emit("discs_imported", count=len(moved))
-        return {"imported": moved, "named": sorted(named or ()), "refused": refused}
+        return {
+            "imported": moved,
+            "found": sorted(away - self._away() - {*moved}),
+            "named": sorted(named or ()),
+            "refused": refused,
+        }
+
+    def _away(self) -> set[str]:
+        """Discs that are not in the library, or are about to leave it."""
+        states = (VolumeState.EXPORTED, VolumeState.LOST)
+        return {volume.barcode for s in states for volume in self._catalog.volumes.all(s)}
 
     async def _settle(self, number: VolumeId) -> None:
         """The disc lies in the library: it is what it was before it left."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hsmfs.library.ports import ElementKind
-from hsmfs.library.simulated.hands import put_in, take_out
+from hsmfs.library.simulated.hands import place_of, put_in, take_out
 from hsmfs.library.simulated.layout import Geometry
 from tools.lib.tempfs import TempFs
 
@@ -54,5 +54,32 @@ def test_a_disc_goes_to_the_vault_and_comes_back(tmp_path: Path) -> None:
         ]
         put_in(library, barcode, mail[0])
         fs.control("request", "done", barcode)
+        assert file.read_bytes() == data
+        assert fs.ask("request", "ls") == []
+
+
+def test_without_mail_slots_discs_are_taken_from_their_slots(tmp_path: Path) -> None:
+    library = tmp_path / "fs/library"
+    with TempFs({"library": {"import_export": 0}}, folder=tmp_path / "fs") as fs:
+        data = random.Random(4).randbytes(300_000)
+        file = fs.mountpoint / "scan"
+        file.write_bytes(data)
+        fs.control("archive", "--now", "--wait", "--release", file)
+        (disc,) = fs.ask("volume", "list", "--state", "full")
+        barcode = disc["barcode"]
+        told = fs.control("volume", "export", barcode, "--to", "safe")
+        assert "take them from the slots that" in told
+        carried(fs)
+        (leaving,) = fs.ask("volume", "leaving")
+        assert leaving["place"].startswith("magazine")
+        slot = place_of(library, barcode)
+        take_out(library, barcode)
+        fs.control("library", "inventory")
+        assert fs.ask("volume", "leaving") == []
+        fs.control("recall", file)
+        assert [request["name"] for request in fs.ask("request", "ls")] == [barcode]
+        put_in(library, barcode, slot)
+        brought = fs.control("volume", "import")
+        assert f"1 disc found in slots\n  {barcode}" in brought
         assert file.read_bytes() == data
         assert fs.ask("request", "ls") == []

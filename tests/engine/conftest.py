@@ -35,7 +35,7 @@ path = "{root}/library"
 drives = {drives}
 magazines = 1
 slots_per_magazine = {slots}
-import_export = 1
+import_export = {mail}
 disc = "{disc}"
 exchange = "0 s"
 load = "0 s"
@@ -57,7 +57,9 @@ READER = Requester(os.getpid(), 1, "reader")
 
 class Lab:
     def __init__(self, root, **settings):
-        given = {"drives": 2, "copies": 1, "slots": 8, "disc": "16 MiB", "more": ""} | settings
+        given = {
+            "drives": 2, "copies": 1, "slots": 8, "mail": 1, "disc": "16 MiB", "more": "",
+        } | settings  # fmt: skip
         self.root = root
         self.text = TEXT.format(root=root, **given)
         self.config = configs.loads(self.text)

@@ -244,6 +244,25 @@ async def test_a_disc_that_is_being_read_leaves_all_the_same(make_lab, monkeypat
         assert engine.catalog.health.scrubs() == []
 
 
+async def test_without_mail_slots_each_disc_is_told_when_it_lies_in_its_slot(make_lab, monkeypatch):
+    """Also one that was being read when it was ordered out."""
+    monkeypatch.setattr("hsmfs.engine.transfer.LOOK_EVERY_S", 0.05)
+    lab = make_lab(drives=1, mail=0)
+    async with lab.running() as engine:
+        for number in range(2):
+            await lab.archive(await lab.file(b"f%d" % number, DATA))
+        discs = engine.catalog.volumes.all(VolumeState.FULL)
+        told = lambda: [  # noqa: E731
+            (e.fields["count"], e.fields["left"])
+            for e in engine.events.since(0) if e.kind == "discs_to_take"
+        ]  # fmt: skip
+        async with engine.mounts.use(discs[1].id, Purpose.READ):
+            await engine.vault.export([disc.barcode for disc in discs], "safe")
+            await lab.until(told)
+        await lab.until(lambda: told() == [(1, 1), (2, 0)])
+        assert all(disc["ready"] and "slot" in disc["place"] for disc in engine.vault.leaving())
+
+
 LOG = "label|differs|lost|volume missing"
 
 

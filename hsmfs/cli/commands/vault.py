@@ -63,8 +63,11 @@ def _ordered(out: Out, found: dict[str, Any]) -> None:
             " reading them will take an operator"
         )
     if found["ordered"]:
-        where = "the mail slots, as they become free" if found["mail_slots"] else "the places above"
-        out.line(f"{plural(len(found['discs']), 'disc')} ordered out; take them from {where}")
+        where = "mail slots" if found["mail_slots"] else "slots"
+        out.line(
+            f"{plural(len(found['discs']), 'disc')} ordered out; take them from the {where} that"
+            " 'hsmctl volume leaving' names"
+        )
 
 
 @click.command("leaving", epilog="\b\nExamples:\n  hsmctl volume leaving")
@@ -110,7 +113,7 @@ def stay(ctl: Ctl, names: tuple[str, ...]) -> None:
     "import",
     epilog="""\b
 Examples:
-  hsmctl volume import              whatever lies in the mail slots
+  hsmctl volume import              whatever was put into mail slots, or straight into slots
   hsmctl volume import SET00001     only the discs of a set
 """,
 )
@@ -122,9 +125,11 @@ def import_(ctl: Ctl, names: tuple[str, ...]) -> None:
     if ctl.out.as_json:
         ctl.out.json(found)
     else:
-        ctl.out.line(f"{plural(len(found['imported']), 'disc')} imported from mail slots")
-        for barcode in found["imported"]:
-            ctl.out.line(f"  {barcode}")
+        for discs, how in ((found["imported"], "imported from mail slots"),
+                           (found["found"], "found in slots")):  # fmt: skip
+            ctl.out.line(f"{plural(len(discs), 'disc')} {how}")
+            for barcode in discs:
+                ctl.out.line(f"  {barcode}")
     refused = [SameLabel(barcode, places) for barcode, places in found["refused"].items()]
     for fault in refused[1:]:
         ctl.out.warn(str(fault))
