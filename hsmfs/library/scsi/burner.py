@@ -28,6 +28,10 @@ _F_SETPIPE_SZ = 1031
 END_WAIT_S = 3600.0
 """How long a drive may take to close a disc after the last byte."""
 KILL_WAIT_S = 60.0
+_COMPLAINT = re.compile(r"^:-[(\[]|FATAL| : (?:SORRY|FAILURE) : ")
+"""How growisofs and xorriso mark a line that says what is wrong."""
+_IN_ALL = "Job could not be performed properly"
+"""What xorriso says after all of them."""
 
 
 class BurnFailed(Exception):
@@ -131,5 +135,5 @@ def _last_word(log: IO[bytes]) -> str:
         for line in re.split(r"[\r\n]+", log.read().decode(errors="replace"))
         if line.strip()
     ]
-    marked = [line for line in lines if line.startswith((":-(", ":-[")) or "FATAL" in line]
+    marked = [line for line in lines if _COMPLAINT.search(line) and _IN_ALL not in line]
     return "; ".join((marked or lines)[-2:])
