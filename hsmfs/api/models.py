@@ -222,12 +222,16 @@ class PolicyOrder(Body):
 
 
 class BackupOrder(Body):
-    """Back the catalog up to a folder of this machine."""
+    """Back the catalog up to a folder of this machine, or to a single file."""
 
     path: Annotated[str, Field(min_length=1)] | None = None
-    """Absolute; None: the one in the configuration."""
+    """Absolute; None: the folder in the configuration."""
+    file: bool = False
+    """The path is to be one file."""
     keep: Annotated[int, Field(ge=1)] | None = None
-    """Backups that stay; None: as the configuration says."""
+    """Backups that stay in the folder; None: as the configuration says."""
+    new_folder: bool = False
+    """The folder may be empty although backups went there before."""
 
 
 class TraceOrder(Body):

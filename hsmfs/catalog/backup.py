@@ -1,4 +1,4 @@
-"""Backups of the catalog in a folder, also one of another host that is mounted here.
+"""Backups of the catalog in a folder, also one of another host that is mounted here, or in a file.
 
 A backup is a list of pieces of the database file, 1 MiB each, and a piece is a compressed file
 named by the SHA-256 of its bytes. A piece that did not change since is there already, so a further
@@ -8,6 +8,9 @@ that was cut off leaves the ones before it. Blocking.
     DEST/hsmfs-catalog-backup       marks the folder as ours
     DEST/20261124T221500.000Z.json  a backup: format, created_ns, size, sha256 of the whole, pieces
     DEST/pieces/ab/abcd...zst       a piece, zstd
+
+A mount that went away leaves an empty folder: where backups went before, a folder without the mark
+is refused. A backup as a single file is the whole of it (backup_file.py).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -27,12 +30,14 @@ import zstandard
 
 from .. import clock, crash, durable, logs
 from ..errors import CatalogDamaged, ConfigError, Conflict, NotFound
-from . import migrate
+from . import backup_file, migrate
+from .backup_file import Told
 from .catalog import FILE
-from .connection import faults
+from .connection import Database, faults
 from .inodes import NUMBERS
 from .lock import locked
 from .past import BEGINS
+from .reports import Reports
 
 log = logs.get(__name__)
 PIECE = 1 << 20
@@ -41,20 +46,20 @@ FORMAT = 1
 MARK = "hsmfs-catalog-backup"
 _PIECES = "pieces"
 _LEVEL = 3
-
-Told = Callable[[int, int], None]
-"""(bytes done, bytes in all); what it raises ends the work."""
+_WENT = "backup:"
+"""Facts in `meta` begin so that name a folder which backups went to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup as its list describes it; sizes bytes, times UTC ns."""
+    """A backup as its list, or its single file, describes it; sizes bytes, times UTC ns."""
 
     name: str
     created_ns: int
     size: int
     sha256: str
     pieces: tuple[str, ...]
+    """None in a single file."""
     format: int = FORMAT
 
 
@@ -71,16 +76,48 @@ class Made:
     removed: tuple[str, ...]
 
 
+def went_to(reports: Reports, dest: Path) -> bool:
+    """Whether backups of this catalog went to that folder before."""
+    rows = reports.db.execute("SELECT 1 FROM meta WHERE key = ?", (f"{_WENT}{dest}",))
+    return bool(rows.fetchall())
+
+
+def note(db: Database, dest: Path, now_ns: int) -> None:
+    """A first backup went to a folder; in a write transaction."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"{_WENT}{dest}", now_ns))
+
+
+def store_file(
+    plain: Path, dest: Path, *, now_ns: int, told: Told = lambda done, total: None
+) -> Made:
+    """Back up a plain copy of the catalog to a single file; the copy goes in any case.
+
+    Raises ConfigError if dest is there and no such file, OSError.
+    """
+    try:
+        whole, stored = backup_file.write(plain, dest, name=_name(now_ns), now_ns=now_ns, told=told)
+        return Made(whole.name, whole.size, 1, 1, stored, ())
+    finally:
+        plain.unlink(missing_ok=True)
+
+
 def store(
-    plain: Path, dest: Path, *, keep: int, now_ns: int, told: Told = lambda done, total: None
+    plain: Path,
+    dest: Path,
+    *,
+    keep: int,
+    now_ns: int,
+    begin: bool = True,
+    told: Told = lambda done, total: None,
 ) -> Made:
     """Back up a plain copy of the catalog (`snapshot.copy`), which goes in any case.
 
-    keep: how many backups stay, this one among them. Raises Conflict if another backup to dest goes
-    on, ConfigError if dest is something else, OSError.
+    keep: how many backups stay, this one among them. begin: dest may be empty, or not there.
+    Raises Conflict if another backup to dest goes on, ConfigError if dest is something else,
+    NotFound if it is to hold backups and holds none, OSError.
     """
     try:
-        with _opened(dest):
+        with _opened(dest, begin):
             found, new, stored = _store(plain, dest, _after_all(dest, now_ns), told)
             _write(dest / f"{found.name}.json", json.dumps(asdict(found)).encode())
             crash.point("backup.listed")
@@ -123,34 +160,47 @@ def _store(plain: Path, dest: Path, now_ns: int, told: Told) -> tuple[Backup, in
     for folder in touched:
         durable.sync(folder)
     durable.sync(dest / _PIECES)
+    made = Backup(_name(now_ns), now_ns, total, whole.hexdigest(), tuple(pieces))
+    return made, new, stored
+
+
+def _name(now_ns: int) -> str:
     moment = datetime.fromtimestamp(now_ns / 1e9, UTC)
-    name = f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
-    return Backup(name, now_ns, total, whole.hexdigest(), tuple(pieces)), new, stored
+    return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def backups(dest: Path) -> tuple[list[Backup], list[CatalogDamaged]]:
-    """The backups in a folder, the newest first, and what ails those whose list is damaged.
+    """The backups in a folder or file, the newest first, and what ails those that are damaged.
 
     Raises NotFound if it is no such folder.
     """
     found, damaged = list[Backup](), list[CatalogDamaged]()
-    for path in _lists(dest):
+    for path in [dest] if dest.is_file() else _lists(dest):
         try:
-            found.append(_read(path))
+            found.append(_single(path) if path is dest else _read(path))
         except CatalogDamaged as fault:
             damaged.append(fault)
     return found, damaged
 
 
 def find(dest: Path, name: str | None) -> Backup:
-    """The backup of that name, or the newest; the others may be damaged.
+    """The backup of that name, or the newest, in a folder or file; the others may be damaged.
 
     Raises NotFound, CatalogDamaged.
     """
-    for path in _lists(dest):
-        if name is None or path.name == f"{name}.json":
-            return _read(path)
+    if dest.is_file():
+        single = _single(dest)
+        if name in (None, single.name):
+            return single
+    else:
+        for path in _lists(dest):
+            if name is None or path.name == f"{name}.json":
+                return _read(path)
     raise NotFound(f"no backup {name or ''} is in {dest}")
+
+
+def _single(dest: Path) -> Backup:
+    return Backup(**asdict(backup_file.about(dest)), pieces=())
 
 
 def _lists(dest: Path) -> list[Path]:
@@ -160,7 +210,9 @@ def _lists(dest: Path) -> list[Path]:
 
 
 def verify(dest: Path, backup: Backup, told: Told = lambda done, total: None) -> list[str]:
-    """Read every piece of a backup and compare its checksum; what is wrong, a line each."""
+    """Read all of a backup and compare every checksum; what is wrong, a line each."""
+    if dest.is_file():
+        return _verify_file(dest, backup, told)
     wrong: list[str] = []
     whole, done = hashlib.sha256(), 0
     for number, piece in enumerate(backup.pieces):
@@ -175,6 +227,17 @@ def verify(dest: Path, backup: Backup, told: Told = lambda done, total: None) ->
     if not wrong and (whole.hexdigest() != backup.sha256 or done != backup.size):
         wrong.append("the pieces are whole, but put together are not what was backed up")
     return wrong
+
+
+def _verify_file(dest: Path, backup: Backup, told: Told) -> list[str]:
+    done = 0
+    try:
+        for data in backup_file.read(dest):
+            done += len(data)
+            told(done, backup.size)
+    except CatalogDamaged as fault:
+        return [fault.message]
+    return []
 
 
 def restore(
@@ -210,8 +273,7 @@ def plain_copy(
     """A backup as a database file. Raises CatalogDamaged, OSError."""
     whole = hashlib.sha256()
     with path.open("wb") as out:
-        for piece in backup.pieces:
-            data = _load(dest, piece)
+        for data in _blocks(dest, backup):
             whole.update(data)
             out.write(data)
             told(out.tell(), backup.size)
@@ -220,6 +282,12 @@ def plain_copy(
     if whole.hexdigest() != backup.sha256:
         path.unlink()
         raise CatalogDamaged(f"backup {backup.name} is not what was backed up")
+
+
+def _blocks(dest: Path, backup: Backup) -> Iterator[bytes]:
+    if dest.is_file():
+        return backup_file.read(dest)
+    return (_load(dest, piece) for piece in backup.pieces)
 
 
 def _pass_numbers(path: Path) -> None:
@@ -239,10 +307,15 @@ def _pass_numbers(path: Path) -> None:
 
 
 @contextmanager
-def _opened(dest: Path) -> Iterator[None]:
+def _opened(dest: Path, begin: bool) -> Iterator[None]:
     """The folder, made or known as ours, and nobody else at it."""
     mark = dest / MARK
     if not mark.exists():
+        if not begin:
+            raise NotFound(
+                f"{dest} held backups of the catalog, and holds none now",
+                next_step="mount it; if it is to begin anew: hsmctl catalog backup --new-folder",
+            )
         if dest.exists() and any(dest.iterdir()):
             raise ConfigError(
                 f"{dest} is not empty and holds no backups of a catalog",

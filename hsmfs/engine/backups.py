@@ -1,10 +1,11 @@
-"""Copies of the catalog that outlive it: snapshots for discs, and backups in a folder by schedule.
+"""Copies of the catalog that outlive it: snapshots for discs, and backups by schedule or order.
 
 All of it reads the catalog through a reader's connection in a thread: the event loop never waits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import trio
 
 from .. import clock, crash, logs
-from ..catalog import audit_extract, backup, snapshot
+from ..catalog import audit_extract, backup, backup_file, snapshot
 from ..catalog.audit import Head
 from ..catalog.catalog import Catalog
 from ..catalog.reports import Reports
@@ -139,15 +140,36 @@ class Backups:
         return max(0.0, self._settings.backup_interval - age)
 
     async def make(
-        self, dest: Path, keep: int | None = None, job: Job | None = None
+        self, dest: Path, keep: int | None = None, job: Job | None = None, *, new: bool = False
     ) -> backup.Made:
-        """Back the catalog up to dest. Raises Conflict, ConfigError, OSError."""
+        """Back the catalog up to a folder.
 
-        def told(done: int, total: int) -> None:
-            trio.from_thread.check_cancelled()
-            if job is not None:
-                job.progress = {"bytes_done": done, "bytes": total}
+        new: it may be empty although backups went there before. Raises Conflict, ConfigError,
+        NotFound if it is empty, OSError.
+        """
+        known = await self._catalog.read(lambda reports: backup.went_to(reports, dest))
+        made = await self._make(
+            dest,
+            lambda now: backup.store(
+                self._scratch, dest, now_ns=now, told=_told(job), begin=new or not known,
+                keep=self._settings.backup_keep if keep is None else keep,
+            ),
+        )  # fmt: skip
+        if not known:
+            async with self._catalog.write():
+                backup.note(self._catalog.db, dest, clock.now_ns())
+        self.last = made
+        return made
 
+    async def make_file(self, dest: Path, job: Job | None = None) -> backup.Made:
+        """Back the catalog up to a single file. Raises ConfigError, OSError."""
+        return await self._make(
+            dest,
+            lambda now: backup.store_file(self._scratch, dest, now_ns=now, told=_told(job)),
+        )
+
+    async def _make(self, dest: Path, store: Callable[[int], backup.Made]) -> backup.Made:
+        """Copy the catalog, and store the copy; store gets the time of the copy."""
         async with self._one:
             next_ino, now = self._catalog.inodes.next_ino, clock.now_ns()
             await self._catalog.read(
@@ -157,13 +179,7 @@ class Backups:
             )
             crash.point("backup.copied")
             # Outside the read, which would keep the WAL from starting anew.
-            made = await clock.blocking(
-                lambda: backup.store(
-                    self._scratch, dest, now_ns=now, told=told,
-                    keep=self._settings.backup_keep if keep is None else keep,
-                )
-            )
-        self.last = made
+            made = await clock.blocking(lambda: store(now))
         log.info(
             "catalog backed up", to=dest, name=made.name, bytes=made.size,
             written=made.new_bytes, pieces=made.new_pieces,
@@ -171,25 +187,45 @@ class Backups:
         self._events.emit("catalog_backed_up", to=str(dest), name=made.name, bytes=made.size)
         return made
 
-    def order(self, jobs: Any, dest: Path, keep: int | None) -> Job:
-        """Back up now, as a job. Raises Conflict if one goes on."""
+    def order(
+        self, jobs: Any, dest: Path, keep: int | None, *, file: bool = False, new: bool = False
+    ) -> Job:
+        """Back up now, as a job; file: to a single one. Raises Conflict if one goes on."""
 
         async def work(job: Job) -> dict[str, Any]:
-            made = await self.make(dest, keep, job)
-            return {
-                "name": made.name, "bytes": made.size, "pieces": made.pieces,
-                "new_pieces": made.new_pieces, "written": made.new_bytes,
-                "removed": list(made.removed),
-            }  # fmt: skip
+            making = self.make_file(dest, job) if file else self.make(dest, keep, job, new=new)
+            return told_of(await making)
 
         job: Job = jobs.start("catalog backup", work)
         return job
 
 
-async def offline(config: Config, dest: Path, keep: int | None) -> backup.Made:
+def told_of(made: backup.Made) -> dict[str, Any]:
+    """A backup that was made, as the API tells of it."""
+    return {
+        "name": made.name, "bytes": made.size, "pieces": made.pieces,
+        "new_pieces": made.new_pieces, "written": made.new_bytes, "removed": list(made.removed),
+    }  # fmt: skip
+
+
+def _told(job: Job | None) -> backup_file.Told:
+    """Tells a job of the progress, and ends the work with it; called in the thread."""
+
+    def told(done: int, total: int) -> None:
+        trio.from_thread.check_cancelled()
+        if job is not None:
+            job.progress = {"bytes_done": done, "bytes": total}
+
+    return told
+
+
+async def offline(
+    config: Config, dest: Path, keep: int | None, *, file: bool = False, new: bool = False
+) -> backup.Made:
     """A backup of a catalog that no daemon holds. Raises CatalogInUse, NotFound, OSError."""
     catalog = await clock.blocking(lambda: Catalog.open(config.daemon.state))
     try:
-        return await Backups(catalog, config, Events()).make(dest, keep)
+        backups = Backups(catalog, config, Events())
+        return await (backups.make_file(dest) if file else backups.make(dest, keep, new=new))
     finally:
         catalog.close()

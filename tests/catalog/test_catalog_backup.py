@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
+import trio
 
 from hsmfs.catalog import backup, snapshot
 from hsmfs.catalog.catalog import Catalog
@@ -25,14 +28,24 @@ async def grow(catalog, prefix, count=3000):
             catalog.names.create(ROOT, b"%s %06d" % (prefix, n), 0o100644, 0, 0, 1)
 
 
-async def make(catalog, tmp_path, day, keep=9):
-    plain, now = tmp_path / "scratch", day * DAY
+async def copied(catalog, tmp_path, now):
+    plain = tmp_path / "scratch"
     await catalog.read(lambda reports: snapshot.copy(reports, plain, next_ino=9, now_ns=now))
-    return backup.store(plain, tmp_path / "dest", keep=keep, now_ns=now)
+    return plain
 
 
-def restored(tmp_path, name=None):
-    dest = tmp_path / "dest"
+async def make(catalog, tmp_path, day, keep=9):
+    plain = await copied(catalog, tmp_path, day * DAY)
+    return backup.store(plain, tmp_path / "dest", keep=keep, now_ns=day * DAY)
+
+
+async def make_file(catalog, tmp_path, day, name="one.zst", **options):
+    plain = await copied(catalog, tmp_path, day * DAY)
+    return backup.store_file(plain, tmp_path / name, now_ns=day * DAY, **options)
+
+
+def restored(tmp_path, name=None, source="dest"):
+    dest = tmp_path / source
     backup.restore(dest, backup.find(dest, name), tmp_path / "new")
     return Catalog.open(tmp_path / "new")
 
@@ -117,3 +130,75 @@ async def test_refuses_what_is_not_ours(catalog, tmp_path):
     found = backup.find(tmp_path / "dest", None)
     with pytest.raises(CatalogInUse):
         backup.restore(tmp_path / "dest", found, tmp_path / "state")
+
+
+async def test_a_single_file_is_restored_and_replaced_by_a_newer_one(catalog, tmp_path):
+    dest = tmp_path / "one.zst"
+    await grow(catalog, b"one")
+    first = await make_file(catalog, tmp_path, 1)
+    assert first.new_bytes == dest.stat().st_size < first.size
+    await grow(catalog, b"two", 10)
+    made = await make_file(catalog, tmp_path, 2)
+    found = backup.find(dest, None)
+    assert (found.name, found.created_ns) == (made.name, 2 * DAY)
+    assert backup.backups(dest) == ([found], [])
+    assert backup.verify(dest, found) == []
+    with pytest.raises(NotFound):
+        backup.find(dest, first.name)
+    again = restored(tmp_path, source="one.zst")
+    try:
+        assert len(again.names.entries(ROOT, 0, 10**6)) == 3010
+    finally:
+        again.close()
+    assert {p.name for p in tmp_path.iterdir()} == {"state", "new", "one.zst"}
+
+
+async def test_any_unpacker_of_zstd_gives_the_database(catalog, tmp_path):
+    await grow(catalog, b"one", 10)
+    await make_file(catalog, tmp_path, 1)
+    plain, sha = tmp_path / "plain", backup.find(tmp_path / "one.zst", None).sha256
+    await trio.run_process(["zstd", "-dq", str(tmp_path / "one.zst"), "-o", str(plain)])
+    assert hashlib.sha256(plain.read_bytes()).hexdigest() == sha
+    assert plain.read_bytes().startswith(b"SQLite format 3")
+
+
+@pytest.mark.parametrize("at", [10, 0.5, -300])
+async def test_a_wrong_byte_in_a_single_file_is_found_and_never_restored(catalog, tmp_path, at):
+    dest = tmp_path / "one.zst"
+    await grow(catalog, b"one")
+    await make_file(catalog, tmp_path, 1)
+    data = bytearray(dest.read_bytes())
+    data[int(len(data) * at) if isinstance(at, float) else at] ^= 1
+    dest.write_bytes(data)
+    assert backup.verify(dest, backup.find(dest, None))
+    with pytest.raises(CatalogDamaged):
+        restored(tmp_path, source="one.zst")
+    assert list((tmp_path / "new").glob("*.db*")) == []
+
+
+async def test_a_single_file_that_was_cut_off_is_known_as_such(catalog, tmp_path):
+    dest = tmp_path / "one.zst"
+    await make_file(catalog, tmp_path, 1)
+    dest.write_bytes(dest.read_bytes()[:-1])
+    with pytest.raises(CatalogDamaged, match="not all of one"):
+        backup.find(dest, None)
+    with pytest.raises(ConfigError, match="left as it is"):
+        await make_file(catalog, tmp_path, 2)
+
+
+async def test_a_single_file_takes_the_place_of_nothing_else(catalog, tmp_path):
+    other = tmp_path / "letter.txt"
+    other.write_text("of a user")
+    for name in ("letter.txt", "state"):
+        with pytest.raises(ConfigError):
+            await make_file(catalog, tmp_path, 1, name)
+    assert other.read_text() == "of a user"
+
+    def full(done, total):
+        raise OSError(28, "No space left on device")
+
+    await make_file(catalog, tmp_path, 1)
+    with pytest.raises(OSError, match="No space"):
+        await make_file(catalog, tmp_path, 2, told=full)
+    assert backup.find(tmp_path / "one.zst", None).created_ns == DAY
+    assert {p.name for p in tmp_path.iterdir()} == {"state", "letter.txt", "one.zst"}

@@ -28,12 +28,15 @@ async def _told(job: Job) -> AsyncIterator[bytes]:
 async def backup(engine: EngineDep, order: BackupOrder) -> StreamingResponse:
     """Back the catalog up now. JSON lines; the last one says what was written."""
     dest = Path(order.path) if order.path else engine.config.catalog.backup
-    if dest is None or not dest.is_absolute():
+    if dest is None or not dest.is_absolute() or (order.file and not order.path):
         raise ConfigError(
-            "where to? no absolute folder was given, and [catalog] backup is not set",
-            next_step="name a folder",
+            "where to? no absolute path was given, and [catalog] backup is not set",
+            next_step="name a folder or file",
         )
-    return lines(_told(engine.backups.order(engine.jobs, dest, order.keep)))
+    job = engine.backups.order(
+        engine.jobs, dest, order.keep, file=order.file, new=order.new_folder
+    )
+    return lines(_told(job))
 
 
 @routes.post("/rebuild/sample", Role.OPERATOR)

@@ -17,6 +17,7 @@ from ..output import plural, size, when
     epilog="""\b
 Examples:
   hsmctl catalog backup /mnt/other-host/hsmfs-catalog
+  hsmctl catalog backup --file /mnt/usb/catalog.zst
   hsmctl catalog verify /mnt/other-host/hsmfs-catalog
   hsmctl catalog restore /mnt/other-host/hsmfs-catalog
 """,
@@ -26,6 +27,9 @@ def command() -> None:
 
 
 _FOLDER = click.argument("folder", required=False, type=click.Path(path_type=Path))
+_SOURCE = click.argument(
+    "source", required=False, type=click.Path(path_type=Path), metavar="[FOLDER|FILE]"
+)
 _NAME = click.option("--backup", "name", metavar="NAME", help="Not the newest, but this one.")
 
 
@@ -35,29 +39,48 @@ _NAME = click.option("--backup", "name", metavar="NAME", help="Not the newest, b
 Examples:
   hsmctl catalog backup
   hsmctl catalog backup /mnt/other-host/hsmfs-catalog --keep 30
+  hsmctl catalog backup --file /mnt/usb/catalog.zst
 """,
 )
 @_FOLDER
-@click.option("--keep", type=click.IntRange(min=1), help="Backups that stay there.")
+@click.option(
+    "--file", metavar="FILE", type=click.Path(path_type=Path),
+    help="Write one whole, compressed file. An older backup in it is replaced.",
+)  # fmt: skip
+@click.option("--keep", type=click.IntRange(min=1), help="Backups that stay in the folder.")
+@click.option(
+    "--new-folder", is_flag=True,
+    help="Begin in an empty folder, though backups went there before.",
+)  # fmt: skip
 @json_option
-def backup(ctl: Ctl, folder: Path | None, keep: int | None) -> None:
+def backup(
+    ctl: Ctl, folder: Path | None, file: Path | None, keep: int | None, new_folder: bool
+) -> None:
     """Back the catalog up to FOLDER, or to the one in the configuration.
 
-    Users go on meanwhile. Only what changed since the backup before is written.
+    Users go on meanwhile. Only what changed since the backup before is written. If backups went to
+    FOLDER before and none is there, nothing is written: its filesystem is not mounted.
     """
     from ...errors import DaemonUnreachable
 
+    if file and (folder or keep or new_folder):
+        raise click.UsageError("--file goes without FOLDER, --keep and --new-folder")
+    dest = file or folder
+    body = {
+        "path": str(dest.absolute()) if dest else None, "file": file is not None, "keep": keep,
+        "new_folder": new_folder,
+    }  # fmt: skip
     try:
-        made = _asked(ctl, {"path": str(folder.absolute()) if folder else None, "keep": keep})
+        made = _asked(ctl, body)
     except DaemonUnreachable:
-        made = _offline(ctl, _folder(ctl, folder), keep)
+        made = _offline(ctl, _place(ctl, dest).absolute(), body)
     if ctl.out.as_json:
         ctl.out.json(made)
         return
-    ctl.out.line(
-        f"backup {made['name']}: {size(made['bytes'])}, {size(made['written'])} written in"
-        f" {plural(made['new_pieces'], 'piece')} of {made['pieces']:,}"
-    )
+    written = f"backup {made['name']}: {size(made['bytes'])}, {size(made['written'])} written"
+    if not file:
+        written += f" in {plural(made['new_pieces'], 'piece')} of {made['pieces']:,}"
+    ctl.out.line(written)
 
 
 def _asked(ctl: Ctl, body: dict[str, Any]) -> dict[str, Any]:
@@ -72,27 +95,26 @@ def _asked(ctl: Ctl, body: dict[str, Any]) -> dict[str, Any]:
     return last
 
 
-def _offline(ctl: Ctl, folder: Path, keep: int | None) -> dict[str, Any]:
+def _offline(ctl: Ctl, dest: Path, body: dict[str, Any]) -> dict[str, Any]:
     import trio
 
-    from ...engine.backups import offline
+    from ...engine.backups import offline, told_of
 
-    made = trio.run(lambda: offline(ctl.config, folder, keep))
-    return {
-        "name": made.name, "bytes": made.size, "pieces": made.pieces,
-        "new_pieces": made.new_pieces, "written": made.new_bytes, "removed": list(made.removed),
-    }  # fmt: skip
+    made = trio.run(
+        lambda: offline(ctl.config, dest, body["keep"], file=body["file"], new=body["new_folder"])
+    )
+    return told_of(made)
 
 
 @command.command("list", epilog="\b\nExamples:\n  hsmctl catalog list /mnt/other-host/catalog")
-@_FOLDER
+@_SOURCE
 @json_option
-def list_(ctl: Ctl, folder: Path | None) -> int:
-    """Show the backups in FOLDER, the newest first."""
+def list_(ctl: Ctl, source: Path | None) -> int:
+    """Show the backups in FOLDER, the newest first, or what a FILE holds."""
     from ...catalog.backup import backups
     from ...errors import CatalogDamaged
 
-    found, damaged = backups(_folder(ctl, folder))
+    found, damaged = backups(_place(ctl, source))
     if ctl.out.as_json:
         ctl.out.json([_plain(one) for one in found])
     else:
@@ -104,16 +126,23 @@ def list_(ctl: Ctl, folder: Path | None) -> int:
     return CatalogDamaged.exit_code if damaged else 0
 
 
-@command.command("verify", epilog="\b\nExamples:\n  hsmctl catalog verify /mnt/backups --backup X")
-@_FOLDER
+@command.command(
+    "verify",
+    epilog="""\b
+Examples:
+  hsmctl catalog verify /mnt/other-host/hsmfs-catalog --backup 20261124T221500.000Z
+  hsmctl catalog verify /mnt/usb/catalog.zst
+""",
+)
+@_SOURCE
 @_NAME
 @json_option
-def verify(ctl: Ctl, folder: Path | None, name: str | None) -> int:
-    """Read the newest backup in FOLDER, and compare every checksum."""
+def verify(ctl: Ctl, source: Path | None, name: str | None) -> int:
+    """Read the newest backup in FOLDER, or a FILE, and compare every checksum."""
     from ...catalog import backup
     from ...errors import CatalogDamaged
 
-    dest = _folder(ctl, folder)
+    dest = _place(ctl, source)
     found = backup.find(dest, name)
     wrong = backup.verify(dest, found, lambda done, total: _step(ctl, done, total))
     _clear(ctl)
@@ -122,7 +151,7 @@ def verify(ctl: Ctl, folder: Path | None, name: str | None) -> int:
     else:
         for text in wrong:
             ctl.out.warn(text)
-        if wrong:
+        if wrong and dest.is_dir():
             ctl.out.warn("a damaged piece that is moved away is written anew by the next backup,"
                          " if the catalog still holds what was in it")  # fmt: skip
         state = "is damaged" if wrong else "is as it was made"
@@ -135,21 +164,22 @@ def verify(ctl: Ctl, folder: Path | None, name: str | None) -> int:
     epilog="""\b
 Examples:
   hsmctl catalog restore /mnt/other-host/hsmfs-catalog
+  hsmctl catalog restore /mnt/usb/catalog.zst
   hsmctl catalog restore --backup 20261124T221500.000Z
 """,
 )
-@_FOLDER
+@_SOURCE
 @_NAME
 @json_option
-def restore(ctl: Ctl, folder: Path | None, name: str | None) -> None:
-    """Put the newest backup in FOLDER into a state directory without a catalog.
+def restore(ctl: Ctl, source: Path | None, name: str | None) -> None:
+    """Put the newest backup in FOLDER, or a FILE, into a state directory without a catalog.
 
     The daemon must not run. Every checksum is compared first. Run 'hsmctl fsck' afterwards: files
     that changed since the backup differ.
     """
     from ...catalog import backup
 
-    dest = _folder(ctl, folder)
+    dest = _place(ctl, source)
     found = backup.find(dest, name)
     state = ctl.config.daemon.state
     backup.restore(dest, found, state, lambda done, total: _step(ctl, done, total))
@@ -162,8 +192,8 @@ def restore(ctl: Ctl, folder: Path | None, name: str | None) -> None:
         )
 
 
-def _folder(ctl: Ctl, folder: Path | None) -> Path:
-    found = folder or ctl.config.catalog.backup
+def _place(ctl: Ctl, path: Path | None) -> Path:
+    found = path or ctl.config.catalog.backup
     if found is None:
         raise click.UsageError("which FOLDER? [catalog] backup is not set")
     return found

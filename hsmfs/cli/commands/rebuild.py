@@ -29,8 +29,8 @@ Examples:
     help="Read images in this folder instead of the library's discs.",
 )  # fmt: skip
 @click.option(
-    "--backup", type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Begin with the newest backup in this folder if it is newer than the snapshot.",
+    "--backup", type=click.Path(path_type=Path, exists=True), metavar="FOLDER|FILE",
+    help="Begin with the newest backup there if it is newer than the snapshot.",
 )  # fmt: skip
 @click.option(
     "--archive", metavar="UUID",

@@ -154,9 +154,10 @@ async def test_from_images(archive, tmp_path):
     assert report.known == len(site.volumes(VolumeState.FULL) + site.volumes(VolumeState.SUSPECT))
 
 
-async def test_a_backup_that_is_newer_than_the_snapshot_is_the_base(archive, tmp_path):
+@pytest.mark.parametrize("form", ["make", "make_file"])
+async def test_a_backup_that_is_newer_than_the_snapshot_is_the_base(archive, tmp_path, form):
     site = archive.site
-    await Backups(site.catalog, site.config, site.events).make(tmp_path / "backups")
+    await getattr(Backups(site.catalog, site.config, site.events), form)(tmp_path / "backups")
     await site.library.close()
     archive.lose()
     report = await archive.rebuild(backup=tmp_path / "backups")
