@@ -241,9 +241,11 @@ class Copies:
         )
         return [_copy(row) for row in rows]
 
-    def mark_dead(self, inos: Sequence[InodeNo]) -> None:
-        """The files are gone for good; their bytes stay on write-once discs."""
-        self._db.execute(
-            f"UPDATE copies SET state = ? WHERE ino IN {LISTED} AND state != ?",
-            (int(CopyState.DEAD), json.dumps(inos), int(CopyState.PENDING)),
+    def mark_dead(self, inos: Sequence[InodeNo]) -> set[InodeNo]:
+        """The files are gone for good; their bytes stay on write-once discs. Which have some."""
+        rows = self._db.execute(
+            "UPDATE copies SET state = iif(state = ?1, ?1, ?2)"
+            f" WHERE ino IN {LISTED.replace('?', '?3')} RETURNING ino",
+            (int(CopyState.PENDING), int(CopyState.DEAD), json.dumps(inos)),
         )
+        return {InodeNo(ino) for (ino,) in rows.fetchall()}

@@ -24,7 +24,7 @@ from .copies import Copies
 from .draft import DIRECTORY_SIZE, Draft
 from .inodes import NUMBERS, Inodes
 from .past import BEGINS
-from .reports import PathCache
+from .paths import PathCache
 from .volumes import Volumes
 
 KEEP_NS = 365 * 86_400 * 10**9

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from stat import S_IFDIR
 from typing import NamedTuple
 
 from ..states import CopyState, FileState
-from ..types import ROOT, Attr, InodeNo, PoolId
+from ..types import Attr, InodeNo, PoolId
 from .adoptions import Adoptions
 from .audit import AuditLog
 from .connection import Database
@@ -18,9 +17,10 @@ from .copies import Copies
 from .health import Health
 from .history import History
 from .holds import Holds
-from .inodes import LISTED, PREFIXED, Inodes
+from .inodes import PREFIXED, Inodes
 from .kept import Kept
 from .namespace import Namespace
+from .paths import PathCache
 from .queues import Queues
 from .refreshes import Refreshes
 from .retention import Retentions
@@ -362,53 +362,6 @@ class Reports:
     def path_cache(self) -> PathCache:
         """Paths of many inodes of this snapshot, with the folders remembered."""
         return PathCache(self.db)
-
-
-class PathCache:
-    """Paths of inodes, each folder looked up once."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._folders: dict[int, bytes | None] = {ROOT: b""}
-
-    def path(self, ino: InodeNo) -> bytes | None:
-        """One path from the root without a leading slash, or None if it has no name."""
-        for parent, name in self._db.execute(
-            "SELECT parent, name FROM dentries WHERE ino = ? ORDER BY parent, id LIMIT 1", (ino,)
-        ):
-            above = self._folder(parent)
-            return None if above is None else above + bytes(name)
-        return b"" if ino == ROOT else None
-
-    def paths(self, inos: Sequence[InodeNo]) -> dict[int, bytes | None]:
-        """As `path`, of many at once; without those that have no name, and the root."""
-        found: dict[int, bytes | None] = {}
-        for ino, parent, name in self._db.execute(
-            "SELECT ino, parent, name FROM dentries"
-            f" WHERE ino IN {LISTED} ORDER BY ino, parent, id",
-            (json.dumps(inos),),
-        ):
-            if ino not in found:
-                above = self._folder(parent)
-                found[ino] = None if above is None else above + bytes(name)
-        return found
-
-    def _folder(self, ino: int) -> bytes | None:
-        todo: list[tuple[int, bytes]] = []
-        while ino not in self._folders:
-            row = self._db.execute(
-                "SELECT parent, name FROM dentries WHERE ino = ?", (ino,)
-            ).fetchall()
-            if not row:
-                self._folders[ino] = None
-                break
-            todo.append((ino, bytes(row[0][1])))
-            ino = row[0][0]
-        path = self._folders[ino]
-        for folder, name in reversed(todo):
-            path = None if path is None else path + name + b"/"
-            self._folders[folder] = path
-        return path
 
 
 def _conditions(query: Query) -> tuple[list[str], list[object]]:

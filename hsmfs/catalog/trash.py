@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..types import Attr, InodeNo
 from .connection import Database
 from .inodes import PREFIXED, Inodes
+from .paths import PathCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,13 @@ class Trash:
             (ino, parent, name, now_ns),
         )
         self.take(ino)
+
+    def keep_paths(self, inos: Iterable[InodeNo]) -> None:
+        """Remember where these were: they are about to be purged, and discs have bytes of them."""
+        paths = PathCache(self._db)
+        for ino in inos:
+            if (path := paths.last(ino)) is not None:
+                self._db.execute("INSERT OR REPLACE INTO gone_paths VALUES (?, ?)", (ino, path))
 
     def take(self, ino: InodeNo) -> None:
         """No longer in the trash."""

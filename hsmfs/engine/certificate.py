@@ -72,7 +72,8 @@ def _files(reports: Reports, volume: Volume) -> list[dict[str, Any]]:
             return found
         for held in rows:
             attr = reports.inodes.get_raw(held.ino)
-            name = paths.path(held.ino) if attr is not None and attr.nlink else None
+            named = attr is not None and attr.nlink
+            name = paths.path(held.ino) if named else paths.last(held.ino)
             found.append(
                 {
                     "inode": held.ino,

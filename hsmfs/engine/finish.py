@@ -13,8 +13,8 @@ import trio
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.copies import Validated
+from ..catalog.paths import PathCache
 from ..catalog.queues import Burn, Migration
-from ..catalog.reports import PathCache
 from ..catalog.volumes import Volume
 from ..errors import HsmError
 from ..states import BurnState

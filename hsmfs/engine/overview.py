@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import clock
 from ..catalog.copies import Copy
+from ..catalog.paths import PathCache
 from ..catalog.queues import Burn, Migration, Recall
-from ..catalog.reports import PathCache, Reports
+from ..catalog.reports import Reports
 from ..catalog.volumes import Volume
 from ..errors import HsmError, NotFound
 from ..library.activity import activity_of

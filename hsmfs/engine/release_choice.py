@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from ..catalog.reports import PathCache, Reports
+from ..catalog.paths import PathCache
+from ..catalog.reports import Reports
 from ..pool.store import BLOCK
 from ..states import FileState
 from ..types import Attr, InodeNo, PoolId

@@ -411,7 +411,7 @@ class Residency:
                     opened[ino] = live.attr.pool  # of which the row does not know yet, perhaps
                 going.append(ino)
             going += self._widowed(going)
-            self.catalog.copies.mark_dead(going)
+            self.catalog.trash.keep_paths(self.catalog.copies.mark_dead(going))
             deleted = self.catalog.inodes.delete(going)
             if deleted:
                 self.purged([ino for ino, _ in deleted])

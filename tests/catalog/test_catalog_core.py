@@ -18,12 +18,13 @@ from hsmfs import durable
 from hsmfs.catalog import migrate
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.connection import connect
+from hsmfs.catalog.paths import PathCache
 from hsmfs.catalog.queues import Migration
 from hsmfs.catalog.redo import RedoLog
 from hsmfs.catalog.reports import Place, Query, Reports
 from hsmfs.errors import CatalogDamaged, CatalogInUse, NotFound, PosixError, SchemaTooNew
-from hsmfs.states import FileState, Lock
-from hsmfs.types import ROOT, Attr
+from hsmfs.states import CopyState, FileState, Lock
+from hsmfs.types import ROOT, Attr, StoredPart
 
 FILE, DIR = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
 
@@ -117,6 +118,31 @@ async def test_refusals_change_nothing(catalog, call, number):
             call(catalog.names, folder.ino, file.ino)
     assert fault.value.number == number
     assert catalog.db.execute("SELECT * FROM dentries").fetchall() == before
+
+
+async def test_where_a_purged_file_was_is_kept_if_a_disc_has_it(catalog):
+    folder = await make(catalog, b"d", DIR)
+    burned, plain = [await make(catalog, name, parent=folder.ino) for name in (b"f", b"g")]
+    part = StoredPart(1, 0, 1, 0, 100, 0, 100)
+    async with catalog.write():
+        catalog.copies.add(burned.ino, 1, 1, part, CopyState.PENDING)
+        for attr, name in ((burned, b"f"), (plain, b"g")):
+            catalog.names.unlink(folder.ino, name, 4)
+            catalog.trash.put(attr.ino, folder.ino, name, 4, 1)
+        catalog.names.rmdir(ROOT, b"d", 5)
+        catalog.trash.put(folder.ino, ROOT, b"d", 5, 1)
+    paths = PathCache(catalog.db)
+    assert [paths.last(attr.ino) for attr in (burned, plain)] == [b"d/f", b"d/g"]
+    gone = [burned.ino, plain.ino, folder.ino]
+    async with catalog.write():
+        dead = catalog.copies.mark_dead(gone)
+        catalog.trash.keep_paths(dead)
+        catalog.inodes.delete(gone)
+    assert dead == {burned.ino}
+    (copy,) = catalog.copies.all_of(burned.ino)
+    assert copy.state is CopyState.PENDING  # its disc is being burned
+    paths = PathCache(catalog.db)
+    assert [paths.last(attr.ino) for attr in (burned, plain)] == [b"d/f", None]
 
 
 async def test_exchange_counts_links(catalog):

@@ -257,6 +257,9 @@ async def test_repack_waits_for_the_trash_and_counts_the_dead(lab, monkeypatch):
             [lab.engine.catalog.volumes.get(disc.id)], "refresh", "test"
         )
     assert await lab.read(one) == DATA
+    paper = lab.engine.refresher.certificates / f"{order.get(disc.id).certificate}.json"
+    files = {f["path"]: f["lives_on"] for f in json.loads(paper.read_text())["files"]}
+    assert files == {"/one": True, "/two": False}
     # It lies in its slot until somebody takes it out, and nothing is wrong with that.
     elements = await lab.engine.robot.inventory()
     assert library.volumes(lab.engine.catalog, elements) == []
