@@ -140,8 +140,8 @@ def _sample(ctl: Ctl, discs: int) -> int:
 
     last: dict[str, Any] = {}
     for last in ctl.client.lines("POST", "/rebuild/sample", {"discs": discs}):
-        if not ctl.out.as_json and ctl.out.terminal and last.get("disc"):
-            done = f"{last['disc']}: {last['discs_done']} of {last['discs']}"
+        if not ctl.out.as_json and ctl.out.terminal and ("disc" in last or "phase" in last):
+            done = last.get("phase") or f"{last['disc']}: {last['discs_done']} of {last['discs']}"
             click.echo(f"\r\x1b[K{done}", nl=False, err=True)
     if last.pop("kind", "") != "end":
         raise HsmError("hsmfsd ended the answer early", next_step="see its log")
@@ -165,10 +165,13 @@ def _show_sample(ctl: Ctl, found: dict[str, Any]) -> None:
             ("newest snapshot", found["snapshot"] or "on none of them"),
             ("coverage", f"{found['coverage']} %: {found['archived']:,} of {found['files']:,} files"
              " are on discs whole"),
-            ("a full rebuild", f"{plural(found['full_discs'], 'disc')}, about"
-             f" {format_duration(float(round(found['full_seconds'])))} with one drive"),
+            ("a full rebuild", f"about {format_duration(float(round(found['full_seconds'])))}:"
+             f" {plural(found['full_discs'], 'disc')} with {plural(found['drives'], 'drive')}"),
+            *((f"  {part}", format_duration(seconds)) for part, seconds in found["parts"].items()),
         ]
     )  # fmt: skip
+    if found["unmeasured"]:
+        out.warn(f"but for snapshot, names, pools and fsck: {found['unmeasured']}")
     if found["adopted"]:
         discs = plural(found["adopted"], "disc")
         out.warn(f"{discs} of other archives left out: after a rebuild they are adopted again,"

@@ -1,7 +1,7 @@
 """Rehearses a rebuild on a running system: reads some discs and compares them with the catalog.
 
 Nothing is changed, and the discs are asked for at the lowest urgency. Tells what a rebuild would
-bring back, what it could not, and how long it would take.
+bring back, what it could not, and how long it would take (estimate.py).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ...types import SECTOR, VolumeId
 from ..adopt_discs import ELSEWHERE
 from ..jobs import Job
 from ..schedule import Purpose
+from .estimate import Parts, catalog_parts, visits
 
 if TYPE_CHECKING:
     from ..service import Engine
@@ -57,11 +58,16 @@ class Rehearsal:
     archived: int = 0
     """Of them, those that lie on discs whole: what discs alone can bring back."""
     disc_seconds: float = 0.0
-    """Loading and reading what is needed of one disc."""
+    """Reading what is needed of one disc that was loaded."""
     line_seconds: float = 0.0
     full_discs: int = 0
-    """Discs that a rebuild reads at most: those since the last snapshot, or all."""
+    """Discs that a rebuild visits at most: since the last snapshot, or all; and blank ones."""
+    drives: int = 0
+    parts: Parts = field(default_factory=Parts)
+    """Of the whole rebuild."""
     full_seconds: float = 0.0
+    unmeasured: str | None = None
+    """Why snapshot, names, pools and fsck are missing from it, if they are."""
 
     @property
     def coverage(self) -> float:
@@ -119,6 +125,10 @@ class _Sample:
         found.files, found.archived = await self._engine.catalog.read(
             lambda reports: archived_files(reports.db)
         )
+        self._job.progress = {"phase": "the catalog's part"}
+        found.unmeasured = await catalog_parts(
+            self._engine, self._folder, self._snapshot_ns, found.parts
+        )
         self._estimate(volumes, data)
         return found
 
@@ -131,10 +141,8 @@ class _Sample:
         return group is not None and (volume.set_index or 0) >= group.k
 
     async def _one(self, volume: Volume) -> None:
-        started = time.monotonic()
         manifest, places = self._folder / "manifest.jsonl", self._folder / "places"
         await self._fetch(volume, manifest, places)
-        self._found.disc_seconds += time.monotonic() - started
         started = time.monotonic()
         done, same, odd = await self._engine.catalog.read(
             lambda reports: compare_disc(reports.db, volume.id, lines(manifest), places)
@@ -160,27 +168,32 @@ class _Sample:
                 write_places(places, described.places(reader.iso))
                 return described.has_snapshot(reader), reader.label.created_ns
 
+            started = time.monotonic()
             snapshot, created_ns = await clock.blocking(take, clock.MEDIA)
+            self._found.disc_seconds += time.monotonic() - started
         if snapshot and created_ns > self._snapshot_ns:
             self._found.snapshot, self._snapshot_ns = volume.barcode, created_ns
 
     def _estimate(self, volumes: list[Volume], data: list[Volume]) -> None:
-        """What a rebuild would take with one drive: visits, and lines at the pace seen here.
+        """What a rebuild would take: visits with all drives, and lines at the pace seen here.
 
         A rebuild visits all volumes; lines of files are on those of data.
         """
-        found = self._found
+        found, engine = self._found, self._engine
         read = len(found.discs)
         if not read:
             return
         found.disc_seconds = round(found.disc_seconds / read, 3)
-        discs, with_lines = (
+        written, with_lines = (
             sum((v.burned_ns or 0) >= self._snapshot_ns for v in some) for some in (volumes, data)
         )
-        found.full_discs = discs
-        per_line = found.line_seconds / max(1, found.lines)
-        lines_each = found.lines / read
-        found.line_seconds = round(found.line_seconds, 3)
-        found.full_seconds = round(
-            discs * found.disc_seconds + with_lines * lines_each * per_line, 1
+        blank = sum(v.element is not None for v in engine.catalog.volumes.all(VolumeState.BLANK))
+        found.full_discs, found.drives = written + blank, len(engine.library.drives)
+        found.parts.discs = visits(
+            written, blank, found.drives, engine.mounts.pace.of(""), found.disc_seconds
         )
+        per_line = found.line_seconds / max(1, found.lines)
+        found.parts.manifests = with_lines * found.lines / read * per_line
+        found.line_seconds = round(found.line_seconds, 3)
+        found.full_seconds = round(found.parts.total, 1)
+        found.parts = found.parts.rounded()
