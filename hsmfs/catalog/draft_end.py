@@ -421,6 +421,10 @@ class Ending:
         ).fetchall()[0]
         return row
 
+    def count_in_pools(self) -> int:
+        """Files that have bytes on disk, as far as the draft knows."""
+        return int(self.db.execute("SELECT count(*) FROM inodes WHERE pool IS NOT NULL").get)
+
     def audit(self, records: Sequence[Record]) -> None:
         """Take the audit records of discs over, and do again what they say of retention."""
         with faults(self.draft.path), self.db:

@@ -106,5 +106,9 @@ def test_rebuild_of_an_empty_library(hsmctl, tmp_path):
     code, out, err = hsmctl("rebuild", "--json")
     assert code == 0, err
     assert json.loads(out)["files"] == 0
+    steps = [json.loads(line) for line in err.splitlines()]
+    assert {step["kind"] for step in steps} == {"progress"}
+    assert steps[0]["phase"] == "discs"
+    assert steps[-1]["phase"] == "fsck" and "seconds_left" in steps[-1]
     assert hsmctl("fsck")[0] == 0
     assert hsmctl("rebuild")[0] == 5

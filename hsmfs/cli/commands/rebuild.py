@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..context import Ctl, json_option
 from ..output import plural, when
+
+if TYPE_CHECKING:
+    from ...engine.rebuild.run import Progress
 
 
 @click.command(
@@ -51,7 +56,8 @@ def command(
     The daemon must not run. Begins with the newest snapshot that a disc carries, and reads the
     manifests of newer discs alone. A run that was cut off goes on when it is repeated. Files that
     pools still have are matched, and none is deleted or overwritten. What does not come back is
-    listed in rebuild.lost.jsonl in the state directory.
+    listed in rebuild.lost.jsonl in the state directory. With --json how far it is goes to standard
+    error, an object a line.
     """
     from ...errors import NotClean
 
@@ -72,39 +78,54 @@ def _rebuild(
     import trio
 
     from ... import logs
-    from ...engine.rebuild.run import Progress, Rebuild
+    from ...engine.rebuild.run import Rebuild
     from ...engine.rebuild.sources import Images, Robot
 
     if not logging.getLogger().handlers:
         logs.setup("warning")  # without it lines lack what they are about
     source = Images(images) if images else Robot(ctl.config.library)
 
-    def told(progress: Progress) -> None:
-        if not ctl.out.as_json:
-            _step(ctl, progress)
+    steps = _Steps(ctl)
 
     work = Rebuild(
-        ctl.config, source, told, new_pools=new_pools, backup=backup, archive=archive
+        ctl.config, source, steps.told, new_pools=new_pools, backup=backup, archive=archive
     )
     report = asdict(trio.run(work.run))
-    if ctl.out.terminal:
+    if ctl.out.terminal and not ctl.out.as_json:
         click.echo("\r\x1b[K", nl=False, err=True)
     return report
 
 
-def _step(ctl: Ctl, progress: Any) -> None:
+class _Steps:
+    """How far it is, on standard error: a line that is written anew on a terminal; with --json a
+    JSON object a line, when a phase begins and at most once a second."""
+
+    def __init__(self, ctl: Ctl) -> None:
+        self._ctl = ctl
+        self._phase, self._at = "", 0.0
+
+    def told(self, progress: Progress) -> None:
+        """Show it; called by any thread."""
+        if self._ctl.out.as_json:
+            now = time.monotonic()
+            if progress.phase != self._phase or now >= self._at + 1:
+                self._phase, self._at = progress.phase, now
+                click.echo(json.dumps({"kind": "progress", **asdict(progress)}), err=True)
+        elif self._ctl.out.terminal:
+            click.echo(f"\r\x1b[K{_shown(progress)}", nl=False, err=True)
+
+
+def _shown(progress: Progress) -> str:
     from ...units import format_duration
 
-    if not ctl.out.terminal:
-        return
     text = f"{progress.phase}: {progress.done:,}"
     if progress.total:
         text += f" of {progress.total:,}"
     if progress.disc:
         text += f", {progress.disc.replace('_', ' ')}"
-    if progress.seconds_left:
-        text += f", {format_duration(float(round(progress.seconds_left)))} left"
-    click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+    if progress.seconds_left is not None:
+        text += f", {format_duration(float(round(progress.seconds_left)))} left in all"
+    return text
 
 
 def _show(ctl: Ctl, report: dict[str, Any]) -> None:

@@ -114,7 +114,8 @@ class Harvest:
     @property
     def _held(self) -> _Held | None:
         """The newest snapshot of ours."""
-        mine = [held for archive, held in self._snapshots.items() if self.ours(archive)]
+        held_all = list(self._snapshots.items())  # a drive's thread may bring one at any moment
+        mine = [held for archive, held in held_all if self.ours(archive)]
         return max(mine, key=lambda held: held.snapshot.created_ns, default=None)
 
     @property
@@ -228,6 +229,11 @@ class Harvest:
             if self.ours(r.disc.archive) and covered.get(r.disc.barcode) != r.disc.uuid
         ]  # fmt: skip
         return sorted(wanted, key=lambda r: (r.disc.created_ns, r.disc.uuid))
+
+    @property
+    def lines(self) -> int:
+        """Lines of files in the manifests so far; also while drives bring more."""
+        return sum(record.files for record in list(self._seen.values()))
 
     def manifest(self, disc: Disc) -> Path:
         """The disc's manifest. By its label: two drives may have discs of one uuid in hand."""

@@ -30,6 +30,7 @@ from ...pool.store import MARKER, Pool
 from ..parity_disc import learn
 from . import pools as resident
 from .harvest import DRAFT, Harvest, Record
+from .outlook import PACKED_INODE, Outlook
 from .sources import Source
 
 log = logs.get(__name__)
@@ -42,7 +43,10 @@ CHECKS_AT_ONCE = 3
 
 @dataclass(slots=True)
 class Progress:
-    """How far a rebuild is: phase is a word, seconds_left None while nobody can tell."""
+    """How far a rebuild is: phase is a word, done and total are of it.
+
+    seconds_left: until all phases are over; None while nobody can tell.
+    """
 
     phase: str = "discs"
     disc: str = ""
@@ -109,7 +113,8 @@ class Rebuild:
         self._work = self._state / FOLDER
         self._report = Report()
         self._progress = Progress()
-        self._began = 0.0
+        self._outlook = Outlook()
+        self._began, self._before = time.monotonic(), 0
 
     async def run(self) -> Report:
         """Make the catalog. Raises Conflict if there is one or discs are of several archives,
@@ -142,6 +147,7 @@ class Rebuild:
 
         def told(barcode: str, visited: int, total: int) -> None:
             self._progress.disc, self._progress.total = barcode, total
+            self._expect(harvest, total / visited if visited else 1.0)
             self._step(visited)
 
         places = await self._source.visit(harvest, told)
@@ -149,6 +155,19 @@ class Rebuild:
         self._report.foreign = {code: whose for code, (_, whose) in harvest.foreign.items()}
         self._report.unread = {code: why for code, (_, why) in harvest.unread.items()}
         return places
+
+    def _expect(self, harvest: Harvest, share: float = 1.0) -> None:
+        """What the discs that were visited say of the phases to come.
+
+        share: of all discs to those.
+        """
+        path = harvest.snapshot_path
+        packed = path.stat().st_size if path is not None else 0
+        lines = share * harvest.lines
+        inodes = packed / PACKED_INODE + lines
+        self._outlook.expect(
+            snapshot=packed, manifests=lines, names=inodes, pools=0, fsck=inodes
+        )
 
     def _pools(self) -> list[Pool]:
         opened = []
@@ -171,6 +190,8 @@ class Rebuild:
     def _build(self, harvest: Harvest, opened: list[Pool], places: dict[str, int] | None) -> None:
         if (self._work / FILE).exists():
             return  # sealed by a run that was killed after it
+        self._expect(harvest)
+        self._begin("snapshot", 0)
         draft = Draft.begin(
             self._work / DRAFT, harvest.snapshot_path, clock.now_ns(), (os.getuid(), os.getgid()),
             harvest.archive,
@@ -200,10 +221,10 @@ class Rebuild:
     def _lay_on(self, draft: Draft, harvest: Harvest) -> None:
         records = harvest.records()
         self._report.discs = len(records)
-        self._begin("manifests", sum(record.files for record in records))
         applied = draft.applied()
         todo = [record for record in records if applied.get(record.disc.barcode, 0) >= 0]
         before = sum(record.files for record in records) - sum(record.files for record in todo)
+        self._begin("manifests", sum(record.files for record in records), before)
         with Manifests([harvest.manifest(record.disc) for record in todo]) as manifests:
             for record, (folders, lines) in zip(todo, manifests, strict=True):
                 self._progress.disc = record.disc.barcode
@@ -217,12 +238,14 @@ class Rebuild:
         _learn(draft, records)
 
     def _end(self, ending: Ending, harvest: Harvest, opened: list[Pool]) -> None:
+        inodes, in_pools = ending.count_inodes()[0], ending.count_in_pools()
+        self._outlook.expect(names=inodes, fsck=inodes, pools=in_pools)
         self._begin("names", 0)
         ending.settle()
         crash.point("rebuild.settled")
         for pool in opened:
             pool.id = ending.register(pool.name, pool.tier, pool.uuid)
-        self._begin("pools", 0)
+        self._begin("pools", in_pools)
         self._report.kept_in_pools = resident.match(ending, Pools(opened), self._step)
         ending.drop_lost()
         ending.audit(harvest.audit())
@@ -263,7 +286,7 @@ class Rebuild:
                 nonlocal number
                 number += 1
                 self._progress.disc = name
-                self._step(number)
+                self._step(max(0, number - CHECKS_AT_ONCE))  # so many have ended
 
             found = await check.run(catalog, begun, at_once=CHECKS_AT_ONCE)
             self._report.repaired = await check.repair(catalog, found)
@@ -285,17 +308,21 @@ class Rebuild:
 
     # How far it is
 
-    def _begin(self, phase: str, total: int) -> None:
+    def _begin(self, phase: str, total: int, done: int = 0) -> None:
+        """done: by runs that were cut off."""
+        now = time.monotonic()
+        self._outlook.begin(phase, now - self._began)
         self._progress = Progress(phase, total=total)
-        self._began = time.monotonic()
-        self._told(self._progress)
+        self._began, self._before = now, done
+        self._step(done)
 
     def _step(self, done: int) -> None:
         progress = self._progress
         progress.done = done
-        if done and progress.total:
-            each = (time.monotonic() - self._began) / done
-            progress.seconds_left = round(each * (progress.total - done), 1)
+        before = self._before
+        progress.seconds_left = self._outlook.left(
+            done - before, progress.total - before, time.monotonic() - self._began
+        )
         self._told(progress)
 
 

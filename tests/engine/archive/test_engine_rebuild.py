@@ -15,6 +15,7 @@ from hsmfs import clock
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.engine.backups import Backups
 from hsmfs.engine.fsck import fsck
+from hsmfs.engine.rebuild.outlook import ASSUMED
 from hsmfs.engine.rebuild.run import FOLDER, LOST, Rebuild
 from hsmfs.engine.rebuild.sources import Images, Robot
 from hsmfs.errors import ChangerError, Conflict, NotFound, PoolUnavailable
@@ -72,9 +73,11 @@ class Archive:
         self.close()
         shutil.rmtree(self.site.root / "state")
 
-    async def rebuild(self, source=None, *, new_pools=False, backup=None):
+    async def rebuild(
+        self, source=None, *, new_pools=False, backup=None, told=lambda progress: None
+    ):
         work = Rebuild(
-            self.site.config, source or Robot(self.site.config.library), lambda p: None,
+            self.site.config, source or Robot(self.site.config.library), told,
             new_pools=new_pools, backup=backup,
         )  # fmt: skip
         report = await work.run()
@@ -152,6 +155,17 @@ async def test_from_images(archive, tmp_path):
     report = await archive.rebuild(Images(media))
     assert rows(site.catalog, "copies") == archive.old["copies"]
     assert report.known == len(site.volumes(VolumeState.FULL) + site.volumes(VolumeState.SUSPECT))
+
+
+async def test_one_figure_says_how_long_all_phases_take(archive):
+    await archive.site.library.close()
+    archive.lose()
+    told = []
+    await archive.rebuild(told=lambda p: told.append((p.phase, p.done, p.seconds_left)))
+    assert list(dict.fromkeys(phase for phase, _, _ in told)) == list(ASSUMED)
+    known = [left for phase, done, left in told if phase != "discs" or done]
+    assert None not in known
+    assert told[0] == ("discs", 0, None)
 
 
 @pytest.mark.parametrize("form", ["make", "make_file"])
