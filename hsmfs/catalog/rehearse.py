@@ -14,8 +14,9 @@ import apsw
 from .. import clock
 from .check.ranges import WHOLE
 from .connection import Database
-from .draft import DEFERRED, Draft
+from .draft import Draft
 from .draft_end import Ending, flatten
+from .draft_sql import DEFERRED
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,18 +24,18 @@ def pages_bytes(reports: Reports) -> int:
     return int(reports.db.pragma("page_count") * reports.db.pragma("page_size"))
 
 
-def due(reports: Reports, every: int, small: int) -> bool:
-    """True if the next disc shall carry a snapshot: each that many discs, or always if it is small.
+def due(reports: Reports, every: int, small: int) -> int | None:
+    """Discs that were burned since the last snapshot, if the next one shall carry one; else None.
 
-    every: discs. small: bytes of a catalog that costs next to nothing.
+    every: so many discs carry one. small: bytes of a catalog that costs next to nothing, and goes
+    on every disc.
     """
-    if pages_bytes(reports) <= small:
-        return True
     last = reports.db.execute("SELECT value FROM meta WHERE key = 'last_snapshot_ns'").get
     burned: int = reports.db.execute(
         "SELECT count(*) FROM volumes WHERE burned_ns > ?", (last or 0,)
     ).get
-    return last is None or burned + 1 >= every
+    due_ = last is None or burned + 1 >= every or pages_bytes(reports) <= small
+    return burned if due_ else None
 
 
 def note(db: Database, now_ns: int) -> None:

@@ -21,10 +21,13 @@ from ..config import CatalogConfig, Config
 from ..errors import HsmError
 from .events import Events
 from .jobs import Job
+from .stage import Staged, spare
 
 log = logs.get(__name__)
 SNAPSHOT_SHARE = 20
-"""A snapshot goes on a disc if it takes less than 1/20 of it."""
+"""Snapshots take less than 1/20 of what is burned: a large one waits for so many more discs."""
+SNAPSHOT_DISC = 2
+"""And one takes less than half of its disc."""
 SMALL_SHARE = 2000
 """A catalog of less than 1/2000 of a disc goes on every disc."""
 AGAIN_S = 600.0
@@ -54,41 +57,51 @@ class Snapshots:
         self._catalog = catalog
         self._disc, self._every = config.library.disc, config.catalog.snapshot_every
 
-    async def make(self, folder: Path) -> Extra:
-        """What the next disc carries, in folder. Raises OSError, CatalogDamaged."""
+    async def make(self, folder: Path, staged: Staged) -> Extra:
+        """What the next disc carries, in folder, besides what is staged for it.
+
+        Files may have to wait for another disc, but not all of them. Raises OSError,
+        CatalogDamaged.
+        """
+        room = await clock.blocking(lambda: spare(staged, self._disc), clock.IMAGES)
         audit = folder / "audit.zst"
         head, bytes_ = await self._catalog.read(lambda reports: audit_extract.write(reports, audit))
-        snapshot_, size = await self._snapshot(folder)
+        snapshot_, size = await self._snapshot(folder, room - bytes_)
         return Extra(snapshot_, audit, head, size + bytes_)
 
-    async def _snapshot(self, folder: Path) -> tuple[Path | None, int]:
-        """A snapshot in folder for the next disc, and its bytes; None if it is not its turn.
-
-        None as well if it would take too much of the disc, which is logged.
+    async def _snapshot(self, folder: Path, room: int) -> tuple[Path | None, int]:
+        """A snapshot in folder for the next disc, and its bytes; None if it is not its turn, or
+        would take too much.
         """
-        dest, most = folder / "catalog.zst", self._disc // SNAPSHOT_SHARE
-        plain = folder / "catalog.plain"
+        dest, plain = folder / "catalog.zst", folder / "catalog.plain"
         next_ino, now = self._catalog.inodes.next_ino, clock.now_ns()
 
-        def work(reports: Reports) -> bool | None:
-            if not snapshot.due(reports, self._every, self._disc // SMALL_SHARE):
+        def work(reports: Reports) -> tuple[int, int] | None:
+            """The most bytes that it may have, and about what it has."""
+            since = snapshot.due(reports, self._every, self._disc // SMALL_SHARE)
+            if since is None:
                 return None
-            # Catalogs shrink by far more than three; a larger one is not worth trying.
-            if snapshot.pages_bytes(reports) > 3 * most:
-                return False
-            snapshot.copy(reports, plain, next_ino=next_ino, now_ns=now)
-            return True
+            share = self._disc * (since + 1) // SNAPSHOT_SHARE
+            most = min(share, self._disc // SNAPSHOT_DISC, room)
+            # Catalogs shrink by more than three; a larger one is not worth trying.
+            about = snapshot.pages_bytes(reports) // 3
+            if about <= most:
+                snapshot.copy(reports, plain, next_ino=next_ino, now_ns=now)
+            return most, about
 
-        copied = await self._catalog.read(work)
-        if copied is None:
+        found = await self._catalog.read(work)
+        if found is None:
             return None, 0
-        size = most
-        if copied:
+        most, size = found
+        if size <= most:
             size = await clock.blocking(lambda: snapshot.pack(plain, dest), clock.IMAGES)
-        if size >= most:
-            log.warning("catalog too large for a disc", bytes=size, most=most)
-            return None, 0
-        return dest, size
+        if size < most:
+            return dest, size
+        if size >= self._disc // SNAPSHOT_DISC:
+            log.warning("catalog too large for a disc", bytes=size, disc=self._disc)
+        else:
+            log.info("a later disc carries the snapshot", bytes=size, most=most)
+        return None, 0
 
     async def burned(self) -> None:
         """A disc with a snapshot is full and verified."""

@@ -385,7 +385,7 @@ class Migrator:
     ) -> None:
         try:
             crash.point("migrate.staged")
-            extra = await self._snapshots.make(folder)
+            extra = await self._snapshots.make(folder, staged)
             await clock.blocking(lambda: trim(staged, self._disc, extra.size), clock.IMAGES)
             for ino, why in staged.skipped.items():
                 if why not in (GONE, NO_ROOM):

@@ -321,6 +321,17 @@ def _describe(reports: Reports, works: list[_Work]) -> list[StagedFile | None]:
     return found
 
 
+def spare(staged: Staged, capacity: int) -> int:
+    """Bytes that a disc has beside the first of the files; what else is on it must not take more.
+
+    A part of a file larger than a disc has a disc to itself. Blocking.
+    """
+    estimator = Estimator()
+    for file in (*staged.carried, *staged.files[:1]):
+        estimator.add(file)
+    return (capacity // SECTOR - estimator.sectors) * SECTOR
+
+
 def trim(staged: Staged, capacity: int, snapshot_bytes: int) -> None:
     """Leave the last files out if the image would be larger than capacity bytes; blocking.
 

@@ -51,7 +51,7 @@ class Parts:
 
     @property
     def total(self) -> float:
-        return sum(asdict(self).values())
+        return float(sum(asdict(self).values()))
 
     def rounded(self) -> Parts:
         """For people: to a tenth of a second."""
