@@ -116,6 +116,7 @@ async def test_a_set_that_was_fetched_back_is_to_return(make_vaulted):
 
 async def test_a_mail_slot_that_fills_meanwhile_is_waited_for(make_vaulted, monkeypatch):
     """Not a trouble of the robot; tests fail of its warning."""
+    monkeypatch.setattr("hsmfs.engine.transfer.LOOK_EVERY_S", 0.05)
     lab = make_vaulted(sets="")
     root, others = lab.config.library.path, []
     async with lab.running() as engine:
@@ -125,7 +126,7 @@ async def test_a_mail_slot_that_fills_meanwhile_is_waited_for(make_vaulted, monk
         export = engine.robot.export
 
         async def filled(barcode):
-            monkeypatch.undo()
+            monkeypatch.setattr(engine.robot, "export", export)
             for place in engine.robot.elements.values():
                 if place.kind is ElementKind.IMPORT_EXPORT:
                     others.append(f"N0001D{place.address:02}")

@@ -38,6 +38,7 @@ def fs(tidy, tmp_path: Path) -> Iterator[TempFs]:
         "library": {"drives": 2, "disc": "32 MiB"},
         "engine": {"burn_wait": "0 s", "min_residence": "0 s", "spool_limit": "1 GiB"},
         "fs": {"head": 0},
+        "recall": {"shelf_wait": "1 s"},
     }
     with scsi_fs(tables, tmp_path / "hsmfs") as fs:
         yield fs
