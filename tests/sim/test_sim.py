@@ -27,7 +27,7 @@ def sim(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_in_some_short_lives():
     done = sim("--seeds", "250", "--first", "1000", "--years", "0.08", "--events", "6")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

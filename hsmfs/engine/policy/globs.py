@@ -19,6 +19,8 @@ def translate(pattern: str) -> bytes:
         if pattern.startswith("/**/", at):
             out.append(b"/(?:.*/)?")
             at += 4
+            while pattern.startswith("**/", at):  # any folders below any folders
+                at += 3
         elif pattern.startswith("**", at):
             out.append(b".*")
             at += 2

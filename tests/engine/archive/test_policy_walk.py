@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hsmfs.engine.policy import walk
@@ -16,6 +16,7 @@ from hsmfs.engine.policy.way import Way
 NAMES = ("a", "b", "ab", "**", "a*", "?", "[ab]", "*", "a**", "[a/b]")
 
 
+@example([["**", "**", "a"]], ["a"])
 @given(
     st.lists(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4), max_size=2),
     st.lists(st.sampled_from(("a", "b", "ab", "c")), min_size=1, max_size=4),
