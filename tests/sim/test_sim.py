@@ -18,8 +18,8 @@ pytestmark = pytest.mark.programs("xorriso")
 
 
 def sim(*words: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: a simulation takes the whole process over. It computes, and makes way
-    for tests that wait for others and have a limit."""
+    """In a process of its own: a simulation takes the whole process over. It computes, and makes
+    way for tests that wait for others and have a limit."""
     return subprocess.run(
         ["nice", sys.executable, "-m", "tests.sim", *words], cwd=ROOT, capture_output=True,
         text=True, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False,
