@@ -262,13 +262,22 @@ class Bays:
             if (changer := labelled(self._library)) is not None:
                 await check_place(session, partial(changer.mistaken, drive.address))
             await check_medium(
-                session, claim.purpose, self._catalog, self.ledger, size=claim.bytes
-            )
+                session, claim.purpose, self._catalog, self.ledger, size=claim.bytes,
+                another=self._another(bay, claim),
+            )  # fmt: skip
             bay.checked = claim.volume
             if fresh:
                 self.pace.loaded(drive.serial, trio.current_time() - began)
         bay.begin("read")
         return session
+
+    def _another(self, bay: Bay, claim: Claim) -> bool:
+        """Whether another drive may be asked about the disc."""
+        return any(
+            other is not bay and other.up
+            and self.ledger.may_pair(other.drive.serial, claim.barcode)
+            for other in self._bays.values()
+        )
 
     def _see_label(self, bay: Bay, claim: Claim) -> None:
         """See by what the robot told of it since, which disc lies in the drive: a blank one does

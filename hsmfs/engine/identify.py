@@ -2,7 +2,8 @@
 
 A full disc must carry a VOLUME.json with the catalog's barcode and uuid; a disc to burn must be
 blank. Whatever else is found is flagged, and nothing is read from it or written to it: a disc that
-lay among the blank ones and is not blank is set aside.
+lay among the blank ones and is not blank is set aside. One whose description reads as nothing of
+ours is looked at in another drive first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from ..catalog.catalog import Catalog
 from ..catalog.volumes import Volume
 from ..disc.layout import VolumeLabel
 from ..disc.reader import DiscReader
-from ..errors import ForeignDisc, MediaError, UnreadableSector, VolumeMissing, WrongVolume
+from ..errors import (
+    DriveError,
+    ForeignDisc,
+    MediaError,
+    UnreadableSector,
+    VolumeMissing,
+    WrongVolume,
+)
 from ..library.ports import DiscStatus
 from ..states import VolumeState
 from ..types import SECTOR
@@ -51,12 +59,20 @@ async def check_place(
 
 
 async def check_medium(
-    session: Session, purpose: Purpose, catalog: Catalog, ledger: Ledger, *, size: int = 0
+    session: Session,
+    purpose: Purpose,
+    catalog: Catalog,
+    ledger: Ledger,
+    *,
+    size: int = 0,
+    another: bool = False,
 ) -> None:
-    """Return if the disc may be used for the purpose. size: bytes to be burned on it.
+    """Return if the disc may be used for the purpose.
 
-    Raises MediaError for a half-burned disc (now damaged) or one too small (now under quarantine),
-    WrongVolume (both discs are flagged) or ForeignDisc (among blank discs: set aside).
+    size: bytes to be burned on it. another: there is a drive yet that may say otherwise. Raises
+    MediaError for a half-burned disc (now damaged) or one too small (now under quarantine),
+    WrongVolume (both discs are flagged), ForeignDisc (among blank discs: set aside), DriveError if
+    another drive is to be asked who wrote the disc.
     """
     volume, medium = session.volume, session.medium
     if volume.state is VolumeState.BLANK and not medium.blank:
@@ -85,6 +101,9 @@ async def check_medium(
         return
     except ForeignDisc as error:
         reason = f"disc {volume.barcode} was not written by hsmfs: {error.message}"
+        if another:
+            await session.doubt(error)
+            raise DriveError(f"{reason}, says drive {session.drive.name}") from error
         await ledger.flag(volume.id, reason)
         raise ForeignDisc(reason) from error
     if label.barcode != (volume.inside or volume.barcode):

@@ -11,7 +11,7 @@ import trio
 from .. import crash
 from ..catalog.queues import RecallClass
 from ..catalog.volumes import Volume
-from ..errors import DriveError, HsmError, UnreadableSector
+from ..errors import DriveError, HsmError, MediaError, UnreadableSector
 from ..library.ports import Drive, MediumInfo, Progress
 from .ledger import Ledger
 
@@ -85,7 +85,7 @@ class Session:
         self.read_seconds += trio.current_time() - begun
         return data
 
-    async def doubt(self, error: UnreadableSector) -> None:
+    async def doubt(self, error: MediaError) -> None:
         """It did not read here: the disc goes to another drive before anybody is blamed."""
         self.doubted = True
         await self._ledger.doubt(self.drive, self.volume, error)

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from hsmfs.catalog.queues import RecallClass
+from hsmfs.engine import identify
 from hsmfs.engine.schedule import Purpose
 from hsmfs.errors import DriveError, ForeignDisc, VolumeMissing, WrongVolume
 from hsmfs.library.ports import ElementKind
@@ -126,6 +127,38 @@ async def test_the_label_inside_is_checked(rig, chunky, nursery):
     for barcode in (ONE, TWO):
         assert rig.volume(barcode).state is VolumeState.SUSPECT
         assert "inside" in rig.volume(barcode).reason
+
+
+@pytest.mark.expect_log("another drive is asked|drive down|disc is suspect")
+@pytest.mark.parametrize(("drives", "lies"), [(2, 1), (2, 2), (1, 1)])
+async def test_a_wrong_description_is_looked_at_in_another_drive(
+    make_rig, chunky, nursery, monkeypatch, drives, lies
+):
+    """Before the disc is blamed. If it reads there, it was the first drive."""
+    rig, lied = make_rig(drives=drives), []
+    await rig.start()
+    await rig.burn(ONE, [(await rig.file(chunky), 0, len(chunky))])
+    await nursery.start(rig.mounts.run)
+    read_label = identify.read_label
+
+    async def lie(session, read=None):
+        if len(lied) < lies:
+            lied.append(session.drive.name)
+            raise ForeignDisc("no ISO 9660")
+        return await read_label(session, read)
+
+    monkeypatch.setattr(identify, "read_label", lie)
+    if drives > lies:
+        async with use(rig, ONE) as session:
+            await session.read(16, 1)
+        assert session.drive.name not in lied
+        assert rig.volume(ONE).state is VolumeState.FULL
+    else:
+        with pytest.raises(ForeignDisc, match="not written by hsmfs"):
+            async with use(rig, ONE):
+                pass
+        assert len(set(lied)) == drives
+        assert rig.volume(ONE).state is VolumeState.SUSPECT
 
 
 @pytest.mark.expect_log("disc is (suspect|damaged)")
