@@ -15,7 +15,7 @@ from ..catalog.refreshes import Refresh
 from ..catalog.volumes import Volume
 from ..states import VolumeState
 from ..types import VolumeId
-from .scrub import due_times
+from .scrub_due import due_times
 from .views import word
 
 if TYPE_CHECKING:

@@ -36,6 +36,7 @@ from . import scrub_sum
 from .events import Events
 from .mounts import Mounts
 from .schedule import Purpose
+from .scrub_due import TESTABLE, due_times, in_doubt, wants_all
 from .scrub_plan import Piece, chosen, pieces
 from .scrub_sum import Sum, is_parity
 from .session import Session
@@ -53,7 +54,7 @@ read once more, and its set may be closed by then."""
 LOOK = 86_400.0
 """Seconds between looks for discs that are due, at most."""
 SCHEDULE = "schedule"
-_TESTABLE = (VolumeState.FULL, VolumeState.SUSPECT)
+NOT_COMPARED = ", compared with nothing: only a whole test compares parity"
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class Scrubber:
         bytes that count.
         """
         for volume in volumes:
-            if volume.state not in _TESTABLE:
+            if volume.state not in TESTABLE:
                 raise Conflict(
                     f"disc {volume.barcode} is {volume.state.name.lower()}: there is nothing"
                     " to test on it",
@@ -186,16 +187,16 @@ class Scrubber:
         if not self._config.interval:
             return LOOK
         now = clock.now_ns()
-        dues = due_times(self._catalog, self._config.interval)
+        doubted = in_doubt(self._catalog)
+        dues = due_times(self._catalog, self._config.interval, doubted)
         queued = {row.volume for row in self._catalog.health.scrubs()}
         late = [v for v, due in dues.items() if due <= now and v not in queued]
         if late:
-            doubted = in_doubt(self._catalog)
             async with self._catalog.write():
                 for volume in late:
-                    share = 100 if volume in doubted else self._config.share
-                    row = Scrub(volume, now, SCHEDULE, share)
-                    self._catalog.health.put_scrub(row)
+                    whole = volume in doubted or wants_all(self._catalog, volume)
+                    share = 100 if whole else self._config.share
+                    self._catalog.health.put_scrub(Scrub(volume, now, SCHEDULE, share))
             crash.point("scrub.due")
         coming = [due for due in dues.values() if due > now]
         return min(LOOK, (min(coming) - now) / 1e9) if coming else LOOK
@@ -211,7 +212,7 @@ class Scrubber:
 
     async def _one_session(self, row: Scrub) -> None:
         volume = self._catalog.volumes.get(row.volume)
-        if volume is None or volume.state not in _TESTABLE:
+        if volume is None or volume.state not in TESTABLE:
             self._sums.pop(row.volume, None)
             async with self._catalog.write():
                 self._catalog.health.end_scrub(row.volume)
@@ -411,7 +412,8 @@ class Scrubber:
         await session.tested(
             f"{row.checked} of {volume.used} bytes read"
             + (f"; {len(row.places)} places did not read in another drive" if row.places else "")
-            + ("; it read wrong in another drive" if row.wrong_in else ""),
+            + ("; it read wrong in another drive" if row.wrong_in else "")
+            + ("" if whole or not is_parity(self._catalog, volume) else NOT_COMPARED),
             good=True,
         )
         async with self._catalog.write():
@@ -452,32 +454,6 @@ class Scrubber:
             self._later[volume.id] = trio.current_time() + NOT_REPLACED
             return str(fault)
         return ""
-
-
-def due_times(catalog: Catalog, interval: float) -> dict[VolumeId, int]:
-    """When each disc in the library that holds something is due, UTC ns; interval in seconds.
-
-    A date to come says nothing of when it was: the clock was ahead then, or is behind now. Those in
-    doubt are due at once.
-    """
-    now = clock.now_ns()
-    tested, doubted = catalog.health.tested(now), in_doubt(catalog)
-    dues = {}
-    for volume, at_ns in catalog.volumes.read_back(_TESTABLE).items():
-        # A disc of a catalog made from discs, or of another one, was never read back by us.
-        last = max(at_ns if at_ns <= now else 0, tested.get(volume, 0))
-        dues[volume] = last + int(interval * 1e9) if last and volume not in doubted else 0
-    return dues
-
-
-def in_doubt(catalog: Catalog) -> set[VolumeId]:
-    """Suspect discs that did not read as they should since their last test.
-
-    Those that were never read back by us are due anyway, and may be all that there are.
-    """
-    suspect = catalog.volumes.read_back((VolumeState.SUSPECT,))
-    return {volume for volume, at_ns in suspect.items()
-            if at_ns and catalog.health.in_doubt(volume)}  # fmt: skip
 
 
 def _anew(row: Scrub, *bad: Bad) -> Scrub:

@@ -19,7 +19,8 @@ from hsmfs.engine.forecast import YEAR_NS, forecast
 from hsmfs.engine.fsck import library
 from hsmfs.engine.health_views import of_drive, of_volume, scrubs
 from hsmfs.engine.schedule import Purpose
-from hsmfs.engine.scrub import Scrubber, due_times
+from hsmfs.engine.scrub import Scrubber
+from hsmfs.engine.scrub_due import due_times
 from hsmfs.engine.service import Engine
 from hsmfs.engine.setup import open_pools
 from hsmfs.engine.trust.holds import Scope

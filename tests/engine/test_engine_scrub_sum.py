@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from hsmfs import crash
+from hsmfs import clock, crash
+from hsmfs.config import ScrubConfig
 from hsmfs.disc import described
 from hsmfs.disc.manifest import MANIFEST, PARITY, VOLUME
+from hsmfs.engine.events import Events
 from hsmfs.engine.health_views import of_volume
+from hsmfs.engine.scrub import Scrubber
 from hsmfs.states import DriveState, SetState, VolumeState
 
 SETS = '[sets]\nparity = "raid5"\ndiscs = 3\n'
@@ -70,6 +75,28 @@ async def test_a_bit_that_flipped_is_found_and_the_disc_made_anew(lab, index, na
         assert all(d.state is DriveState.UP for d in engine.catalog.volumes.drives())
         await scrubbed(lab, member(lab, index))
         assert entries(lab, member(lab, index))[0]["kind"] == "test passed"
+
+
+async def test_the_schedule_reads_parity_whole_as_a_sample_of_it_compares_nothing(
+    lab, monkeypatch
+):
+    async with lab.running() as engine:
+        await filled(lab)
+        data, parity = member(lab, 0), member(lab, PARITY_DISC)
+        await engine.scrubber.ask([parity], "test", 5)
+        await lab.until(lambda: not engine.catalog.health.scrubs())
+        note = entries(lab, parity)[0]["note"]
+        assert "compared with nothing" in note
+        assert member(lab, PARITY_DISC).verified_ns == parity.verified_ns
+        await scrubbed(lab, parity)
+        assert "compared" not in entries(lab, parity)[0]["note"]
+        await engine.scrubber.pause()
+        sample = SimpleNamespace(scrub=ScrubConfig(interval="1 s", share=5))
+        later = clock.now_ns() + 10**12
+        monkeypatch.setattr(clock, "now_ns", lambda: later)
+        await Scrubber(engine.catalog, engine.mounts, Events(), sample)._queue_due()
+        shares = {row.volume: row.share for row in engine.catalog.health.scrubs()}
+        assert (shares[data.id], shares[parity.id]) == (5, 100)
 
 
 @pytest.mark.expect_log("unreadable|drive down")
