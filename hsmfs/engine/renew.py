@@ -189,23 +189,38 @@ class Renewer:
             volume = await self._learn(volume)
             if order.blank is not None:
                 await self._forget_blank(order.blank)
-            # In this order, as whoever burns: no room is kept while a disc is waited for.
-            async with self._blank(volume) as blank, self._spool.room(self._room(volume)):
+            async with self._blank_and_room(volume) as blank:
                 image = await self._image(order, volume)
                 await self._burn(blank, volume, image)
         await self._heal(volume)
+
+    @asynccontextmanager
+    async def _blank_and_room(self, volume: Volume) -> AsyncIterator[VolumeId]:
+        """A blank disc, and room for the image, nobody else's as long as the block runs.
+
+        Neither is kept while the other is waited for: the last blank disc may be what closes a set
+        whose images fill the spool.
+        """
+        show, size = self.progress[volume.id], self._room(volume)
+        while True:
+            show.phase = BLANK_WANTED
+            async with self._blank(volume) as blank:
+                if await self._spool.has(size):
+                    async with self._spool.room(size):
+                        yield blank
+                    return
+            show.phase = ROOM_WANTED
+            async with self._spool.room(size):
+                pass
 
     @asynccontextmanager
     async def _blank(self, volume: Volume) -> AsyncIterator[VolumeId]:
         """A blank disc, nobody else's as long as the block runs; waits for the operator."""
         group = self._catalog.sets.of(volume.id)
         assert group is not None
-        show = self.progress[volume.id]
-        show.phase = BLANK_WANTED
         (blank,) = await self._blanks.take(
             lambda blanks: [self._blanks.for_set(blanks, group.magazine, 1, Counter())], 1
         )
-        show.phase = ROOM_WANTED
         try:
             yield blank
         finally:

@@ -113,24 +113,29 @@ class Spool:
         before, room.size = room.size, min(room.size, room.images + size)
         self.let_go(before - room.size)
 
+    async def has(self, size: int) -> bool:
+        """Whether there is room for so many bytes (at most the limit) now."""
+        return not await self._lack(min(size, self.limit))
+
+    async def _lack(self, size: int) -> str:
+        """Why there is no room now; '' if there is some."""
+        if self._used + size <= self.limit and await clock.blocking(self._free) < size:
+            free = await clock.blocking(self._free_without_old)
+            if free < size:
+                return (
+                    f"{self.path} has {format_size(max(free, 0))} free, {format_size(size)} are"
+                    " needed"
+                )
+        if self._used + size > self.limit:  # perhaps only since it was looked at
+            return f"the spool's limit of {format_size(self.limit)} is in use"
+        return ""
+
     async def _wait(self, size: int) -> None:
         told = False
         while True:
             freed = self._freed
-            reason = ""
-            if self._used + size > self.limit:
-                reason = f"the spool's limit of {format_size(self.limit)} is in use"
-            elif await clock.blocking(self._free) < size and (
-                free := await clock.blocking(self._free_without_old)
-            ) < size:
-                reason = (
-                    f"{self.path} has {format_size(max(free, 0))} free, {format_size(size)} are"
-                    " needed"
-                )
-            elif self._used + size <= self.limit:
+            if not (reason := await self._lack(size)):
                 return
-            else:
-                continue
             self.pressed()
             if not told and not self._used:
                 self.full(reason)

@@ -287,6 +287,20 @@ async def test_without_a_blank_disc_the_spool_is_left_to_others(working, monkeyp
     await site.until(lambda: "disc_rebuilt" in site.kinds(), 60)
 
 
+@pytest.mark.expect_log(EXPECTED)
+async def test_without_room_in_the_spool_the_blank_disc_is_left_to_others(working) -> None:
+    site, renewer, old = working.site, working.renewer, working.discs[0]
+    blanks, spool = site.migrator.blanks, site.migrator.spool
+    await working.lose(0)
+    there = set(blanks.left())
+    async with spool.room(spool.limit):
+        await renewer.ask(old)
+        await site.until(lambda: old.id in renewer.progress)
+        await site.until(lambda: renewer.progress[old.id].phase == renew_module.ROOM_WANTED)
+        assert set(blanks.left()) == there
+    await site.until(lambda: "disc_rebuilt" in site.kinds(), 60)
+
+
 @pytest.mark.expect_log("rebuild put off")
 async def test_what_cannot_be_made_anew_is_tried_less_and_less(working, monkeypatch) -> None:
     async def fails(*_: object) -> None:
@@ -342,6 +356,20 @@ async def test_parity_disc_is_made_anew(working) -> None:
     assert third.barcode != working.discs[3].barcode and third.set_index == 3
     working.site.sound()
     await working.lose(0, 4)
+    await working.recall()
+    assert "recalled_by_parity" in working.site.kinds()
+
+
+@pytest.mark.expect_log(EXPECTED)
+async def test_both_parity_discs_are_made_anew(working) -> None:
+    await working.lose(3, 4)
+    for index in (3, 4):
+        await working.renewer.ask(working.discs[index])
+    await working.site.until(lambda: working.site.kinds().count("disc_rebuilt") == 2, 60)
+    *_, third, fourth = working.site.catalog.sets.discs(working.group.id)
+    assert {third.barcode, fourth.barcode}.isdisjoint(disc.barcode for disc in working.discs)
+    working.site.sound()
+    await working.lose(0, 1)
     await working.recall()
     assert "recalled_by_parity" in working.site.kinds()
 
