@@ -33,6 +33,7 @@ _PUT = (
 )
 _TOUCH = "UPDATE inodes SET mtime_ns = ?, ctime_ns = ?, nlink = nlink + ? WHERE ino = ?"
 _LINK = "UPDATE inodes SET nlink = nlink + ?, ctime_ns = ?, change_seq = ? WHERE ino = ?"
+_LAST = "UPDATE inodes SET nlink = 0, ctime_ns = ? WHERE ino = ?"
 _CEILING = (
     "INSERT INTO meta VALUES ('ino_ceiling', ?)"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -97,7 +98,9 @@ class Inodes:
     def dirty(self) -> list[Attr]:
         """Inodes whose pool file is truer than the row."""
         rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM inodes WHERE dirty = 1 AND state IS NOT NULL"
+            f"SELECT {COLUMNS} FROM inodes WHERE dirty = 1 AND state IS NOT NULL AND nlink > 0"
+            f" UNION ALL SELECT {COLUMNS} FROM inodes"
+            " WHERE nlink = 0 AND dirty = 1 AND state IS NOT NULL"
         )
         return [Attr(*row) for row in rows]
 
@@ -253,8 +256,14 @@ class Inodes:
             )
 
     def add_links(self, attr: Attr, count: int, now_ns: int) -> Attr:
-        """Add count (may be negative) to nlink; ctime is now. The inode as it is then."""
+        """Add count (may be negative) to nlink; ctime is now. The inode as it is then.
+
+        One that lost its last name keeps its place in the order of changes: nobody asks for it.
+        """
         self._forget(attr.ino)
+        if not attr.nlink + count:
+            self._db.change(_LAST, (now_ns, attr.ino))
+            return attr.with_links(0, attr.mtime_ns, now_ns, attr.change_seq)
         seq = self.next_seq()
         self._db.change(_LINK, (count, now_ns, seq, attr.ino))
         return attr.with_links(attr.nlink + count, attr.mtime_ns, now_ns, seq)

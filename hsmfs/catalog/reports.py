@@ -294,7 +294,8 @@ class Reports:
     def _share(self, state: FileState) -> float:
         """Which share of all inode numbers is in a state."""
         found, last = self.db.execute(
-            "SELECT (SELECT count(*) FROM inodes WHERE dirty IN (0, 1) AND state = ?),"
+            "SELECT (SELECT count(*) FROM inodes WHERE dirty IN (0, 1) AND state = ?"
+            " AND nlink > 0),"
             " (SELECT max(ino) FROM inodes)",
             (int(state),),
         ).fetchall()[0]

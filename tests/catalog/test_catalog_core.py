@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from hsmfs import durable
-from hsmfs.catalog import migrate
+from hsmfs.catalog import check, migrate
 from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.connection import connect
 from hsmfs.catalog.paths import PathCache
@@ -377,6 +377,31 @@ async def test_absent_newer_and_foreign(tmp_path):
     path.write_bytes(b"not a database" * 1000)
     with pytest.raises(CatalogDamaged):
         Catalog.open(tmp_path)
+
+
+async def test_of_an_older_schema(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(migrate, "steps", lambda found=migrate.steps(): found[:1])
+        old = Catalog.create(tmp_path)
+        async with old.write():
+            attr = old.names.create(ROOT, b"f", FILE, 1, 2, 3)
+        old.close()
+    catalog = Catalog.open(tmp_path)
+    assert catalog.names.lookup(ROOT, b"f") == attr
+    assert catalog.db.pragma("user_version") == migrate.newest() > 1
+    assert await check.run(catalog) == []
+    catalog.close()
+
+
+async def test_dirty_files_are_found_with_and_without_a_name(catalog):
+    async with catalog.write():
+        for name in (b"named", b"unlinked"):
+            catalog.names.create(ROOT, name, FILE, 1, 2, 3)
+        clean = catalog.names.create(ROOT, b"clean", FILE, 1, 2, 3)
+        catalog.inodes.put(clean._replace(dirty=False))
+        unlinked = catalog.names.unlink(ROOT, b"unlinked", 4)
+    assert unlinked == catalog.inodes.get_raw(unlinked.ino)
+    assert [attr.nlink for attr in catalog.inodes.dirty()] == [1, 0]
 
 
 async def test_hot_statements_scan_nothing(catalog):

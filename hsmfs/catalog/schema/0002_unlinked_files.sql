@@ -1,0 +1,5 @@
+-- Files without a name are found by inodes_unlinked alone: each deletion has one index less to
+-- write. With size and nlink, so that how many files and bytes a policy selects is read off it.
+DROP INDEX inodes_by_state;
+CREATE INDEX inodes_by_state ON inodes (dirty, state, mtime_ns, size, nlink)
+    WHERE state IS NOT NULL AND nlink > 0;
