@@ -290,12 +290,6 @@ CREATE TABLE trash (
 CREATE INDEX trash_by_purge ON trash (purge_ns);
 CREATE INDEX trash_by_parent ON trash (parent, ino);
 
--- Where files were that were purged, and of which discs have bytes: for the discs' certificates.
-CREATE TABLE gone_paths (
-    ino  INTEGER PRIMARY KEY,                  -- the inode that was
-    path BLOB NOT NULL                         -- from the root, without a leading slash
-) STRICT;
-
 -- Names that became others, so that a tree can be taken back to a time. Kept as long as the trash.
 CREATE TABLE name_moves (
     id         INTEGER PRIMARY KEY,            -- in order
