@@ -102,6 +102,23 @@ async def test_a_lost_parity_disc_is_made_anew(make_lab):
         assert member(engine, 3).state is VolumeState.FULL
 
 
+@pytest.mark.expect_log(LOG + "|parity put off")
+async def test_a_set_whose_parity_discs_are_all_lost_gets_new_ones(make_lab, monkeypatch):
+    """Nothing tells that there were any: it is open again, and closed as any other."""
+    monkeypatch.setattr("hsmfs.engine.sets.AGAIN", 0.1)
+    lab = make_lab(slots=8, disc="8 MiB", more=SETS.replace("raid5", "raid6").replace("3", "4"))
+    discs = await filled(lab)
+    for barcode in discs[2:]:
+        take_out(lab.config.library.path, barcode)
+    await rebuilt(lab)
+    async with lab.running() as engine:
+        (group,) = engine.catalog.sets.all()
+        assert group.state is not SetState.CLOSED
+        await lab.until(lambda: engine.catalog.sets.get(group.id).state is SetState.CLOSED, 60)
+        new = [member(engine, index).barcode for index in (2, 3)]
+        assert set(new).isdisjoint(discs)
+
+
 @pytest.mark.expect_log(LOG)
 @pytest.mark.parametrize("known", ["neither", "the old one", "both"])
 async def test_a_disc_made_anew_and_the_old_one_have_one_place(lab, tmp_path, known):
