@@ -11,10 +11,10 @@ import pytest
 
 LIMIT_S = 900
 """After which the kernel ends by itself."""
-PARTS = ("names", "discs", "smb")
-"""Of tools/prove nas, each with a kernel of its own, so that the workers of CI share them.
-tests/life runs the programs on the mount itself; on the network they, the whole proof with its
-bound on seconds, and nas-crash are run by hand."""
+PARTS = ("names", "programs", "smb", "discs")
+"""Of tools/prove nas, each with a kernel of its own, so that the workers of CI share them. By hand
+are run: restic and Orthanc on the network (tests/life has them on the mount), the whole proof with
+its bound on seconds, and nas-crash."""
 
 pytestmark = [
     pytest.mark.slow,

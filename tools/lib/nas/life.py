@@ -13,22 +13,26 @@ from .nfs import sh
 from .world import Nas, Section
 
 PROGRAMS = {
-    "NFS": ("v4.2", "not wal"),
-    "SMB": ("smb", "dcmtk or orthanc or restic"),
+    "NFS: programs": ("v4.2", "not (wal or restic or orthanc)"),
+    "SMB: programs": ("smb", "dcmtk"),
 }
 """What is between, and which of the tests. By NFS rsync and tar leave extended attributes out:
 nfsd offers none of a FUSE filesystem. SQLite's WAL is for one host (sqlite.org/wal.html), and by
 SMB its database is locked. A share of SMB keeps no modes, owners and links, which most compare."""
+STORES = {
+    "NFS: stores of programs": ("v4.2", "restic or orthanc"),
+    "SMB: stores of programs": ("smb", "restic or orthanc"),
+}
+"""The same of what keeps its data in hundreds of files of its own naming; these take longest."""
 SCRATCH = Path("/run/life")
 SCRATCH_BYTES = 256 << 20
 
 
-def programs(way: str, nas: Nas) -> None:
+def programs(between: str, which: str, nas: Nas) -> None:
     """Each test is a program at work, its files on discs between its runs."""
-    between, which = PROGRAMS[way]
     scratch()
     words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--durations=0",
-             "--timeout=240", "-k", which, f"--basetemp={SCRATCH}/{way}",
+             "--timeout=240", "-k", which, f"--basetemp={SCRATCH}/tests",
              REPOSITORY / "tests/life")  # fmt: skip
     done = subprocess.run(
         [sys.executable, *words],
@@ -36,9 +40,9 @@ def programs(way: str, nas: Nas) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     nas.p.say(done.stdout[-6000:] if done.returncode else done.stdout[-1500:])
-    nas.p.require(done.returncode == 0, f"a program of a NAS's users fails over {way}")
+    nas.p.require(done.returncode == 0, f"a program of a NAS's users fails over {between}")
     left_out = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
-    nas.p.require(not left_out, f"over {way} programs were left out: {left_out[:1]}")
+    nas.p.require(not left_out, f"over {between} programs were left out: {left_out[:1]}")
 
 
 def scratch() -> None:
@@ -53,4 +57,6 @@ def scratch() -> None:
     sh("mount", "-o", "loop", image, SCRATCH)
 
 
-SECTIONS = {f"{way}: programs": Section(functools.partial(programs, way)) for way in PROGRAMS}
+def sections(kinds: dict[str, tuple[str, str]]) -> dict[str, Section]:
+    """By title."""
+    return {title: Section(functools.partial(programs, *kind)) for title, kind in kinds.items()}
