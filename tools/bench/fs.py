@@ -26,10 +26,11 @@ def sequential(
 ) -> None:
     """One large file; warm is a name beside the targets for one that is thrown away."""
     path = folder / "large"
-    os.sync()
-    # Each target finds free pages that the host has just given us (see warm_memory).
+    # Each target finds free pages that the host has just given us (see warm_memory), and a disk
+    # that has nothing left to write.
     fill(warm, size, block)
     warm.unlink()
+    os.sync()
     table.add("write", target, size / 1e6 / seconds(lambda: fill(path, size, block)), "MB/s")
     forget_pages(path)
     drain(path)
