@@ -73,8 +73,9 @@ def mount(path: Path, version: str, options: str = "") -> Path:
 
 
 def umount(folder: Path) -> None:
-    """Take a client's mount away."""
+    """Take a client's mount away, and the place where it was: another program may take it."""
     sh("umount", folder)
+    folder.rmdir()
 
 
 def drop_caches() -> None:
