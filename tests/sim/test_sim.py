@@ -21,13 +21,13 @@ def sim(*words: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: a simulation takes the whole process over. It computes, and makes
     way for tests that wait for others and have a limit."""
     return subprocess.run(
-        ["nice", sys.executable, "-m", "tests.sim", *words], cwd=ROOT, capture_output=True,
+        ["nice", "-n19", sys.executable, "-m", "tests.sim", *words], cwd=ROOT, capture_output=True,
         text=True, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False,
     )  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_nothing_is_lost_in_some_short_lives():
     done = sim("--seeds", "250", "--first", "1000", "--years", "0.08", "--events", "6")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
