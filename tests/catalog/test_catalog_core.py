@@ -26,13 +26,6 @@ from hsmfs.types import ROOT, Attr, StoredPart
 FILE, DIR = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
 
 
-@pytest.fixture
-async def catalog(tmp_path):
-    catalog = Catalog.create(tmp_path)
-    yield catalog
-    catalog.close()
-
-
 async def make(catalog, name, mode=FILE, parent=ROOT):
     async with catalog.write():
         return catalog.names.create(parent, name, mode, 1, 2, 3)

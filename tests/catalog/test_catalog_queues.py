@@ -5,21 +5,11 @@ from __future__ import annotations
 import stat
 from dataclasses import replace
 
-import pytest
-
-from hsmfs.catalog.catalog import Catalog
 from hsmfs.catalog.queues import Migration, RecallClass
 from hsmfs.states import FileState
 from hsmfs.types import ROOT, Attr
 
 FILE = stat.S_IFREG | 0o644
-
-
-@pytest.fixture
-async def catalog(tmp_path):
-    catalog = Catalog.create(tmp_path)
-    yield catalog
-    catalog.close()
 
 
 def files(catalog, count: int) -> list[Attr]:

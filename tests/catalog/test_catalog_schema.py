@@ -18,13 +18,6 @@ from hsmfs.types import ROOT
 FILE = stat.S_IFREG | 0o644
 
 
-@pytest.fixture
-async def catalog(tmp_path):
-    catalog = Catalog.create(tmp_path)
-    yield catalog
-    catalog.close()
-
-
 async def test_absent_newer_and_foreign(tmp_path):
     with pytest.raises(NotFound, match="hsmctl init"):
         Catalog.open(tmp_path)

@@ -16,6 +16,16 @@ from tools.lib.tempfs import TempFs
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
 
 
+def archived(fs: TempFs, size: int) -> tuple[Path, bytes, str]:
+    """A released file, its bytes, and the disc that they are on."""
+    data = random.Random(size).randbytes(size)
+    file = fs.mountpoint / "scan"
+    file.write_bytes(data)
+    fs.control("archive", "--now", "--wait", "--release", file)
+    (disc,) = fs.ask("volume", "list", "--state", "full")
+    return file, data, disc["barcode"]
+
+
 def carried(fs: TempFs) -> None:
     """Wait until the disc lies in a mail slot."""
     deadline = time.monotonic() + 30
@@ -26,12 +36,7 @@ def carried(fs: TempFs) -> None:
 
 def test_a_disc_goes_to_the_vault_and_comes_back(tmp_path: Path) -> None:
     with TempFs(folder=tmp_path / "fs") as fs:
-        data = random.Random(3).randbytes(3_000_000)
-        file = fs.mountpoint / "scan"
-        file.write_bytes(data)
-        fs.control("archive", "--now", "--wait", "--release", file)
-        (disc,) = fs.ask("volume", "list", "--state", "full")
-        barcode = disc["barcode"]
+        file, data, barcode = archived(fs, 3_000_000)
         sheet = tmp_path / "labels.pdf"
         told = fs.control("volume", "export", barcode, "--to", "vault A", "--labels", sheet)
         assert "1 disc ordered out" in told
@@ -61,12 +66,7 @@ def test_a_disc_goes_to_the_vault_and_comes_back(tmp_path: Path) -> None:
 def test_without_mail_slots_discs_are_taken_from_their_slots(tmp_path: Path) -> None:
     library = tmp_path / "fs/library"
     with TempFs({"library": {"import_export": 0}}, folder=tmp_path / "fs") as fs:
-        data = random.Random(4).randbytes(300_000)
-        file = fs.mountpoint / "scan"
-        file.write_bytes(data)
-        fs.control("archive", "--now", "--wait", "--release", file)
-        (disc,) = fs.ask("volume", "list", "--state", "full")
-        barcode = disc["barcode"]
+        file, data, barcode = archived(fs, 300_000)
         told = fs.control("volume", "export", barcode, "--to", "safe")
         assert "take them from the slots that" in told
         carried(fs)
