@@ -243,9 +243,10 @@ class Copies:
 
     def mark_dead(self, inos: Sequence[InodeNo]) -> set[InodeNo]:
         """The files are gone for good; their bytes stay on write-once discs. Which have some."""
-        rows = self._db.execute(
-            "UPDATE copies SET state = iif(state = ?1, ?1, ?2)"
-            f" WHERE ino IN {LISTED.replace('?', '?3')} RETURNING ino",
-            (int(CopyState.PENDING), int(CopyState.DEAD), json.dumps(inos)),
+        many = json.dumps(inos)
+        self._db.execute(
+            f"UPDATE copies SET state = ? WHERE ino IN {LISTED} AND state != ?",
+            (int(CopyState.DEAD), many, int(CopyState.PENDING)),
         )
+        rows = self._db.execute(f"SELECT DISTINCT ino FROM copies WHERE ino IN {LISTED}", (many,))
         return {InodeNo(ino) for (ino,) in rows.fetchall()}

@@ -378,13 +378,18 @@ def _prepare(db: Database, now_ns: int, owner: tuple[int, int], *, based: bool) 
             (_DIR | 0o755, *owner, DIRECTORY_SIZE, *[now_ns] * 4),
         )
         db.execute("INSERT INTO meta VALUES ('created_ns', ?)", (now_ns,))
-        for name in DEFERRED:
-            db.execute(f"DROP INDEX {name}")
+        drop_deferred(db)
     for key, value in (
         ("rebuild_seq", "SELECT coalesce(max(change_seq), 0) + 1 FROM inodes"),
         ("rebuild_cookie", f"SELECT max(coalesce(max(id), 0) + 1, {FIRST_COOKIE}) FROM dentries"),
     ):
         db.execute(f"INSERT INTO meta VALUES (?, ({value}))", (key,))
+
+
+def drop_deferred(db: Database) -> None:
+    """Do without the indexes that the end makes."""
+    for name in DEFERRED:
+        db.execute(f"DROP INDEX {name}")
 
 
 def covered_in(snapshot: Path, scratch: Path) -> tuple[str | None, dict[str, str]]:

@@ -14,9 +14,8 @@ import apsw
 from .. import clock
 from .check.ranges import WHOLE
 from .connection import Database
-from .draft import Draft
+from .draft import Draft, drop_deferred
 from .draft_end import Ending, flatten
-from .draft_sql import DEFERRED
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +38,7 @@ def bring_back(packed: Path, path: Path, *, based: bool) -> BroughtBack:
     times.append(time.monotonic())
     ending = Ending(draft)
     if not based:
-        for name in DEFERRED:
-            draft.db.execute(f"DROP INDEX {name}")
+        drop_deferred(draft.db)
     ending.settle()
     times.append(time.monotonic())
     with draft.db:
