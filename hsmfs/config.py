@@ -179,12 +179,19 @@ class LibraryConfig(_Table):
     magazines: Annotated[int, Field(ge=1, le=4096)] = 28
     slots_per_magazine: Annotated[int, Field(ge=1, le=limits.MAGAZINE_SLOTS)] = 12
     import_export: Annotated[int, Field(ge=0, le=limits.MAGAZINE_SLOTS)] = 12
+    drives_per_magazine: Annotated[int, Field(ge=0, le=limits.DRIVES)] = 0
+    """0: discs move singly. Else magazines move whole, each into a unit of so many drives."""
     disc: Annotated[Size, Field(ge=2**20)] = 300 * 10**9
     exchange: Duration = 60.0
     load: Duration = 20.0
     seek: Duration = 0.2
     read_rate: Rate = 60 * 10**6
     write_rate: Rate = 60 * 10**6
+
+    @property
+    def units(self) -> int:
+        """What takes a disc, or a magazine where these move whole."""
+        return self.drives // (self.drives_per_magazine or 1)
 
 
 class EngineConfig(_Table):
@@ -370,10 +377,10 @@ class Config(_Table):
 
     @property
     def recall_drives(self) -> int:
-        """Drives kept for recalls, with the default worked out."""
+        """Drives kept for recalls, or units of them, with the default worked out."""
         if self.engine.recall_drives is not None:
             return self.engine.recall_drives
-        return 1 if self.library.drives > 1 else 0
+        return 1 if self.library.units > 1 else 0
 
 
 def load(path: Path = places.CONFIG) -> Config:
@@ -418,11 +425,13 @@ def _faults(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:
         if parity:
             what += f" and {format_size(parity)} for parity"
         yield ("engine", "spool_limit"), what
-    if config.recall_drives >= library.drives and library.drives > 0 and config.recall_drives:
+    if config.recall_drives >= library.units and library.units > 0 and config.recall_drives:
+        what = "units of drives" if library.drives_per_magazine else "drives"
         yield (
             ("engine", "recall_drives"),
-            f"{config.recall_drives} of {library.drives} drives leaves none to burn",
+            f"{config.recall_drives} of {library.units} {what} leaves none to burn",
         )
+    yield from _whole_magazines(library)
     if library.kind == "simulated" and library.path is None:
         yield ("library", "path"), "a simulated library needs its folder"
     if len(library.drive_devices) > library.drives:
@@ -433,6 +442,21 @@ def _faults(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:
     slots = library.magazines * library.slots_per_magazine + library.import_export
     if slots + library.drives + 1 > limits.LIBRARY_SLOTS:
         yield ("library", "magazines"), f"{slots} slots: a changer names {limits.LIBRARY_SLOTS}"
+
+
+def _whole_magazines(library: LibraryConfig) -> Iterator[tuple[tomlfile.Loc, str]]:
+    group = library.drives_per_magazine
+    if not group:
+        return
+    where = ("library", "drives_per_magazine")
+    if library.kind == "scsi":
+        yield where, "SMC-3 has no element for a magazine: a SCSI library moves discs singly"
+    if library.drives % group:
+        yield where, f"{library.drives} drives make no units of {group}"
+    if not library.barcodes:
+        yield ("library", "barcodes"), "must be true where magazines move whole"
+    if library.import_export and "import_export" in library.model_fields_set:
+        yield ("library", "import_export"), "must be 0 where magazines move whole"
 
 
 def _nested_folders(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:

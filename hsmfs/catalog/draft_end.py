@@ -95,7 +95,11 @@ class Ending:
             " WHERE state = ?",
             (int(VolumeState.DAMAGED), int(VolumeState.BURNING)),
         )
-        run("UPDATE moves SET finished_ns = ?, ok = 0 WHERE finished_ns IS NULL", (clock.now_ns(),))
+        for table in ("moves", "carries"):
+            run(
+                f"UPDATE {table} SET finished_ns = ?, ok = 0 WHERE finished_ns IS NULL",
+                (clock.now_ns(),),
+            )
         run("DELETE FROM trash WHERE ino IN (SELECT ino FROM dentries)")
         run("DELETE FROM verification")
         run("DELETE FROM kept")  # what the time before was is not known any more

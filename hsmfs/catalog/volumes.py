@@ -110,7 +110,7 @@ def _volume(row: tuple) -> Volume:  # type: ignore[type-arg]
 
 
 class Volumes:
-    """Rows of `volumes`, `drives`, `pools` and `moves`."""
+    """Rows of `volumes`, `drives`, `pools`, `moves` and `carries`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -431,3 +431,25 @@ class Volumes:
             " ORDER BY id"
         )
         return [Move(*row) for row in rows]
+
+    def begin_carry(self, magazine: int, unit: int | None, now_ns: int) -> int:
+        """Write a magazine's way down before it starts; unit: None for the rack."""
+        self._db.execute(
+            "INSERT INTO carries (magazine, unit, started_ns) VALUES (?, ?, ?)",
+            (magazine, unit, now_ns),
+        )
+        return int(self._db.last_insert_rowid())
+
+    def finish_carry(self, carry: int, ok: bool, now_ns: int) -> None:
+        """Tick a magazine's way off."""
+        self._db.execute(
+            "UPDATE carries SET finished_ns = ?, ok = ? WHERE id = ?", (now_ns, int(ok), carry)
+        )
+
+    def open_carries(self) -> list[tuple[int, int, int | None]]:
+        """Those that were begun and not ticked off: number, magazine, unit."""
+        return list(
+            self._db.execute(
+                "SELECT id, magazine, unit FROM carries WHERE finished_ns IS NULL ORDER BY id"
+            )
+        )

@@ -110,7 +110,9 @@ class Bay:
     claim: Claim | None = None
     emptying: bool = False
     moving: bool = False
-    """The robot brings a disc to it, or takes one, or is about to."""
+    """The robot's arm brings something to it, or takes it, or is about to."""
+    changing: Claim | None = None
+    """For whom the magazine of its unit is being changed."""
     yielding: bool = False
     """Its session was asked to end."""
     step: str = ""
@@ -139,7 +141,8 @@ class Bay:
 
     @property
     def busy(self) -> bool:
-        return self.claim is not None or self.emptying or self.calls > 0
+        held = self.emptying or self.changing is not None
+        return self.claim is not None or held or self.calls > 0
 
     async def call(
         self,

@@ -32,6 +32,7 @@ from .pace import Pace
 from .robot_care import RobotCare
 from .schedule import Purpose
 from .session import Session
+from .units import Units
 
 log = logs.get(__name__)
 EJECTS = 3
@@ -45,6 +46,7 @@ class Bays:
     Attributes:
         inventory: brings the catalog up to what the robot says.
         ledger: blame and counters.
+        units: where drives share magazines, which.
         pace: how fast robot and drives are.
         robot_care: moves and what to do when the robot is in trouble.
         load_limit, read_limit: seconds after which a drive counts as stuck.
@@ -68,6 +70,7 @@ class Bays:
         self.read_limit = 300.0
         self.pace = Pace(timing, catalog.health.speeds())
         self._bays = {drive.serial: Bay(drive) for drive in library.drives}
+        self.units = Units(catalog, robot, self._bays)
         self._claims = Claims()
         self._board = schedule.Board(schedule.rules(config))
         self._changed = trio.Event()
@@ -123,10 +126,17 @@ class Bays:
             if self._robot.in_drive(bay.drive) == barcode:
                 if bay.busy:
                     return False
-                bay.emptying = bay.moving = True
+                bay.emptying, bay.moving = True, not self._robot.whole
                 await self._empty(bay)
                 return self._robot.in_drive(bay.drive) != barcode
         return True
+
+    async def to_rack(self, barcode: Barcode) -> None:
+        """Take the disc's magazine out of the unit that it is in, if nobody uses that."""
+        bay = self.units.with_magazine(barcode)
+        if bay is not None and not any(map(self.units.in_use, self.units.mates(bay))):
+            self._mark_emptied(bay)
+            await self._empty_unit(bay)
 
     def let_go(self, volumes: Collection[VolumeId]) -> None:
         """Discs are to leave: who reads them ends at the next good moment, who waits is told."""
@@ -152,6 +162,13 @@ class Bays:
         found = (self._catalog.volumes.number(code) for code in barcodes if code)
         return {volume for volume in found if volume is not None}
 
+    def within_reach(self, volume: VolumeId) -> bool:
+        """The robot need not move for the disc."""
+        found = self._catalog.volumes.get(volume)
+        if found is not None and self.units.with_magazine(Barcode(found.barcode)) is not None:
+            return True
+        return self.drive_with(volume) is not None
+
     @property
     def drives_up(self) -> int:
         """Drives that may be used."""
@@ -168,16 +185,19 @@ class Bays:
         if claim in self._claims and claim.waiting:
             view = schedule.ClaimView(
                 claim.id, claim.volume, claim.purpose, claim.urgency, claim.since, claim.bytes,
-                claim.count, claim.last, claim.not_before,
+                claim.count, claim.last, claim.not_before, self.units.carrier(claim.barcode),
             )  # fmt: skip
             if self._board.put(view, trio.current_time()):
                 self._poke()
         else:
             self._board.drop(claim.id)
 
-    def _moved(self, bay: Bay) -> None:
-        """The robot is done with the drive."""
+    def _moved(self, bay: Bay, claim: Claim) -> None:
+        """The robot is done with the drive and its unit."""
         bay.moving = False
+        for mate in self._bays.values():
+            if mate.changing is claim:
+                mate.changing = None
         self._poke()
 
     def _poke(self) -> None:
@@ -211,11 +231,11 @@ class Bays:
         finally:
             if bay.claim is claim and (claim.session is None or claim.done.is_set()):
                 bay.free()
-            bay.moving = False
+            self._moved(bay, claim)
             if claim.session is None:
                 claim.bay = None
                 self._wait(claim)
-            self._poke()
+                self._poke()
 
     async def _prepare(self, bay: Bay, claim: Claim) -> Session:
         drive = bay.drive
@@ -230,11 +250,12 @@ class Bays:
             await self._eject(bay)
         try:
             if fetch:
-                await self.robot_care.move(
-                    lambda: self._robot.fetch(claim.barcode, drive, look=burn)
-                )
-                self.pace.moved(trio.current_time() - began, bay.moves)
-                self._moved(bay)
+                alone = self.units.name(bay) and not bay.moves
+                move = self.robot_care.move_in_unit if alone else self.robot_care.move
+                await move(lambda: self._robot.fetch(claim.barcode, drive, look=burn))
+                if bay.moves:
+                    self.pace.moved(trio.current_time() - began, bay.moves)
+                self._moved(bay, claim)
                 crash.point("mounts.fetched")
             fresh = drive.loaded is None
             began = bay.begin("load")
@@ -290,11 +311,6 @@ class Bays:
                 f"drive {bay.drive.name} got disc {found or 'without a label'}, not {claim.barcode}"
             )
 
-    def _moves_to(self, bay: Bay) -> int:
-        """How often the robot moves to bring a disc into the drive."""
-        element = self._robot.elements.get(bay.drive.address)
-        return 1 + (element is not None and element.full)
-
     async def _call(
         self, bay: Bay, limit: float, what: str, f: Callable[[], Awaitable[Any]]
     ) -> Any:
@@ -330,13 +346,42 @@ class Bays:
             bay.checked = None
             bay.begin("empty")
             await self._eject(bay)
-            await self.robot_care.move(lambda: self._robot.put_away(bay.drive))
+            move = self.robot_care.move_in_unit if self._robot.whole else self.robot_care.move
+            await move(lambda: self._robot.put_away(bay.drive))
         except DriveError:
             pass  # it was taken down, and whoever wants its disc was told
         except HsmError as error:
             self.robot_care.failed(error)
         finally:
             bay.emptying = bay.moving = False
+            self._poke()
+
+    def _mark_emptied(self, bay: Bay) -> None:
+        """Nobody else gets a drive of its unit."""
+        for mate in self.units.mates(bay):
+            mate.emptying = True
+        bay.moving = True
+
+    async def _empty_unit(self, bay: Bay) -> None:
+        """Put all discs of the drive's unit back into their magazine, and that into the rack."""
+        mates = self.units.mates(bay)
+        try:
+            for mate in mates:
+                mate.begin("empty")
+                mate.checked = None
+            for mate in mates:
+                if self.units.holds(mate):
+                    await self._eject(mate)
+            drives = [mate.drive for mate in mates]
+            await self.robot_care.move(lambda: self._robot.empty(drives))
+        except DriveError:
+            pass  # it was taken down; the magazine stays with the disc that it holds
+        except HsmError as error:
+            self.robot_care.failed(error)
+        finally:
+            for mate in mates:
+                mate.emptying = False
+            bay.moving = False
             self._poke()
 
     # Troubles
@@ -349,6 +394,33 @@ class Bays:
         for claim in self._claims.of(bay.holds_fast):
             if claim.bay in (None, bay):
                 claim.fail(error)
+        if barcode is not None and (magazine := self.units.magazine(bay)) is not None:
+            log.warning(
+                "magazine held fast", magazine=magazine, drive=bay.drive.name, disc=barcode
+            )
+            self._events.emit(
+                "magazine_held_fast", magazine=magazine, drive=bay.drive.name, disc=barcode
+            )
+
+    def _fail_unreachable(self) -> None:
+        """A magazine that can't leave its unit serves those alone whom a drive there will do."""
+        for bay in self.units.held_fast():
+            magazine, mates = self.units.magazine(bay), self.units.mates(bay)
+            for claim in list(self._claims):
+                if not claim.waiting or self._robot.magazine_of(claim.barcode) != magazine:
+                    continue
+                if not any(mate.up and self._may_try(mate.drive.serial, claim) for mate in mates):
+                    claim.fail(
+                        DriveError(
+                            f"magazine {magazine} of disc {claim.barcode} is held fast by drive"
+                            f" {bay.drive.name}: {bay.reason}",
+                            next_step="free the disc, then 'hsmctl drive up'",
+                        )
+                    )
+
+    def _may_try(self, serial: str, claim: Claim) -> bool:
+        """Whether the drive may have the disc; once more, if it failed in all of them."""
+        return claim.again or self.ledger.may_pair(serial, claim.barcode)
 
     def _drive_failed(self, claim: Claim, error: DriveError) -> None:
         """Another drive is tried, until the claim has failed too often."""

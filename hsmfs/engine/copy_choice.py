@@ -65,6 +65,6 @@ class CopyChoice:
 
     def effort(self, volume: VolumeId) -> Effort:
         """What it takes to have the disc in a drive."""
-        if self._mounts.drive_with(volume) is not None:
+        if self._mounts.within_reach(volume):
             return Effort.NONE
         return Effort.SHARED if volume in self._queued else Effort.EXCHANGE

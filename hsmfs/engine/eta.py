@@ -57,8 +57,9 @@ class DriveNow:
     """A drive that is up.
 
     Attributes:
-        volume: the disc in it. holds: there is one, be it unknown.
+        volume: the disc in it. holds: there is one, be it unknown; with a unit, a magazine.
         free_in: until whatever it does without a disc's user is over: it is being emptied.
+        unit: drives that share a magazine; "" if discs move singly. carrier: what the unit holds.
     """
 
     serial: str
@@ -67,6 +68,12 @@ class DriveNow:
     holds: bool = False
     serving: Serving | None = None
     free_in: float = 0.0
+    unit: str = ""
+    carrier: int | None = None
+
+    def within_reach(self, claim: Wanted) -> bool:
+        """The claim's magazine is in the unit."""
+        return self.carrier is not None and self.carrier == claim.carrier
 
     def available(self, urgency: RecallClass, run_cap: float) -> float:
         """When someone of a class may have it."""
@@ -86,6 +93,7 @@ class Wanted:
 
     Attributes:
         wait: until it may be fetched. burns: seconds, if it is to be burned.
+        carrier: the magazine that it is carried in; None: it is carried alone.
     """
 
     volume: VolumeId
@@ -94,6 +102,7 @@ class Wanted:
     count: int = 1
     wait: float = 0.0
     burns: float = 0.0
+    carrier: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +132,11 @@ def forecast(
     """
     units = list(drives)
     here = {unit.volume for unit in units}
+    near = {unit.carrier for unit in units} - {None}
     claims = [
         claim
         for _, level in groupby(line, key=lambda c: c.urgency)
-        for claim in sorted(level, key=lambda c: c.volume not in here)
+        for claim in sorted(level, key=lambda c: (c.volume not in here, c.carrier not in near))
     ]
     found = {
         d.serving.volume: Outlook(d.serving.ready_in, d.serving.ready_in + d.serving.left)
@@ -139,17 +149,18 @@ def forecast(
         if claim.volume in found or not units:
             continue
         offers = {
-            at: _offer(units[at], claim, robot_in, terms)
+            at: _offer(units, at, claim, robot_in, terms)
             for at in _open_to(claim, units, bulk, terms)
         }
         at = min(offers, key=offers.__getitem__)
         unit, (ready, start, moves) = units[at], offers[at]
         if moves:
             robot_in = start + moves * unit.speeds.exchange
+            _bring(units, at, claim, robot_in)
         left = claim.burns or unit.speeds.reading(claim.bytes, claim.count)
         found[claim.volume] = Outlook(ready, ready + left)
         units[at] = replace(
-            unit, volume=claim.volume, holds=True, free_in=0.0,
+            units[at], volume=claim.volume, holds=True, free_in=0.0,
             serving=Serving(claim.volume, claim.urgency, ready, left, burns=claim.burns > 0),
         )  # fmt: skip
         waits.append(claim)
@@ -176,13 +187,29 @@ def _open_to(
     return held if held and bulk < terms.earn * (len(held) + 1) else range(len(units))
 
 
+def _bring(units: list[DriveNow], at: int, claim: Wanted, ready: float) -> None:
+    """The magazine of the drive's unit is another one then."""
+    for other, unit in enumerate(units):
+        if unit.unit and unit.unit == units[at].unit:
+            units[other] = replace(
+                unit, volume=None, holds=True, serving=None, free_in=ready, carrier=claim.carrier
+            )
+
+
 def _offer(
-    unit: DriveNow, claim: Wanted, robot_in: float, terms: Terms
+    units: Sequence[DriveNow], at: int, claim: Wanted, robot_in: float, terms: Terms
 ) -> tuple[float, float, int]:
     """When the drive could read the disc, when the robot would begin, and in how many moves."""
+    unit = units[at]
     free = unit.available(claim.urgency, terms.run_cap)
     if unit.volume == claim.volume:
         return free, free, 0
+    if unit.within_reach(claim):
+        start = max(free, claim.wait)
+        return start + unit.speeds.load, start, 0
+    if unit.unit:
+        mates = (other for other in units if other.unit == unit.unit)
+        free = max(mate.available(claim.urgency, terms.run_cap) for mate in mates)
     moves = 1 + unit.holds
     start = max(free, robot_in, claim.wait)
     return start + moves * unit.speeds.exchange + unit.speeds.load, start, moves

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import trio
-
 from .. import clock, crash, logs
 from ..catalog.catalog import Catalog
 from ..catalog.volumes import Seat
-from ..library.journal import Difference, DifferenceKind, reconcile
+from ..library.gate import Gate
+from ..library.journal import Difference, DifferenceKind, reconcile, reconcile_carries
 from ..library.ports import Element, ElementKind, Library
 from ..library.robot import Robot
 from ..limits import BATCH_ROWS
@@ -41,7 +40,7 @@ class Inventory:
     """Brings the catalog's picture of the library up to what the robot says.
 
     Attributes:
-        quiet: held by whoever moves discs or compares, so that no move runs during a comparison.
+        quiet: passed by whoever moves discs; who compares is in it alone, so that no move runs.
         came_back: called with a disc that is in the library again; set by who wires the engine.
     """
 
@@ -53,7 +52,7 @@ class Inventory:
         self._journal = CatalogJournal(catalog)
         self._back: list[VolumeId] = []
         self._standing: set[Difference] = set()
-        self.quiet = trio.Lock()
+        self.quiet = Gate()
         self.came_back: Callable[[VolumeId], None] = lambda volume: None
 
     async def sync(self, *, rescan: bool = False) -> list[Difference]:
@@ -61,7 +60,7 @@ class Inventory:
 
         Raises DoorOpen, ChangerError if the robot does not answer; nothing is changed then.
         """
-        async with self.quiet:
+        async with self.quiet.alone():
             found = await self._sync(rescan)
         back, self._back = self._back, []
         for volume in back:
@@ -74,6 +73,7 @@ class Inventory:
         expected = {barcode: seat.element for barcode, seat in volumes.items()}
         open_moves = self._journal.open_moves()
         differences = reconcile(elements, expected, open_moves)
+        carried = reconcile_carries(elements, self._journal.open_carries())
         kinds = {e.address: e.kind for e in elements} if differences else {}
         crash.point("library.inventory.seen")
         await self._see_drives()
@@ -86,6 +86,10 @@ class Inventory:
                 self._catalog.volumes.finish_move(
                     move.token, self._lies_in(elements, move), clock.now_ns()
                 )
+            for difference, arrived in carried:
+                assert difference.token is not None
+                self._catalog.volumes.finish_carry(difference.token, arrived, clock.now_ns())
+        differences += [difference for difference, _ in carried]
         await self._catalog.sync()
         crash.point("library.inventory.taken_over")
         self._report(differences, kinds)
@@ -102,6 +106,10 @@ class Inventory:
         if slot is not None:
             log.info("gripper cleared", barcode=slot.barcode, place=slot.place)
             self._events.emit("gripper_cleared", barcode=slot.barcode, place=slot.place)
+        magazine = await self._robot.clear_magazine()
+        if magazine is not None:
+            log.info("gripper cleared", magazine=magazine, place="the rack")
+            self._events.emit("gripper_cleared", magazine=magazine, place="the rack")
 
     @staticmethod
     def _lies_in(elements: Sequence[Element], move: OpenMove) -> bool:

@@ -25,8 +25,17 @@ class OpenMove:
     dst: ElementAddress
 
 
+@dataclass(frozen=True, slots=True)
+class OpenCarry:
+    """A magazine's way without an end."""
+
+    token: int
+    magazine: int
+    unit: int | None
+
+
 class CatalogJournal:
-    """A library.journal.MoveJournal in the catalog's table of moves.
+    """A library.journal.MoveJournal in the catalog's tables of moves and of magazines' ways.
 
     Attributes:
         note: puts each move on record, before it begins.
@@ -57,3 +66,22 @@ class CatalogJournal:
             OpenMove(move.id, move.barcode, move.src, move.dst)
             for move in self._catalog.volumes.open_moves()
         ]
+
+    async def begin_carry(self, magazine: int, unit: int | None) -> int:
+        crash.point("carry.begin.before")
+        async with self._catalog.write():
+            token = self._catalog.volumes.begin_carry(magazine, unit, clock.now_ns())
+            self.note("magazine.carried", "hsmfsd", f"magazine {magazine}", unit=unit)
+        crash.point("carry.begin.committed")
+        await self._catalog.sync()
+        crash.point("carry.begin.durable")
+        return token
+
+    async def finish_carry(self, token: int, ok: bool) -> None:
+        crash.point("carry.finish.before")
+        async with self._catalog.write():
+            self._catalog.volumes.finish_carry(token, ok, clock.now_ns())
+        crash.point("carry.finish.committed")
+
+    def open_carries(self) -> Sequence[OpenCarry]:
+        return [OpenCarry(*row) for row in self._catalog.volumes.open_carries()]

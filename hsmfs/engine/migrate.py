@@ -121,7 +121,8 @@ class Migrator:
     def configure(self, config: Config) -> None:
         """Other numbers count from now on; what is under way goes on."""
         self._wait_ns = int(config.engine.burn_wait * 1e9)
-        drives = max(1, config.library.drives - config.recall_drives)
+        units = max(1, config.library.units - config.recall_drives)
+        drives = units * config.library.drives // config.library.units
         room = config.engine.spool_limit - config.parity_spool(config.engine.copies)
         self._slots = burns_at_once(drives, room // config.library.disc)
         self.poke()

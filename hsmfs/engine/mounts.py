@@ -61,6 +61,7 @@ class Mounts(Bays):
         super().__init__(catalog, library, robot, events, config)
         self.pressure: Callable[[], float] = lambda: 0.0
         self._numbers = count(1)
+        self._looks = 0
         self._write_rate = config.library.write_rate
 
     def configure(self, config: Config) -> None:
@@ -172,6 +173,7 @@ class Mounts(Bays):
         now = trio.current_time()
         after = {v: _sum(left.get(v, (0, 0)), more.get(v, (0, 0))) for v in {*left, *more}}
         picture, claims = self._picture(now, after), list(self._board.line(now))
+        carriers = self.units.carriers()
 
         def play() -> Mapping[VolumeId, Outlook]:
             """In a thread: discs may be thousands."""
@@ -184,7 +186,8 @@ class Mounts(Bays):
                 size, count = after[volume]
                 board.put(
                     schedule.ClaimView(
-                        -number, volume, Purpose.READ, urgency, now, size, count, now
+                        -number, volume, Purpose.READ, urgency, now, size, count, now,
+                        carrier=carriers.get(volume),
                     ),
                     now,
                 )
@@ -209,10 +212,20 @@ class Mounts(Bays):
     def _drive_now(self, bay: Bay, now: float, left: Left) -> DriveNow:
         speeds = self.pace.of(bay.drive.serial)
         view, claim = self._view(bay, now), bay.claim
+        unit, carrier = view.unit, view.carrier if view.unit else None
+        if bay.changing is not None:
+            carrier = self.units.carrier(bay.changing.barcode)
         if claim is None:
-            free = self._step_left(bay, now) if bay.emptying else 0.0
-            holds = view.holds and not bay.emptying
-            return DriveNow(bay.drive.serial, speeds, view.volume, holds, None, free)
+            free = 0.0
+            if bay.changing is not None and bay.changing.bay is not None:
+                free = self._step_left(bay.changing.bay, now)
+            elif bay.emptying:
+                free = self._step_left(bay, now)
+            gone = bay.emptying and any(mate.moving for mate in self.units.mates(bay))
+            return DriveNow(
+                bay.drive.serial, speeds, view.volume, view.holds and not gone, None, free, unit,
+                None if gone else carrier,
+            )  # fmt: skip
         ready, ran = 0.0, 0.0
         if bay.step == "fetch":
             ready = self._step_left(bay, now) + speeds.load
@@ -226,7 +239,9 @@ class Mounts(Bays):
         if burns:
             takes = max(size / self._write_rate - ran, 0.0)
         serving = Serving(claim.volume, claim.urgency, ready, takes, ran, burns)
-        return DriveNow(bay.drive.serial, speeds, claim.volume, True, serving)
+        return DriveNow(
+            bay.drive.serial, speeds, claim.volume, True, serving, 0.0, unit, carrier
+        )
 
     def _admit(self, volume: VolumeId, states: Container[VolumeState]) -> Volume:
         """The disc, if it can be had at all and is in one of the states."""
@@ -265,6 +280,7 @@ class Mounts(Bays):
                 "volume": self._robot.in_drive(bay.drive),
                 "busy": bay.busy,
                 "stuck": bay.calls > 0 and not bay.up,
+                "unit": self.units.name(bay) or None,
                 "doing": bay.claim.purpose.value if bay.claim else None,
                 "for": bay.claim.who if bay.claim else None,
             }
@@ -305,6 +321,7 @@ class Mounts(Bays):
             self._nursery = self.robot_care.nursery = None
             for bay in self._bays.values():
                 bay.emptying = bay.moving = False
+                bay.changing = None
                 if bay.claim is not None and bay.claim not in self._claims:
                     bay.free()
             for claim in self._claims:
@@ -323,6 +340,8 @@ class Mounts(Bays):
         for barcode in self.ledger.apart() if up else ():
             for claim in self._claims.labelled(barcode):
                 self._perhaps_again(claim, up, now)
+        if self._robot.whole:
+            self._look_at_magazines()
         moving = sum(bay.moving for bay in self._bays.values())
         decision = self._board.decide(
             now,
@@ -336,7 +355,11 @@ class Mounts(Bays):
             if isinstance(action, schedule.Yield):
                 bay.yielding = True
             elif isinstance(action, schedule.PutAway):
-                bay.emptying = bay.moving = True
+                self._mark_emptied(bay)
+                empty = self._empty_unit if self._robot.whole else self._empty
+                nursery.start_soon(empty, bay)
+            elif isinstance(action, schedule.PutBack):
+                bay.emptying = True
                 nursery.start_soon(self._empty, bay)
             else:
                 self._assign(bay, action.claim, nursery)
@@ -347,17 +370,29 @@ class Mounts(Bays):
         claim = self._claims.get(number)
         if claim is not None and claim.waiting:
             claim.bay, bay.claim = bay, claim
-            bay.moving = self._robot.in_drive(bay.drive) != claim.barcode
-            bay.moves = self._moves_to(bay)
-            bay.begin("fetch" if bay.moving else "load")
+            fetch = self._robot.in_drive(bay.drive) != claim.barcode
+            bay.moving = fetch and self._robot.needs_carry(claim.barcode, bay.drive)
+            bay.moves = self.units.moves_to(bay, claim.barcode) if fetch else 0
+            if bay.moving and self._robot.whole:
+                for mate in self.units.mates(bay):
+                    mate.changing = claim
+            bay.begin("fetch" if fetch else "load")
             nursery.start_soon(self._serve, bay, claim)
 
+    def _look_at_magazines(self) -> None:
+        """Where an inventory found discs elsewhere, the rules are told which magazine to fetch."""
+        self._fail_unreachable()
+        if self._looks != self._robot.looks:
+            self._looks = self._robot.looks
+            now = trio.current_time()
+            for view in list(self._board.line(now)):
+                claim = self._claims.get(view.id)
+                if claim is not None and view.carrier != self.units.carrier(claim.barcode):
+                    self._wait(claim)
+
     def _may_pair(self, serial: str, volume: VolumeId) -> bool:
-        """Whether the disc may be tried in the drive; once more, if it failed in all of them."""
-        return all(
-            claim.again or self.ledger.may_pair(serial, claim.barcode)
-            for claim in self._claims.of(volume)
-        )
+        """Whether the disc may be tried in the drive."""
+        return all(self._may_try(serial, claim) for claim in self._claims.of(volume))
 
     def _perhaps_again(self, claim: Claim, up: Sequence[str], now: float) -> None:
         """If it failed in all drives that are up, it may try them once more after a pause."""
@@ -369,21 +404,26 @@ class Mounts(Bays):
 
     def _view(self, bay: Bay, now: float) -> schedule.DriveView:
         barcode = self._robot.in_drive(bay.drive)
-        element = self._robot.elements.get(bay.drive.address)
         volume = self._catalog.volumes.number(barcode) if barcode else None
         claim, session = bay.claim, bay.claim.session if bay.claim else None
+        unit, carrier, holds = self.units.name(bay), volume, self.units.holds(bay)
+        if unit:
+            magazine = self.units.magazine(bay)
+            carrier = None if magazine is None else VolumeId(-magazine)
+            holds = magazine is not None or any(map(self.units.holds, self.units.mates(bay)))
         return schedule.DriveView(
             bay.drive.serial,
             up=bay.up,
             volume=volume,
-            busy=bay.busy or bay.holds_fast is not None,
+            busy=self.units.in_use(bay) if unit else bay.busy or bay.holds_fast is not None,
             purpose=claim.purpose if claim else None,
             urgency=session.urgency if session else claim.urgency if claim else None,
             started=session.started if session else now,
             yielding=bay.yielding,
             idle_since=bay.used,
-            carrier=volume,
-            holds=element is not None and element.full,
+            unit=unit,
+            carrier=carrier,
+            holds=holds,
         )
 
 
@@ -406,7 +446,9 @@ def _play(
         size, count = left.get(claim.volume, (claim.bytes, claim.count))
         burns = size / picture.write_rate if claim.purpose is Purpose.BURN else 0.0
         wait = max(0.0, rules.ripe_at(claim) - picture.now)
-        wanted.append(Wanted(claim.volume, claim.urgency, size, count, wait, burns))
+        wanted.append(
+            Wanted(claim.volume, claim.urgency, size, count, wait, burns, claim.carrier)
+        )
     terms = Terms(rules.run_cap, rules.earn)
     return forecast(picture.drives, wanted, robot_in=picture.robot_in, terms=terms)
 

@@ -88,7 +88,7 @@ def drives(engine: Engine) -> list[views.DriveView]:
 def move(engine: Engine) -> views.MoveView | None:
     """The disc that the robot carries just now."""
     moving = engine.robot.moving
-    return views.MoveView(moving.barcode, moving.src, moving.dst) if moving else None
+    return views.MoveView(moving.cargo, moving.src, moving.dst) if moving else None
 
 
 def burns(engine: Engine) -> list[views.BurnView]:
@@ -376,6 +376,7 @@ def elements(engine: Engine) -> list[views.ElementView]:
             element.barcode,
             element.accessible,
             states.get(element.barcode) if element.barcode else None,
+            element.unit,
         )
         for element in engine.robot.elements.values()
     ]

@@ -8,7 +8,7 @@ knows who waits now, and not who comes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 class DiscCost:
     """What is to be read of one disc.
 
-    place: in a drive, queued (for others, too), to be fetched, outside, or parity: the disc itself
-    can't be had, and others of its set are read instead.
+    place: in a drive or a unit of drives, queued (for others, too), to be fetched, outside, or
+    parity: the disc itself can't be had, and others of its set are read instead.
     """
 
     barcode: str
@@ -78,7 +78,8 @@ async def preview(engine: Engine, roots: Sequence[Attr], urgency: RecallClass) -
     """What recalling all files at and below the roots would cost now."""
     volumes = await engine.catalog.read(lambda r: {v.id: v for v in r.volumes.all()})
     mounts, left = engine.mounts, engine.recaller.left()
-    costs = _Costs(volumes, mounts.in_drives(), left)
+    units = mounts.units
+    costs = _Costs(volumes, mounts.in_drives(), left, units.carriers(), units.near())
     async for batch in batches(engine, roots):
         wanted = [a.ino for a in batch if a.state in STUBS]
         costs.on_disk += len(batch) - len(wanted)
@@ -87,9 +88,9 @@ async def preview(engine: Engine, roots: Sequence[Attr], urgency: RecallClass) -
     outlook = await mounts.outlook(more, urgency, left)
     speeds = mounts.pace.of("")
     seconds = max((outlook[v].done for v in more if v in outlook), default=0.0)
-    seconds += costs.parity_fetches * (2 * speeds.exchange + speeds.load)
+    seconds += costs.parity_fetches * 2 * speeds.exchange + costs.parity_loads * speeds.load
     seconds += speeds.reading(costs.parity_bytes, 0)
-    exchanges = len(costs.fetched()) + costs.parity_fetches
+    exchanges = costs.fetches() + costs.parity_fetches
     return Preview(
         costs.files, costs.bytes, costs.on_disk, len(more), exchanges, costs.outside,
         costs.unreadable, costs.by_parity, seconds if mounts.drives_up else None,
@@ -122,6 +123,8 @@ def _over(budget: RecallConfig, exchanges: int, size: int) -> str:
 class _Costs:
     """Adds up, in a thread; volumes as they are now, those in drives, and those that are queued.
 
+    carriers: of discs that magazines carry; near: carriers that are within reach of drives.
+
     Attributes:
         files, bytes, on_disk, outside, unreadable, by_parity: as in Preview.
         files_of, bytes_of: to be read of each disc in the library.
@@ -131,9 +134,13 @@ class _Costs:
         self,
         volumes: dict[VolumeId, Volume],
         in_drives: Container[VolumeId],
-        queued: Container[VolumeId],
+        queued: Collection[VolumeId],
+        carriers: Mapping[VolumeId, int],
+        near: Container[int],
     ) -> None:
         self._volumes, self._in_drives, self._queued = volumes, in_drives, queued
+        self._carriers, self._near = carriers, near
+        self._coming = {self._carrier(volume) for volume in queued}
         self.files = self.bytes = self.on_disk = 0
         self.outside = self.unreadable = self.by_parity = 0
         self.files_of: Counter[VolumeId] = Counter()
@@ -141,11 +148,18 @@ class _Costs:
         self._away: dict[VolumeId, tuple[int, int]] = {}
         self._lost: dict[VolumeId, tuple[int, int]] = {}
         self._others: dict[VolumeId, int] = {}
+        self._trips: dict[VolumeId, int] = {}
+        self._fetched: set[int] = set()
+
+    @property
+    def parity_loads(self) -> int:
+        """Each batch of a disc that is made up for asks so many others once."""
+        return sum(self._others[v] * -(-size // BATCH_BYTES) for v, (_, size) in self._lost.items())
 
     @property
     def parity_fetches(self) -> int:
-        """Each batch of a disc that is made up for asks so many others once."""
-        return sum(self._others[v] * -(-size // BATCH_BYTES) for v, (_, size) in self._lost.items())
+        """How often the robot brings something for that."""
+        return sum(self._trips[v] * -(-size // BATCH_BYTES) for v, (_, size) in self._lost.items())
 
     @property
     def parity_bytes(self) -> int:
@@ -188,6 +202,8 @@ class _Costs:
             else:
                 self.files_of[part.volume] += 1
                 self.bytes_of[part.volume] += part.stored
+                if not self._reached(part.volume):
+                    self._fetched.add(self._carrier(part.volume))
             missing = subtract(missing, Range(part.offset, part.offset + part.length))
         return how
 
@@ -214,18 +230,31 @@ class _Costs:
             group, index = reports.sets.of(volume), self._volumes[volume].set_index
             closed = group is not None and group.state is SetState.CLOSED and group.m > 0
             covers = closed and group is not None and index is not None and index < group.k
-            self._others[volume] = group.k if covers and group is not None else 0
+            self._others[volume] = self._trips[volume] = 0
+            if covers and group is not None:
+                self._others[volume] = self._trips[volume] = group.k
+                if self._carriers:
+                    discs = reports.sets.discs(group.id)
+                    carriers = {self._carrier(disc.id) for disc in discs}
+                    self._trips[volume] = min(group.k, len(carriers))
         return self._others[volume] > 0
 
     def _effort(self, volume: VolumeId) -> Effort:
-        if volume in self._in_drives:
+        if self._reached(volume):
             return Effort.NONE
-        shared = volume in self._queued or volume in self.bytes_of
+        carrier = self._carrier(volume)
+        shared = carrier in self._coming or carrier in self._fetched
         return Effort.SHARED if shared else Effort.EXCHANGE
 
-    def fetched(self) -> list[VolumeId]:
-        """Discs that are fetched for this alone."""
-        return [v for v in self.bytes_of if v not in self._in_drives and v not in self._queued]
+    def _carrier(self, volume: VolumeId) -> int:
+        return self._carriers.get(volume, volume)
+
+    def _reached(self, volume: VolumeId) -> bool:
+        return volume in self._in_drives or self._carrier(volume) in self._near
+
+    def fetches(self) -> int:
+        """Discs, or magazines of them, that are fetched for this alone."""
+        return len(self._fetched - self._coming)
 
     def views(self) -> list[DiscCost]:
         """By disc, those of which most is wanted first."""
@@ -242,4 +271,6 @@ class _Costs:
     def _place(self, volume: VolumeId) -> str:
         if volume in self._in_drives:
             return "in a drive"
+        if self._reached(volume):
+            return "in a unit of drives"
         return "queued" if volume in self._queued else "to be fetched"

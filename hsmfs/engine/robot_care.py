@@ -19,7 +19,7 @@ log = logs.get(__name__)
 
 
 class RobotCare:
-    """Moves one at a time, with a watch, and the recovery after a failure.
+    """Moves with a watch, one of the robot's arm at a time, and the recovery after a failure.
 
     Attributes:
         trouble: what is wrong, '' if the robot works.
@@ -39,6 +39,7 @@ class RobotCare:
         self.retry_wait = retry_wait
         self._poke = poke
         self._recovering = False
+        self._arm = trio.Lock()
         self.move_limit = move_limit
         self.trouble = "the library was not looked at yet"
         self.nursery: trio.Nursery | None = None
@@ -54,15 +55,25 @@ class RobotCare:
 
     async def move(self, f: Callable[[], Awaitable[Any]]) -> None:
         """Run a move to its end. If it takes too long the others are told meanwhile."""
-        assert self.nursery is not None
-        async with self._inventory.quiet:
-            watch = trio.CancelScope()
-            self.nursery.start_soon(self._watch, watch)
-            try:
-                await f()
+        async with self._inventory.quiet.passing(), self._arm:
+            await self._watched(f)
+            self.trouble = ""
+
+    async def move_in_unit(self, f: Callable[[], Awaitable[Any]]) -> None:
+        """As `move`, but a unit of drives does it, beside the robot and other units."""
+        async with self._inventory.quiet.passing():
+            await self._watched(f)
+            if not self._recovering:
                 self.trouble = ""
-            finally:
-                watch.cancel()
+
+    async def _watched(self, f: Callable[[], Awaitable[Any]]) -> None:
+        assert self.nursery is not None
+        watch = trio.CancelScope()
+        self.nursery.start_soon(self._watch, watch)
+        try:
+            await f()
+        finally:
+            watch.cancel()
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         with scope:

@@ -61,7 +61,7 @@ class SlowLane:
             job.slow
             and job.admitted != volume
             and volume not in self._queues
-            and self._mounts.drive_with(volume) is None
+            and not self._mounts.within_reach(volume)
         )
 
     def step_back(self, queue: VolumeQueue) -> None:

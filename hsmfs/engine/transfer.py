@@ -187,9 +187,9 @@ class Transfer:
         return found
 
     def _ready(self, volume: Volume) -> bool:
-        """An operator can take it where it lies."""
+        """An operator can take it where it lies; from a magazine only in the rack."""
         places = self._robot.places(Barcode(volume.barcode))
-        return len(places) == 1 and places[0].kind is self._exit
+        return len(places) == 1 and places[0].kind is self._exit and places[0].unit is None
 
     @property
     def _exit(self) -> ElementKind:
@@ -261,9 +261,11 @@ class Transfer:
             if not await self._mounts.take_out(barcode):
                 return
             self._told = False
-        if self._exit is not ElementKind.IMPORT_EXPORT or place.kind is self._exit:
+        if self._exit is not ElementKind.IMPORT_EXPORT:
+            await self._mounts.to_rack(barcode)
             return
-        if all(slot.full for slot in self._elements(ElementKind.IMPORT_EXPORT)):
+        slots = self._elements(ElementKind.IMPORT_EXPORT)
+        if place.kind is self._exit or all(slot.full for slot in slots):
             return
         # Until its turn came somebody may have filled the slot, taken the disc into a drive, or put
         # in another one with its label.

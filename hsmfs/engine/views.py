@@ -110,7 +110,7 @@ class DriveView:
 
 @dataclass(frozen=True, slots=True)
 class MoveView:
-    """A disc on its way through the robot; places in words."""
+    """A disc, or a magazine, on its way through the robot; all in words."""
 
     disc: str
     source: str
@@ -357,6 +357,8 @@ class ElementView:
     barcode: str | None
     accessible: bool
     volume_state: str | None
+    unit: int | None
+    """Where magazines move whole: a drive's unit, or the one that a slot's magazine is in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,21 @@ class OpenMove(Protocol):
     def dst(self) -> ElementAddress: ...
 
 
+class OpenCarry(Protocol):
+    """A magazine's way that was begun and not finished."""
+
+    @property
+    def token(self) -> int: ...
+
+    @property
+    def magazine(self) -> int: ...
+
+    @property
+    def unit(self) -> int | None:
+        """Where it was to go; None: the rack."""
+        ...
+
+
 class MoveJournal(Protocol):
     """Kept by the catalog; a begun move survives a power cut from the moment `begin` returns."""
 
@@ -46,6 +61,18 @@ class MoveJournal(Protocol):
 
     def open_moves(self) -> Sequence[OpenMove]:
         """Moves without an end: at start, those that a crash cut short."""
+        ...
+
+    async def begin_carry(self, magazine: int, unit: int | None) -> int:
+        """As `begin`: the robot is about to carry the magazine to a unit, or (None) to the rack."""
+        ...
+
+    async def finish_carry(self, token: int, ok: bool) -> None:
+        """As `finish`."""
+        ...
+
+    def open_carries(self) -> Sequence[OpenCarry]:
+        """As `open_moves`."""
         ...
 
 
@@ -127,6 +154,38 @@ def reconcile(
                 barcode, wanted, found[0] if found else None, elements, expected
             )
     return differences
+
+
+def reconcile_carries(
+    inventory: Iterable[Element], open_carries: Iterable[OpenCarry]
+) -> list[tuple[Difference, bool]]:
+    """What became of each magazine's way that was cut short, and whether it ended where it should.
+
+    The catalog has no place for magazines, so nothing else of them can differ from it.
+    """
+    storage, held = dict[int, int | None](), set[int]()
+    for element in inventory:
+        if element.kind is ElementKind.STORAGE and element.magazine is not None:
+            storage[element.magazine] = element.unit
+        elif element.kind is ElementKind.TRANSPORT and element.magazine is not None:
+            held.add(element.magazine)
+    found = []
+    for carry in open_carries:
+        arrived = carry.magazine not in held and storage.get(carry.magazine) == carry.unit
+        if carry.magazine in held:
+            state = "the robot still holds it"
+        elif arrived:
+            state = "it arrived"
+        else:
+            unit = storage.get(carry.magazine)
+            state = "it is in the rack" if unit is None else f"it is in unit {unit}"
+        to = "the rack" if carry.unit is None else f"unit {carry.unit}"
+        meaning = f"magazine {carry.magazine} was being carried to {to}; {state}"
+        difference = Difference(
+            DifferenceKind.HALF_DONE, None, None, None, meaning, carry.token
+        )  # fmt: skip
+        found.append((difference, arrived))
+    return found
 
 
 def _name(address: ElementAddress, elements: Mapping[ElementAddress, Element]) -> str:

@@ -128,6 +128,10 @@ class LabelledChanger:
             self._memory.moving = None
             await blocking(self._memory.save)
 
+    async def carry(self, magazine: int, unit: int | None) -> None:
+        """Discs keep their places in it, and so their names."""
+        await self._changer.carry(magazine, unit)
+
     async def mistaken(self, address: ElementAddress, label: VolumeLabel | None) -> None:
         """The disc there is not the one that it was taken for but this one; None: a blank one."""
         names = self._memory.names

@@ -41,11 +41,15 @@ class Element:
     source: ElementAddress | None = None
     """The slot that the disc left last, if the robot knows."""
     magazine: int | None = None
-    """Storage only: number of the magazine, from 1."""
+    """Storage: number of the magazine that the slot belongs to, from 1, wherever that is;
+    transport: the magazine that the robot holds."""
     slot: int | None = None
     """Storage: place in the magazine from 1; import/export: number of the mail slot from 1."""
     drive: str | None = None
     """Drives only: the name of the drive."""
+    unit: int | None = None
+    """Where magazines move whole. Drives: the unit that it belongs to, from 1; storage: the unit
+    that its magazine is in. None: discs move singly; the magazine is in the rack."""
 
     @property
     def place(self) -> str:
@@ -83,7 +87,12 @@ class MediumInfo:
 
 
 class Changer(Protocol):
-    """The robot. Only `library.robot.Robot` calls `move`; calls are never made concurrently."""
+    """The robot. Only `library.robot.Robot` calls `move` and `carry`, several at once only if they
+    share no arm and no unit; `inventory` and `rescan` are called alone.
+
+    Where magazines move whole the drives are divided into units. A unit takes one magazine, and
+    moves its discs between their slots and its drives by itself.
+    """
 
     async def inventory(self) -> list[Element]:
         """Every element, by address, as the robot knows it now.
@@ -104,7 +113,16 @@ class Changer(Protocol):
 
         A disc left in the gripper is moved on by giving the transport element as src. A drive must
         have been ejected. Raises VolumeMissing (src is empty), DoorOpen, ChangerError (jam, dst
-        full, drive not ejected); after an error only an inventory tells where the disc is.
+        full, drive not ejected; where magazines move whole all moves but those between a drive and
+        the magazine in its unit); after an error only an inventory tells where the disc is.
+        """
+        ...
+
+    async def carry(self, magazine: int, unit: int | None) -> None:
+        """Bring a magazine from the rack into an empty unit, or (None) back into the rack.
+
+        Its discs are all in slots when it leaves a unit. One that a jam left in the gripper is
+        carried on so. Returns and raises as `move`; ChangerError where discs move singly.
         """
         ...
 

@@ -1,19 +1,22 @@
 """The one owner of moves: serialised, journalled before they start, never abandoned half-way.
 
 It keeps a map of the library in memory from the last inventory and its own moves. Nothing is
-retried here: a jam or an open door raises at once, and the caller decides.
+retried here: a jam or an open door raises at once, and the caller decides. Where magazines move
+whole the robot carries them to units of drives, and each unit moves its discs beside the others.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import trio
 
 from hsmfs.errors import ChangerError, Conflict, HsmError, NotFound, SameLabel, VolumeMissing
+from hsmfs.library.gate import Gate
 from hsmfs.library.journal import MoveJournal
 from hsmfs.library.ports import Drive, Element, ElementKind, Library
 from hsmfs.types import Barcode, ElementAddress
@@ -24,9 +27,9 @@ _TAKE_OUT = "take discs out first"
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """A move under way; places in an admin's words."""
+    """A move under way: of a disc or a magazine; all in an admin's words."""
 
-    barcode: Barcode
+    cargo: str
     src: str
     dst: str
 
@@ -36,21 +39,35 @@ class Robot:
 
     A drive that is asked to take or give a disc is ejected first: the caller owns it and has
     nothing running there.
+
+    Attributes:
+        looks: how often the robot was asked for everything.
     """
 
     def __init__(self, library: Library, journal: MoveJournal) -> None:
         self._changer = library.changer
         self._journal = journal
-        self._one_move = trio.Lock()
+        self._gate = Gate()
+        self._arm = trio.Lock()
+        self._in_unit: defaultdict[int, trio.Lock] = defaultdict(trio.Lock)
         self._elements: dict[ElementAddress, Element] = {}
         self._places: dict[Barcode, list[ElementAddress]] = {}
+        self._magazines: dict[int, int] = {}
+        """By the unit that each is in."""
+        self._whole = False
         self._stale = True
-        self._moving: Moving | None = None
+        self._moving: dict[int, Moving] = {}
+        self.looks = 0
 
     @property
     def moving(self) -> Moving | None:
-        """The disc that is on its way just now."""
-        return self._moving
+        """What is on its way just now."""
+        return next(iter(self._moving.values()), None)
+
+    @property
+    def whole(self) -> bool:
+        """Magazines move whole."""
+        return self._whole
 
     @property
     def elements(self) -> Mapping[ElementAddress, Element]:
@@ -69,9 +86,25 @@ class Robot:
     def magazine_of(self, barcode: Barcode) -> int | None:
         """The magazine that the disc lies in, or that it was taken out of; None if nobody knows."""
         element = self.where(barcode)
+        if element is not None and element.kind is ElementKind.DRIVE and element.unit is not None:
+            return self._magazines.get(element.unit)
         if element is not None and element.magazine is None and element.source is not None:
             element = self._elements.get(element.source)
         return element.magazine if element is not None else None
+
+    def unit_of(self, drive: Drive) -> int | None:
+        """The unit that the drive belongs to; None where discs move singly."""
+        element = self._elements.get(drive.address)
+        return element.unit if element else None
+
+    def magazine_in(self, unit: int) -> int | None:
+        """The magazine in the unit."""
+        return self._magazines.get(unit)
+
+    def needs_carry(self, barcode: Barcode, drive: Drive) -> bool:
+        """Whether the robot must move to bring the disc into the drive: its unit cannot alone."""
+        unit = self.unit_of(drive)
+        return unit is None or self.magazine_of(barcode) != self._magazines.get(unit)
 
     def in_drive(self, drive: Drive) -> Barcode | None:
         """The disc that was last known to be in the drive."""
@@ -83,7 +116,7 @@ class Robot:
 
         Raises DoorOpen, ChangerError.
         """
-        async with self._one_move:
+        async with self._gate.alone():
             if rescan:
                 await self._changer.rescan()
             await self._refresh()
@@ -92,36 +125,56 @@ class Robot:
     async def fetch(self, barcode: Barcode, drive: Drive, *, look: bool = False) -> None:
         """Bring the disc into the drive, putting away what is in it; nothing to do if it is there.
 
-        look: ask after that what really lies there, before the next move.
-        Raises VolumeMissing, SameLabel, Conflict if another drive has it, DoorOpen, ChangerError,
-        DriveError.
+        Where magazines move whole, the disc's one is brought into the drive's unit if need be, and
+        another one that is there put away, if it has discs in no other drive.
+        look: ask after that what really lies there.
+        Raises VolumeMissing, SameLabel, Conflict if another drive has it or its magazine cannot
+        come, DoorOpen, ChangerError, DriveError.
         """
-        async with self._one_move:
-            await self._know()
+        async with self._acting(drive):
             if self.in_drive(drive) != barcode:
-                self._locate(barcode, free_of_drives=True)
+                disc = self._locate(barcode, free_of_drives=True)
                 await self._put_away(drive)
+                unit = self.unit_of(drive)
+                if unit is not None:
+                    await self._bring(disc, unit)
                 await self._move(self._locate(barcode), drive.address)
-            if look:
-                await self._refresh()
+        if look:
+            await self.inventory()
 
     async def put_away(self, drive: Drive) -> None:
         """Take the disc out of the drive to its slot, or any free one; nothing to do if empty.
 
         Raises DoorOpen, ChangerError (no free slot too), DriveError.
         """
-        async with self._one_move:
-            await self._know()
+        async with self._acting(drive):
             await self._put_away(drive)
+
+    async def empty(self, drives: Sequence[Drive]) -> None:
+        """Put the discs of a unit's drives, which are all given, back into their slots, and its
+        magazine into the rack; nothing to do if there is none. Raises as `put_away`.
+        """
+        async with self._acting(drives[0]):
+            for drive in drives:
+                await self._put_away(drive)
+            unit = self.unit_of(drives[0])
+            magazine = self._magazines.get(unit) if unit is not None else None
+            if magazine is not None:
+                async with self._arm:
+                    await self._carry(magazine, None)
 
     async def move(self, barcode: Barcode, dst: ElementAddress) -> None:
         """Move a disc that is in no drive to an element, as an operator asks.
 
         Raises VolumeMissing, NotFound if there is no such element, Conflict if a drive has the disc
-        or the element is full, DoorOpen, ChangerError.
+        or the element is full, or magazines move whole; DoorOpen, ChangerError.
         """
-        async with self._one_move:
-            await self._know()
+        async with self._acting():
+            if self.whole:
+                raise Conflict(
+                    "magazines move whole in this library, and no disc by itself",
+                    next_step="move it by hand, then run 'hsmctl library inventory'",
+                )
             disc, target = self._locate(barcode, free_of_drives=True), self._elements.get(dst)
             if target is None:
                 raise NotFound(f"the library has no element {dst}", next_step=_LOOK)
@@ -134,8 +187,7 @@ class Robot:
 
         Raises as `move`; Conflict if no mail slot is free.
         """
-        async with self._one_move:
-            await self._know()
+        async with self._acting():
             disc = self._locate(barcode, free_of_drives=True)
             if disc.kind is ElementKind.IMPORT_EXPORT:
                 return disc
@@ -151,8 +203,8 @@ class Robot:
         Looks at the library first, as people fill mail slots unseen. Raises as `move`;
         Conflict if the disc is not in a mail slot, ChangerError if storage is full.
         """
-        async with self._one_move:
-            await self._refresh()
+        await self.inventory()
+        async with self._acting():
             disc = self._locate(barcode)
             if disc.kind is not ElementKind.IMPORT_EXPORT:
                 raise Conflict(f"disc {barcode} is in {disc.place}, not in a mail slot")
@@ -165,14 +217,41 @@ class Robot:
 
         Returns the slot it went to, None if the gripper was empty. Raises DoorOpen, ChangerError.
         """
-        async with self._one_move:
-            await self._know()
+        async with self._acting():
             for element in list(self._elements.values()):
                 if element.kind is ElementKind.TRANSPORT and element.full:
                     address = self._home(element)
                     await self._move(element, address)
                     return self._elements[address]
         return None
+
+    async def clear_magazine(self) -> int | None:
+        """Put a magazine that a jam or a crash left in the gripper into the rack; which one.
+
+        Raises DoorOpen, ChangerError.
+        """
+        async with self._acting():
+            for element in list(self._elements.values()):
+                if element.kind is ElementKind.TRANSPORT and element.magazine is not None:
+                    await self._carry(element.magazine, None)
+                    return element.magazine
+        return None
+
+    @asynccontextmanager
+    async def _acting(self, drive: Drive | None = None) -> AsyncIterator[None]:
+        """The map is true, and nobody else moves with the robot's arm, or in the drive's unit."""
+        while True:
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self._gate.passing())
+                unit = self.unit_of(drive) if drive is not None else None
+                await stack.enter_async_context(
+                    self._arm if unit is None else self._in_unit[unit]
+                )
+                if not self._stale:
+                    yield
+                    return
+            async with self._gate.alone():
+                await self._know()
 
     async def _put_away(self, drive: Drive) -> None:
         element = self._element(drive.address)
@@ -187,11 +266,16 @@ class Robot:
     async def _refresh(self) -> None:
         self._stale = True
         self._elements = {e.address: e for e in await self._changer.inventory()}
-        self._places = defaultdict(list)
+        self._places, self._magazines, self._whole = defaultdict(list), {}, False
         for element in self._elements.values():
             if element.full and element.barcode is not None:
                 self._places[element.barcode].append(element.address)
+            if element.unit is not None:
+                self._whole = True
+                if element.kind is ElementKind.STORAGE and element.magazine is not None:
+                    self._magazines[element.unit] = element.magazine
         self._stale = False
+        self.looks += 1
 
     def _locate(self, barcode: Barcode, *, free_of_drives: bool = False) -> Element:
         places = self.places(barcode)
@@ -210,16 +294,32 @@ class Robot:
             raise ChangerError(f"the library has no element {address}") from None
 
     def _home(self, disc: Element) -> ElementAddress:
-        """Where the disc should go: its slot, else a free one, else the mail slot it came from."""
+        """Where the disc should go: its slot, else a free one, else the mail slot it came from.
+
+        In a unit, a slot of the magazine that is there.
+        """
         source = self._elements.get(disc.source) if disc.source is not None else None
+        if disc.unit is not None:
+            free = self._all_free(ElementKind.STORAGE, unit=disc.unit)
+            if source is not None and source.address in free:
+                return source.address
+            if not free:
+                raise ChangerError(
+                    f"there is no free slot in unit {disc.unit} for the disc in {disc.place}",
+                    next_step=_TAKE_OUT,
+                )
+            return free[0]
         if source is None or source.full:
             return self._free(ElementKind.STORAGE)
         if source.kind is ElementKind.STORAGE or not self._all_free(ElementKind.STORAGE):
             return source.address
         return self._free(ElementKind.STORAGE)
 
-    def _all_free(self, kind: ElementKind) -> list[ElementAddress]:
-        return [e.address for e in self._elements.values() if e.kind is kind and not e.full]
+    def _all_free(self, kind: ElementKind, unit: int | None = None) -> list[ElementAddress]:
+        return [
+            e.address for e in self._elements.values()
+            if e.kind is kind and not e.full and unit in (None, e.unit)
+        ]  # fmt: skip
 
     def _free(self, kind: ElementKind) -> ElementAddress:
         """A free element, if possible not the slot of a disc that is out of it just now."""
@@ -229,27 +329,88 @@ class Robot:
             return next((address for address in free if address not in homes), free[0])
         raise ChangerError("the library has no free slot", next_step=_TAKE_OUT)
 
+    async def _bring(self, disc: Element, unit: int) -> None:
+        """Have the disc's magazine in the unit."""
+        magazine, there = disc.magazine, self._magazines.get(unit)
+        if magazine is None or magazine == there:
+            return  # if it is in no magazine the move will say so
+        if disc.unit is not None:
+            raise Conflict(f"magazine {magazine} is in unit {disc.unit}")
+        inside = next(
+            (e for e in self._elements.values()
+             if e.kind is ElementKind.DRIVE and e.unit == unit and e.full), None,
+        )  # fmt: skip
+        if inside is not None:
+            raise Conflict(f"unit {unit} still has a disc of magazine {there} in {inside.place}")
+        async with self._arm:
+            if there is not None:
+                await self._carry(there, None)
+            await self._carry(magazine, unit)
+
     async def _move(self, disc: Element, dst: ElementAddress) -> None:
         """One journalled move; whatever comes, its end is recorded and the map is true or stale."""
         target = self._element(dst)
         if disc.barcode is None:
             raise ChangerError(f"the disc in {disc.place} bears no label that reads")
+        barcode = disc.barcode
         with trio.CancelScope(shield=True):
-            token = await self._journal.begin(disc.barcode, disc.address, dst)
-            self._moving = Moving(disc.barcode, disc.place, target.place)
-            try:
-                await self._changer.move(disc.address, dst)
-            except BaseException as error:
-                self._stale = True
-                await self._journal.finish(token, ok=False)
-                if isinstance(error, HsmError):
-                    route = f"from {disc.place} to {target.place}"
-                    error.message = f"disc {disc.barcode}, {route}: {error.message}"
-                raise
-            finally:
-                self._moving = None
-            self._note(disc, target)
-            await self._journal.finish(token, ok=True)
+            token = await self._journal.begin(barcode, disc.address, dst)
+            await self._act(
+                f"disc {barcode}",
+                Moving(barcode, disc.place, target.place),
+                self._changer.move(disc.address, dst),
+                lambda ok: self._journal.finish(token, ok),
+                lambda: self._note(disc, target),
+            )
+
+    async def _carry(self, magazine: int, unit: int | None) -> None:
+        """As `_move`, of a magazine into a unit or (None) into the rack."""
+        places = {held: f"unit {at}" for at, held in self._magazines.items()}
+        to = "the rack" if unit is None else f"unit {unit}"
+        with trio.CancelScope(shield=True):
+            token = await self._journal.begin_carry(magazine, unit)
+            await self._act(
+                f"magazine {magazine}",
+                Moving(f"magazine {magazine}", places.get(magazine, "the rack"), to),
+                self._changer.carry(magazine, unit),
+                lambda ok: self._journal.finish_carry(token, ok),
+                lambda: self._note_carry(magazine, unit),
+            )
+
+    async def _act(
+        self,
+        what: str,
+        moving: Moving,
+        act: Awaitable[None],
+        finish: Callable[[bool], Awaitable[None]],
+        note: Callable[[], None],
+    ) -> None:
+        key = id(moving)
+        self._moving[key] = moving
+        try:
+            await act
+        except BaseException as error:
+            self._stale = True
+            await finish(False)
+            if isinstance(error, HsmError):
+                error.message = f"{what}, from {moving.src} to {moving.dst}: {error.message}"
+            raise
+        finally:
+            del self._moving[key]
+        note()
+        await finish(True)
+
+    def _note_carry(self, magazine: int, unit: int | None) -> None:
+        """Update the map after a carry that went well."""
+        self._magazines = {at: held for at, held in self._magazines.items() if held != magazine}
+        if unit is not None:
+            self._magazines[unit] = magazine
+        for address, element in self._elements.items():
+            if element.magazine == magazine:
+                if element.kind is ElementKind.STORAGE:
+                    self._elements[address] = replace(element, unit=unit, accessible=True)
+                else:
+                    self._elements[address] = replace(element, magazine=None)
 
     def _note(self, disc: Element, target: Element) -> None:
         """Update the map after a move that went well."""

@@ -16,6 +16,7 @@ from ..engine.schedule import (
     Effort,
     Purpose,
     PutAway,
+    Yield,
     fewest_exchanges,
 )
 from ..errors import TraceError
@@ -225,7 +226,7 @@ class World:
                 self._assign(drive, action.claim)
             elif isinstance(action, PutAway):
                 self._move(drive.unit, -1, self._emptied)
-            else:
+            elif isinstance(action, Yield):
                 drive.yielding = True
                 self._interrupt(drive)
 

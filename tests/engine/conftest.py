@@ -33,9 +33,10 @@ path = "{root}/pool"
 kind = "simulated"
 path = "{root}/library"
 drives = {drives}
-magazines = 1
+magazines = {magazines}
 slots_per_magazine = {slots}
 import_export = {mail}
+drives_per_magazine = {group}
 disc = "{disc}"
 exchange = "0 s"
 load = "0 s"
@@ -59,6 +60,7 @@ class Lab:
     def __init__(self, root, **settings):
         given = {
             "drives": 2, "copies": 1, "slots": 8, "mail": 1, "disc": "16 MiB", "more": "",
+            "magazines": 1, "group": 0,
         } | settings  # fmt: skip
         self.root = root
         self.text = TEXT.format(root=root, **given)

@@ -87,3 +87,13 @@ def test_a_drive_has_the_rate_of_earlier_runs():
     config = LibraryConfig(kind="scsi", read_rate="60 MB/s")
     assert Pace(config, {"a": (ENOUGH, 100.0)}).of("a").read_rate == ENOUGH / 100
     assert Pace(config, {"a": (1000, 100.0)}).of("a").read_rate == 60e6
+
+
+def test_discs_of_a_magazine_cost_one_exchange():
+    """Both drives of the unit, and then the next magazine when both are free."""
+    drives = [drive(name, unit="u") for name in "ab"]
+    line = [want(n, carrier=-1, size=0) for n in (1, 2)] + [want(3, carrier=-2, size=0)]
+    found = {v: round(t, 3) for v, t in ready(drives, *line).items()}
+    assert found == {1: 80, 2: 80, 3: 80.2 + 140}
+    here = [drive(name, unit="u", carrier=-1) for name in "ab"]
+    assert ready(here, want(1, carrier=-1), robot_in=50) == {1: 20}

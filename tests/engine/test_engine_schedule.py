@@ -17,6 +17,7 @@ from hsmfs.engine.schedule import (
     Effort,
     Purpose,
     PutAway,
+    PutBack,
     Rules,
     Yield,
     fewest_exchanges,
@@ -398,3 +399,36 @@ def test_a_scrub_leaves_the_last_unit_to_who_used_one_a_moment_ago():
     assert (soon.actions, soon.again_at) == ([], 110)
     assert board.decide(105, [drive("a"), drive("b")], arms=1).actions == [Assign(1, "a")]
     assert board.decide(110, [busy, drive("b")], arms=1).actions == [Assign(1, "b")]
+
+
+def unit(name, carrier, **more):
+    """Two drives that share a magazine; more: of both."""
+    holds = carrier is not None
+    return [
+        drive(f"{name}{n}", **{"unit": name, "carrier": carrier, "holds": holds} | more)
+        for n in (1, 2)
+    ]
+
+
+def test_a_disc_that_its_drive_may_not_use_is_put_back_for_the_next_one():
+    one, two = unit("u", -1)
+    here = [replace(one, volume=7), two]
+    wanted = [claim(1, 7, carrier=-1)]
+    apart = {"may_pair": lambda serial, volume: serial != "u1"}
+    assert decide(1, here, wanted, arms=0, **apart) == [PutBack("u1")]
+    down = [replace(one, volume=7, up=False), two]
+    assert decide(1, down, wanted, arms=0) == [PutBack("u1")]
+    assert decide(1, [replace(down[0], busy=True), two], wanted) == []
+    assert decide(1, [replace(one, up=False), two], wanted, arms=0) == [Assign(1, "u2")]
+
+
+def test_a_magazine_leaves_a_unit_of_which_no_drive_will_do():
+    down, up = unit("u", -1, up=False), unit("v", None)
+    wanted = [claim(1, 7, carrier=-1)]
+    assert decide(1, down + up, wanted) == [PutAway("u1")]
+    assert decide(1, down + up, wanted, arms=0) == []
+    assert decide(1, down, wanted) == []  # there is no other unit
+    stuck = [replace(down[0], busy=True), down[1]]
+    assert decide(1, stuck + up, wanted) == []
+    apart = {"may_pair": lambda serial, volume: serial.startswith("v")}
+    assert decide(1, unit("u", -1) + up, wanted, **apart) == [PutAway("u1")]

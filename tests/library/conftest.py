@@ -28,11 +28,18 @@ class Move:
     dst: int
 
 
+@dataclass
+class Carry:
+    token: int
+    magazine: int
+    unit: int | None
+
+
 class MemoryJournal:
     """A move journal that keeps everything, for tests to look at."""
 
     def __init__(self):
-        self.moves: list[Move] = []
+        self.moves: list[Move | Carry] = []
         self.ended: dict[int, bool] = {}
 
     async def begin(self, barcode, src, dst):
@@ -44,7 +51,16 @@ class MemoryJournal:
         self.ended[token] = ok
 
     def open_moves(self):
-        return [move for move in self.moves if move.token not in self.ended]
+        return [m for m in self.moves if isinstance(m, Move) and m.token not in self.ended]
+
+    async def begin_carry(self, magazine, unit):
+        self.moves.append(Carry(len(self.moves), magazine, unit))
+        return len(self.moves) - 1
+
+    finish_carry = finish
+
+    def open_carries(self):
+        return [m for m in self.moves if isinstance(m, Carry) and m.token not in self.ended]
 
 
 @dataclass
@@ -55,6 +71,8 @@ class Rig:
     scratch: Path
     padding: int = 0
     """Bytes by which a drive may round a burn up."""
+    whole: bool = False
+    """Magazines move whole; the first one is in the first unit."""
 
     @property
     def drive(self) -> Drive:
@@ -87,6 +105,21 @@ def config(tmp_path) -> SimulatedConfig:
 def library(config) -> SimulatedLibrary:
     create(config)
     return SimulatedLibrary(config)
+
+
+@pytest.fixture
+def whole_config(tmp_path) -> SimulatedConfig:
+    """Magazines move whole, to two units of two drives."""
+    return SimulatedConfig(
+        tmp_path / "library", drives=4, magazines=3, slots_per_magazine=4, import_export=0,
+        drives_per_magazine=2, disc_bytes=64 * MIB,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def whole(whole_config) -> SimulatedLibrary:
+    create(whole_config)
+    return SimulatedLibrary(whole_config)
 
 
 @pytest.fixture

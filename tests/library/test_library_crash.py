@@ -8,12 +8,13 @@ import sys
 import pytest
 
 from hsmfs.errors import WriteOnceViolation
-from hsmfs.library.journal import DifferenceKind, reconcile
+from hsmfs.library.journal import DifferenceKind, reconcile, reconcile_carries
 from hsmfs.library.ports import DiscStatus, ElementKind
 from hsmfs.library.robot import Robot
 from hsmfs.library.simulated import hands
 from hsmfs.library.simulated.library import SimulatedLibrary
 from hsmfs.types import SECTOR, Barcode, ElementAddress
+from tests.library.conftest import Carry
 
 ONE = Barcode("S0001D01")
 
@@ -46,6 +47,10 @@ async def main():
         setattr(os, name, mortal(getattr(os, name)))
     if job == "burn":
         await drive.burn(image, lambda done: None)
+    elif job == "carry":
+        await changer.carry(1, 1)
+    elif job == "back":
+        await changer.carry(2, None)
     else:
         await changer.move(slot.address, drive.address)
     print(calls)
@@ -83,6 +88,35 @@ async def test_killed_in_a_move(config, library, journal, tmp_path, die_at):
     await robot.clear_transport()
     await robot.put_away(later.drives[0])
     assert robot.where(ONE).address == before[ONE]
+
+
+@pytest.mark.parametrize(("job", "magazine"), [("carry", 1), ("back", 2), ("move", 0)])
+async def test_killed_where_magazines_move_whole(whole, whole_config, journal, job, magazine):
+    """At each call: a magazine is in one place, its discs are in it, and the robot goes on."""
+    await whole.changer.carry(2, 2)
+    if job == "move":
+        await whole.changer.carry(1, 1)
+    discs = {e.barcode for e in await whole.changer.inventory() if e.full}
+    lived, die_at = None, 0
+    while lived is None:
+        die_at += 1
+        lived = run(whole_config, None, job, die_at)
+        later = SimulatedLibrary(whole_config)
+        robot = Robot(later, journal)
+        found = await robot.inventory()
+        assert sorted(e.barcode for e in found if e.full) == sorted(discs)
+        if magazine:
+            carry = Carry(7, magazine, 1 if job == "carry" else None)
+            ((_, arrived),) = reconcile_carries(found, [carry])
+            assert not lived or arrived
+        await robot.clear_magazine()
+        await robot.empty(later.drives[:2])
+        await robot.empty(later.drives[2:])
+        assert robot.magazine_in(1) is robot.magazine_in(2) is None
+        await later.changer.carry(2, 2)
+        if job == "move":
+            await later.changer.carry(1, 1)
+    assert die_at > 5
 
 
 @pytest.mark.parametrize("die_at", range(1, 21))

@@ -39,6 +39,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--years", type=float, default=0.3)
     parser.add_argument("--events", type=int, help="acts of users; default: 12, or 8 a year")
     parser.add_argument("--large", action="store_true", help="278 magazines")
+    parser.add_argument("--whole", action="store_true", help="magazines move whole, to 2 units")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), default="", help="plant this bug")
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--shrink", action="store_true", help="make a failing --seed's plan small")
@@ -74,7 +75,7 @@ def tell(v: Verdict) -> None:
 
 def main() -> int:
     given = parse()
-    size = plan.LARGE if given.large else plan.SMALL
+    size = plan.WHOLE if given.whole else plan.LARGE if given.large else plan.SMALL
     if given.seed is not None:
         return alone(given, size)
     counts: Counter[str] = Counter()

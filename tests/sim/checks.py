@@ -90,7 +90,7 @@ def describe(file: UserFile, data: bytes) -> str:
 
 async def quick(life: Life) -> None:
     """Nothing hangs, robot and truth agree, some files hold what they should."""
-    moves = list(life.catalog.volumes.open_moves())
+    moves = [*life.catalog.volumes.open_moves(), *life.catalog.volumes.open_carries()]
     if moves:
         raise Failure(f"a move has no end: {moves[0]}")
     if life.catalog.queues.recalls(0, 1):

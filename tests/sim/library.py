@@ -27,6 +27,7 @@ from hsmfs.errors import (
 from hsmfs.library.ports import DiscStatus, Element, ElementKind, MediumInfo, Progress
 from hsmfs.library.simulated.config import SimulatedConfig
 from hsmfs.library.simulated.layout import TRANSPORT, Geometry, blank_barcode
+from hsmfs.library.simulated.magazines import check_carry, check_move, with_magazines
 from hsmfs.library.simulated.timing import Timing, pass_until
 from hsmfs.types import SECTOR, Barcode, ElementAddress
 
@@ -91,7 +92,10 @@ class Shelves:
     jam_keeps: bool = False
     """A jam leaves the disc in the gripper."""
     moves: int = 0
+    carries: int = 0
     burns: int = 0
+    magazines: dict[int, int | None] = field(default_factory=dict)
+    """Those that are not in the rack: the unit of each, None for the gripper."""
 
     @property
     def elements(self) -> Sequence[Element]:
@@ -158,6 +162,7 @@ class MemoryChanger:
         self._shelves, self._timing = shelves, timing
         self._elements = {element.address: element for element in elements}
         self._drives = {drive.address: drive for drive in drives}
+        self._whole = shelves.geometry.drives_per_magazine > 0
         self._full: dict[ElementAddress, Element] = {}
         """Slots as they were told last with a disc: of thousands hardly one changes."""
 
@@ -173,7 +178,7 @@ class MemoryChanger:
                 found.append(known)
             else:
                 found.append(self._status(element, disc))
-        return found
+        return with_magazines(found, self._shelves.magazines) if self._whole else found
 
     async def rescan(self) -> None:
         self._check_door()
@@ -182,12 +187,43 @@ class MemoryChanger:
     async def move(self, src: ElementAddress, dst: ElementAddress) -> None:
         with trio.CancelScope(shield=True):
             await trio.lowlevel.checkpoint()
+            if self._whole:
+                self._shift(src, dst)
+                return
             self._lift(src, dst)
             crash.point("robot.lifted")
             await pass_until(trio.current_time(), self._timing.exchange_s)
             self._put(src, dst)
             crash.point("robot.put")
             await trio.lowlevel.checkpoint()
+
+    async def carry(self, magazine: int, unit: int | None) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.checkpoint()
+            self._lift_magazine(magazine, unit)
+            crash.point("robot.magazine.lifted")
+            await pass_until(trio.current_time(), self._timing.exchange_s)
+            if unit is None:
+                del self._shelves.magazines[magazine]
+            else:
+                self._shelves.magazines[magazine] = unit
+            crash.point("robot.magazine.put")
+            await trio.lowlevel.checkpoint()
+
+    def _lift_magazine(self, magazine: int, unit: int | None) -> None:
+        self._check_door()
+        shelves, places = self._shelves, self._shelves.places
+        if not self._whole:
+            raise ChangerError("discs move singly here, and magazines do not")
+        elements = [replace(e, full=e.address in places) for e in self._elements.values()]
+        check_carry(elements, shelves.magazines, magazine, unit)
+        jammed = shelves.jams > 0
+        if not jammed or shelves.jam_keeps:
+            shelves.magazines[magazine] = None
+        if jammed:
+            shelves.jams -= 1
+            raise ChangerError(f"the robot jammed carrying magazine {magazine}")
+        shelves.carries += 1
 
     def _status(self, element: Element, disc: Disc) -> Element:
         if element.kind in SLOTS:
@@ -205,7 +241,8 @@ class MemoryChanger:
         if self._shelves.door_open:
             raise DoorOpen("the library's door is open")
 
-    def _lift(self, src: ElementAddress, dst: ElementAddress) -> None:
+    def _asked(self, src: ElementAddress, dst: ElementAddress) -> tuple[Element, Element, Disc]:
+        """Both ends of a move and the disc to be moved, if it can be."""
         self._check_door()
         shelves, start, end = self._shelves, self._element(src), self._element(dst)
         if end.address == TRANSPORT or start == end:
@@ -218,6 +255,25 @@ class MemoryChanger:
             raise ChangerError(f"{start.place} holds its disc fast", next_step="eject it first")
         if shelves.places.get(dst) is not None:
             raise ChangerError(f"{end.place} is full")
+        return start, end, disc
+
+    def _shift(self, src: ElementAddress, dst: ElementAddress) -> None:
+        """Have a unit take a disc of its magazine into a drive, or out of it."""
+        shelves = self._shelves
+        start, end, disc = self._asked(src, dst)
+        check_move(start, end, shelves.magazines)
+        if shelves.jams > 0:
+            shelves.jams -= 1
+            raise ChangerError(f"the unit jammed moving disc {disc.label} to {end.place}")
+        if start.kind in SLOTS:
+            disc.source = src
+        shelves.places[dst] = shelves.places.pop(src)
+        shelves.moves += 1
+        crash.point("robot.shifted")
+
+    def _lift(self, src: ElementAddress, dst: ElementAddress) -> None:
+        start, end, disc = self._asked(src, dst)
+        shelves = self._shelves
         held = shelves.places.get(TRANSPORT)
         if held is not None and held is not disc:
             raise ChangerError(f"the robot's gripper still holds disc {held.label}")

@@ -22,11 +22,14 @@ class Size:
     drives: int = 3
     pool_kib: int = 1200
     scrub_days: int = 25
+    drives_per_magazine: int = 0
 
 
 SMALL = Size()
 LARGE = Size(magazines=278, slots=12, drives=6, scrub_days=1500)
 """The library of the 42U cabinet: 3,336 discs."""
+WHOLE = Size(drives=4, drives_per_magazine=2)
+"""Magazines move whole, to two units."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,17 @@ def test_nothing_is_lost_in_some_short_lives():
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
-def test_a_seed_replays_exactly():
-    first, second = (sim("--seed", "7", "--events", "6") for _ in range(2))
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nothing_is_lost_where_magazines_move_whole():
+    seeds = ("--whole", "--seeds", "40", "--years", "0.08", "--events", "6")
+    done = sim(*seeds, nice=19)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+@pytest.mark.parametrize("how", [(), ("--whole",)])
+def test_a_seed_replays_exactly(how):
+    first, second = (sim("--seed", "7", "--events", "6", *how) for _ in range(2))
     assert first.returncode == 0, first.stdout[-4000:] + first.stderr[-4000:]
     assert first.stdout.split("trace ")[-1] == second.stdout.split("trace ")[-1]
 

@@ -113,6 +113,10 @@ def robot_is_right(life: Life) -> None:
                 f"the robot is thought to have {element.barcode} in {element.place},"
                 f" and has {disc.label}"
             )
+    in_units = {at: held for held, at in shelves.magazines.items()}
+    thought = {at: robot.magazine_in(at) for at in in_units if at is not None}
+    if thought != in_units:
+        raise Failure(f"magazines are thought to be in units {thought}, and are in {in_units}")
 
 
 def tests_are_true(life: Life) -> None:

@@ -65,7 +65,8 @@ path = "{root}/library"
 drives = {drives}
 magazines = {magazines}
 slots_per_magazine = {slots}
-import_export = 4
+import_export = {mail}
+drives_per_magazine = {group}
 disc = "1 MiB"
 exchange = "30 s"
 load = "20 s"
@@ -143,6 +144,7 @@ class World:
                 root=self.root, drives=size.drives, magazines=size.magazines, slots=size.slots,
                 capacity=size.pool_kib, wait_limit=int(WAIT_LIMIT),
                 compression=self.seed % 2, scrub_days=size.scrub_days,
+                group=size.drives_per_magazine, mail=0 if size.drives_per_magazine else 4,
             )
         )  # fmt: skip
 
@@ -172,7 +174,7 @@ class Site:
             images.mkdir(exist_ok=True)
             geometry = Geometry(
                 library.drives, library.magazines, library.slots_per_magazine,
-                library.import_export, library.disc,
+                library.import_export, library.disc, library.drives_per_magazine,
             )  # fmt: skip
             world.shelves = Shelves(images, geometry)
             world.shelves.fill()

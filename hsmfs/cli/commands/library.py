@@ -65,14 +65,19 @@ def inventory(ctl: Ctl, rescan: bool, everything: bool) -> None:
     if out.as_json:
         out.json({"differences": found, "elements": places})
         return
+    whole = any(p["unit"] for p in places)
     out.table(
-        (">ADDRESS", "PLACE", "DISC", "STATE"),
+        (">ADDRESS", "PLACE", *(["AT"] if whole else []), "DISC", "STATE"),
         [
-            (p["address"], p["place"], p["barcode"] or "-", out.state(p["volume_state"]))
+            (
+                p["address"], p["place"],
+                *([f"unit {p['unit']}" if p["unit"] else "rack"] if whole else []),
+                p["barcode"] or "-", out.state(p["volume_state"]),
+            )
             for p in places
             if everything or p["full"]
         ],
-    )
+    )  # fmt: skip
     for difference in found:
         out.warn(f"{difference['kind']}: {difference['meaning']}")
 

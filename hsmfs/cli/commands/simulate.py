@@ -30,7 +30,7 @@ Examples:
 )  # fmt: skip
 @click.option(
     "--drives-per-magazine", type=click.IntRange(1), metavar="N",
-    help="The robot moves whole magazines, each to N drives; default: discs singly.",
+    help="The robot moves whole magazines, each to N drives; default: as configured.",
 )  # fmt: skip
 @click.option("--arms", type=click.IntRange(1, 16), default=1, show_default=True)
 @click.option(
@@ -60,9 +60,10 @@ def command(
     from ...simulate.report import run
 
     loaded = traces.load(trace)
-    model = Model.of(ctl.config.library, drives_per_magazine=drives_per_magazine or 0, arms=arms)
-    ours = rules(ctl.config)
-    if drives_per_magazine:
+    library, ours = ctl.config.library, rules(ctl.config)
+    group = drives_per_magazine or library.drives_per_magazine
+    model = Model.of(library, drives_per_magazine=group, arms=arms)
+    if drives_per_magazine and not library.drives_per_magazine:
         ours = replace(ours, spare=min(model.units - 1, max(1, ours.spare // drives_per_magazine)))
     runs = [run(loaded, model, policy, ours) for policy in policies or POLICIES]
     if plot is not None:

@@ -8,7 +8,17 @@ from .board import Board
 from .choose import Effort, fewest_exchanges
 from .configured import rules
 from .order import DiscOrder
-from .picture import Action, Assign, ClaimView, Decision, DriveView, Purpose, PutAway, Yield
+from .picture import (
+    Action,
+    Assign,
+    ClaimView,
+    Decision,
+    DriveView,
+    Purpose,
+    PutAway,
+    PutBack,
+    Yield,
+)
 from .rules import ClassRule, Rules
 
 __all__ = [
@@ -23,6 +33,7 @@ __all__ = [
     "Effort",
     "Purpose",
     "PutAway",
+    "PutBack",
     "Rules",
     "Yield",
     "fewest_exchanges",

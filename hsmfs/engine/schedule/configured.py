@@ -9,6 +9,10 @@ from .rules import ClassRule, Rules
 def rules(config: Config) -> Rules:
     """The rules of [schedule] and [engine]."""
     said, library = config.schedule, config.library
+    group = library.drives_per_magazine
+    spare = library.drives // 9
+    if group:  # of units
+        spare = min(library.units - 1, max(1, spare // group))
     earn = int(library.read_rate * (2 * library.exchange + library.load))
     return Rules(
         reserved=config.recall_drives,
@@ -23,7 +27,7 @@ def rules(config: Config) -> Rules:
         quiet_bytes=said.quiet_bytes,
         quiet_count=said.quiet_count,
         earn=earn if said.earn is None else said.earn,
-        spare=library.drives // 9 if said.spare is None else said.spare,
+        spare=spare if said.spare is None else said.spare,
         spare_for=said.spare_for,
         keep=said.keep,
         calm=said.calm,

@@ -101,13 +101,20 @@ class PutAway:
 
 
 @dataclass(frozen=True, slots=True)
+class PutBack:
+    """Put the disc back from the drive into the magazine that is in the unit."""
+
+    drive: str
+
+
+@dataclass(frozen=True, slots=True)
 class Yield:
     """Whoever uses the drive should end at the next good moment: others need it more."""
 
     drive: str
 
 
-Action = Assign | PutAway | Yield
+Action = Assign | PutAway | PutBack | Yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...catalog.queues import RecallClass
 from ...types import VolumeId
-from .picture import Action, Assign, ClaimView, DriveView, Purpose, PutAway, Yield
+from .picture import Action, Assign, ClaimView, DriveView, Purpose, PutAway, PutBack, Yield
 
 if TYPE_CHECKING:
     from .board import Board
@@ -36,6 +36,7 @@ class Table:
     ) -> None:
         self._board, self._now, self._may_pair = board, now, may_pair
         self._rules = board.rules
+        self._drives = drives
         self.actions: list[Action] = []
         self.again_at = math.inf
         self.arms = arms
@@ -161,6 +162,8 @@ class Table:
     def _in_drive(self, claim: ClaimView, there: DriveView, aged: bool) -> bool:
         if there.up and self._may_pair(there.serial, claim.volume):
             return there.serial in self._free and self._assign(claim, there, aged)
+        if there.unit:
+            return self._put_back(there)
         if there.busy or self.arms <= 0 or there.group in self._emptied:
             return False
         if not there.up or there.serial in self._free:
@@ -172,9 +175,32 @@ class Table:
         """The carrier is there: any free drive of the unit, best one whose disc nobody wants."""
         free = [d for d in self._units[name] if self._usable(d, claim)]
         if not free:
-            return False
+            return self._to_another_unit(claim, name)
         wanted = {c.volume for c in self._board.of(claim.cargo)}
         return self._assign(claim, min(free, key=lambda d: (d.volume in wanted, d.serial)), aged)
+
+    def _put_back(self, there: DriveView) -> bool:
+        """Have a disc that its drive may not use at hand for the other drives of the unit."""
+        known = there.serial in self._free if there.up else not there.busy
+        if not known or there.group in self._emptied or there.volume is None:
+            return False
+        self._free.pop(there.serial, None)
+        self._given.add(there.volume)
+        self.actions.append(PutBack(there.serial))
+        return True
+
+    def _to_another_unit(self, claim: ClaimView, name: str) -> bool:
+        """If no drive of the unit will do, and one of another would, the magazine has to leave."""
+        able = {
+            d.group for d in self._drives if d.up and self._may_pair(d.serial, claim.volume)
+        }
+        unit = self._units[name]
+        if name in able or not able or self.arms <= 0 or name in self._emptied:
+            return False
+        if any(d.busy or (d.up and d.serial not in self._free) for d in unit):
+            return False
+        self.put_away(unit[0])
+        return True
 
     def _fetch(self, claim: ClaimView, aged: bool) -> bool:
         if not self.can_fetch(claim, aged=aged):

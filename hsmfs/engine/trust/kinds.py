@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "disc.verified": "a disc was burned and read back: its root hash, files, and the SHA-256 "
     "of its image if it is known",
     "disc.moved": "the robot began to move a disc: from element, to element",
+    "magazine.carried": "the robot began to carry a magazine: to a unit of drives, or the rack",
     "disc.retired": "a disc does not count any more: its files have copies on others",
     "file.deleted": "the last name of a file was taken away",
     "file.purged": "files were deleted for good: how many, and their inode numbers",

@@ -85,6 +85,10 @@ class ScsiChanger:
             await self._ready()
             await blocking(lambda: self._move(start, end), MEDIA)
 
+    async def carry(self, magazine: int, unit: int | None) -> None:
+        """SMC-3 has no element for a magazine."""
+        raise ChangerError("a SCSI changer moves discs singly, and no magazines")
+
     def _move(self, start: Element, end: Element) -> None:
         gripper = next((s.first for s in self._spans if s.kind is ElementKind.TRANSPORT), 0)
         command = b"".join((

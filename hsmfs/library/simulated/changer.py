@@ -1,7 +1,9 @@
 """The simulated robot: it reports what lies in which element's directory, and moves by rename.
 
 A disc on its way is in the transport element, so a process killed at any instant leaves it in
-exactly one place. It keeps no state of its own besides the directories.
+exactly one place. Where magazines move whole the robot carries these alone, in the same way, and a
+disc goes between its slot and a drive of the unit by one rename. No state is kept besides the
+directories.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -25,6 +28,15 @@ from hsmfs.library.simulated.layout import (
     element_path,
     note_source,
     source_of,
+)
+from hsmfs.library.simulated.magazines import (
+    GRIPPER,
+    check_carry,
+    check_move,
+    magazines_out,
+    note_magazine,
+    place_of,
+    with_magazines,
 )
 from hsmfs.library.simulated.timing import Timing, pass_until
 from hsmfs.types import Barcode, ElementAddress
@@ -45,6 +57,7 @@ class SimulatedChanger:
     ) -> None:
         self._root = root
         self._elements = {element.address: element for element in geometry.elements()}
+        self._whole = geometry.drives_per_magazine > 0
         self._timing = timing
         self._faults = faults
         self._drives = {drive.address: drive for drive in drives}
@@ -61,13 +74,28 @@ class SimulatedChanger:
         await pass_until(started, self._timing.exchange_s)
 
     async def move(self, src: ElementAddress, dst: ElementAddress) -> None:
-        """Lift the disc out of src, take the exchange time, put it into dst."""
+        """Lift the disc out of src, take the exchange time, put it into dst; in a unit at once."""
         spinning = self._spinning()
+        if self._whole:
+            await self._steps(lambda: self._shift(src, dst, spinning))
+        else:
+            await self._steps(
+                lambda: self._lift(src, dst, spinning), lambda: self._put(src, dst)
+            )
+
+    async def carry(self, magazine: int, unit: int | None) -> None:
+        """Lift the magazine, take the exchange time, put it into the unit or the rack."""
+        await self._steps(
+            lambda: self._lift_magazine(magazine, unit), lambda: self._put_magazine(magazine, unit)
+        )
+
+    async def _steps(self, *steps: Callable[[], None]) -> None:
+        """In threads, an exchange time between each and the next."""
         with trio.CancelScope(shield=True):
             started = trio.current_time()
-            await blocking(lambda: _robotic(lambda: self._lift(src, dst, spinning)), MEDIA)
-            await pass_until(started, self._timing.exchange_s)
-            await blocking(lambda: _robotic(lambda: self._put(src, dst)), MEDIA)
+            for number, step in enumerate(steps):
+                await pass_until(started, number * self._timing.exchange_s)
+                await blocking(partial(_robotic, step), MEDIA)
 
     def _spinning(self) -> set[ElementAddress]:
         return {address for address, drive in self._drives.items() if drive.loaded is not None}
@@ -78,7 +106,8 @@ class SimulatedChanger:
 
     def _look(self, spinning: set[ElementAddress]) -> list[Element]:
         self._check_door()
-        return [self._status(element, spinning) for element in self._elements.values()]
+        found = [self._status(element, spinning) for element in self._elements.values()]
+        return with_magazines(found, magazines_out(self._root)) if self._whole else found
 
     def _status(self, element: Element, spinning: set[ElementAddress]) -> Element:
         disc = disc_in(self._root, element.address)
@@ -101,17 +130,7 @@ class SimulatedChanger:
     def _lift(
         self, src: ElementAddress, dst: ElementAddress, spinning: set[ElementAddress]
     ) -> None:
-        self._check_door()
-        start, end = self._element(src), self._element(dst)
-        if end.address == TRANSPORT or start == end:
-            raise ChangerError(f"a disc cannot be moved from {start.place} to {end.place}")
-        disc = disc_in(self._root, src)
-        if disc is None or self._gone(disc, start):
-            raise VolumeMissing(f"{start.place} is empty")
-        if src in spinning:
-            raise ChangerError(f"{start.place} holds its disc fast", next_step="eject it first")
-        if disc_in(self._root, dst) is not None:
-            raise ChangerError(f"{end.place} is full")
+        start, end, disc = self._asked(src, dst, spinning)
         held = disc_in(self._root, TRANSPORT)
         if held is not None and held != disc:
             raise ChangerError(f"the robot's gripper still holds disc {held.name}")
@@ -124,6 +143,53 @@ class SimulatedChanger:
                 crash.point("robot.lifted")
         if jam is not None:
             raise ChangerError(f"the robot jammed moving disc {disc.name} to {end.place}")
+
+    def _asked(
+        self, src: ElementAddress, dst: ElementAddress, spinning: set[ElementAddress]
+    ) -> tuple[Element, Element, Path]:
+        """Both ends of a move and the disc to be moved, if it can be."""
+        self._check_door()
+        start, end = self._element(src), self._element(dst)
+        if end.address == TRANSPORT or start == end:
+            raise ChangerError(f"a disc cannot be moved from {start.place} to {end.place}")
+        disc = disc_in(self._root, src)
+        if disc is None or self._gone(disc, start):
+            raise VolumeMissing(f"{start.place} is empty")
+        if src in spinning:
+            raise ChangerError(f"{start.place} holds its disc fast", next_step="eject it first")
+        if disc_in(self._root, dst) is not None:
+            raise ChangerError(f"{end.place} is full")
+        return start, end, disc
+
+    def _shift(
+        self, src: ElementAddress, dst: ElementAddress, spinning: set[ElementAddress]
+    ) -> None:
+        """Have a unit take a disc of its magazine into a drive, or out of it."""
+        start, end, disc = self._asked(src, dst, spinning)
+        check_move(start, end, magazines_out(self._root))
+        if self._faults.strike(FaultKind.ROBOT_JAM, barcode=Barcode(disc.name)):
+            raise ChangerError(f"the unit jammed moving disc {disc.name} to {end.place}")
+        if start.kind is ElementKind.STORAGE:
+            note_source(disc, src)
+        os.rename(disc, element_path(self._root, dst) / disc.name)
+        crash.point("robot.shifted")
+        for address in (dst, src):
+            durable.sync(element_path(self._root, address))
+
+    def _lift_magazine(self, magazine: int, unit: int | None) -> None:
+        if not self._whole:
+            raise ChangerError("discs move singly here, and magazines do not")
+        check_carry(self._look(set()), magazines_out(self._root), magazine, unit)
+        jam = self._faults.strike(FaultKind.ROBOT_JAM)
+        if jam is None or jam.leaves == "transport":
+            note_magazine(self._root, magazine, GRIPPER)
+            crash.point("robot.magazine.lifted")
+        if jam is not None:
+            raise ChangerError(f"the robot jammed carrying magazine {magazine} to {place_of(unit)}")
+
+    def _put_magazine(self, magazine: int, unit: int | None) -> None:
+        note_magazine(self._root, magazine, None if unit is None else str(unit))
+        crash.point("robot.magazine.put")
 
     def _put(self, src: ElementAddress, dst: ElementAddress) -> None:
         disc = disc_in(self._root, TRANSPORT)

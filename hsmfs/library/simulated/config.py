@@ -26,10 +26,12 @@ class SimulatedConfig:
     magazines: int = 28
     slots_per_magazine: int = 12
     import_export: int = 4
+    drives_per_magazine: int = 0
+    """0: discs move singly. Else magazines move whole, each into a unit of so many drives."""
     disc_bytes: int = 25_025_314_816
     """Bytes on a blank disc, rounded down to whole sectors; a single-layer BD-R by default."""
     exchange_s: float = 0.0
-    """One move of the robot."""
+    """One move of the robot; a unit's own moves are part of `load_s`."""
     load_s: float = 0.0
     """From a disc in the drive to a drive that is ready."""
     seek_s: float = 0.0
@@ -45,7 +47,8 @@ class SimulatedConfig:
             "drives": (1, MAX_DRIVES),
             "magazines": (1, MAX_DISCS),
             "slots_per_magazine": (1, MAX_DISCS),
-            "import_export": (0, MAX_IMPORT_EXPORT),
+            "import_export": (0, 0 if self.drives_per_magazine else MAX_IMPORT_EXPORT),
+            "drives_per_magazine": (0, self.drives),
             "disc_bytes": (SECTOR, 1 << 50),
         }
         for field in fields(self):
@@ -53,5 +56,9 @@ class SimulatedConfig:
             low, high = bounds.get(field.name, (0, float("inf")))
             if isinstance(value, int | float) and not low <= value <= high:
                 raise ConfigError(f"library: {field.name} is {value}, not in {low} to {high}")
+        if self.drives_per_magazine and self.drives % self.drives_per_magazine:
+            raise ConfigError(
+                f"library: {self.drives} drives make no units of {self.drives_per_magazine}"
+            )
         if self.magazines * self.slots_per_magazine > MAX_DISCS:
             raise ConfigError(f"library: more than {MAX_DISCS} discs in all magazines")

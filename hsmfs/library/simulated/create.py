@@ -14,7 +14,13 @@ from hsmfs.errors import ConfigError
 from hsmfs.library.ports import ElementKind
 from hsmfs.library.simulated.config import SimulatedConfig
 from hsmfs.library.simulated.files import replace_text
-from hsmfs.library.simulated.layout import ELEMENTS, GEOMETRY_FILE, Geometry, blank_barcode
+from hsmfs.library.simulated.layout import (
+    ELEMENTS,
+    GEOMETRY_FILE,
+    MAGAZINES,
+    Geometry,
+    blank_barcode,
+)
 
 
 def create(config: SimulatedConfig) -> None:
@@ -36,6 +42,8 @@ def create(config: SimulatedConfig) -> None:
             assert element.magazine is not None
             assert element.slot is not None
             os.mkdir(f"{path}/{blank_barcode(element.magazine, element.slot)}")
+    if geometry.drives_per_magazine:
+        (beside / MAGAZINES).mkdir()
     replace_text(beside / GEOMETRY_FILE, geometry.text())
     os.rename(beside, root / ELEMENTS)
     durable.sync(root)

@@ -3,6 +3,7 @@
     elements/library.json   the geometry
     elements/01024/         one directory an element, by address
     elements/01024/S0001D01/  the disc in it; its name is what its label says
+    elements/magazines/     where magazines are that move whole (magazines.py)
     faults.json             faults to act out (faults.py)
 
 A disc is in the element whose directory holds it, so one rename moves it and a crash cannot
@@ -28,6 +29,7 @@ FIRST_STORAGE = 1024
 
 ELEMENTS = "elements"
 GEOMETRY_FILE = "library.json"
+MAGAZINES = "magazines"
 SOURCE_LINK = "source"
 """In a disc's directory: a symbolic link to the address of the slot it left last."""
 
@@ -41,6 +43,7 @@ class Geometry:
     slots_per_magazine: int
     import_export: int
     disc_bytes: int
+    drives_per_magazine: int = 0
 
     @classmethod
     def of(cls, config: SimulatedConfig) -> Geometry:
@@ -50,6 +53,7 @@ class Geometry:
             config.slots_per_magazine,
             config.import_export,
             config.disc_bytes // SECTOR * SECTOR,
+            config.drives_per_magazine,
         )
 
     @classmethod
@@ -76,7 +80,10 @@ class Geometry:
             for i in range(self.import_export)
         ]
         places += [
-            Element(ElementAddress(FIRST_DRIVE + i), ElementKind.DRIVE, drive=f"d{i + 1}")
+            Element(
+                ElementAddress(FIRST_DRIVE + i), ElementKind.DRIVE, drive=f"d{i + 1}",
+                unit=i // self.drives_per_magazine + 1 if self.drives_per_magazine else None,
+            )
             for i in range(self.drives)
         ]
         for i in range(self.magazines * self.slots_per_magazine):
