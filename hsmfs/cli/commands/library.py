@@ -87,7 +87,10 @@ def inventory(ctl: Ctl, rescan: bool, everything: bool) -> None:
 @click.argument("address", type=click.IntRange(0, 65_535))
 @json_option
 def move(ctl: Ctl, barcode: str, address: int) -> None:
-    """Move a disc that is in no drive to an element of the library, by its address."""
+    """Move a disc that is in no drive to an element of the library, by its address.
+
+    Refused where magazines move whole.
+    """
     answer = ctl.client.post(
         "/library/move", {"barcode": barcode, "address": address}, timeout=None
     )
