@@ -124,6 +124,31 @@ def test_faults_name_line_key_and_cause(more: str, expected: str) -> None:
     assert expected in fault(MINIMAL + more)
 
 
+WHOLE = "drives = 6\ndrives_per_magazine = 3\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("", ""),
+        ("drives = 4\ndrives_per_magazine = 3\n", "4 drives make no units of 3"),
+        (WHOLE + "import_export = 2\n", "import_export: must be 0 where magazines move whole"),
+        (WHOLE + "barcodes = false\n", "barcodes: must be true where magazines move whole"),
+        (WHOLE + "[engine]\nrecall_drives = 2\n", "2 of 2 units of drives leaves none to burn"),
+        (WHOLE.replace("6", "3") + "[engine]\nrecall_drives = 1\n", "1 of 1 units of drives"),
+    ],
+)
+def test_whole_magazines(more: str, expected: str) -> None:
+    said = MINIMAL + (more or WHOLE)
+    if expected:
+        assert expected in fault(said)
+        return
+    loaded = config.loads(said)
+    assert (loaded.library.units, loaded.recall_drives) == (2, 1)
+    scsi = re.sub(r'kind = "simulated"\npath = .*\n', 'kind = "scsi"\n', said)
+    assert "drives_per_magazine: SMC-3 has no element for a magazine" in fault(scsi)
+
+
 def test_all_faults_are_told_at_once_in_the_order_of_lines() -> None:
     message = fault(MINIMAL + '[fs]\nhead = "x"\nentry_timeout = "y"\n')
     assert [line.split(":")[0] for line in message.splitlines()] == [
