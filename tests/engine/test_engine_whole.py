@@ -58,12 +58,11 @@ async def closed_set(lab) -> list[str]:
     engine = lab.engine
     for number, data in enumerate(DATA):
         ino = await lab.file(b"f%d" % number, data)
-        await lab.archive(ino, release=True)
+        await lab.archive(ino)
     await lab.until(lambda: [s.state for s in engine.catalog.sets.all()] == [SetState.CLOSED])
-    inos = [engine.catalog.names.resolve(b"/f%d" % n).ino for n in range(2)]
-    await lab.until(
-        lambda: all(engine.files.attr(ino).state is FileState.MIGRATED for ino in inos), flush=True
-    )
+    for number in range(len(DATA)):
+        await engine.releaser.release(ino_of(engine, number), "test")
+        assert engine.files.attr(ino_of(engine, number)).state == FileState.MIGRATED
     (group,) = engine.catalog.sets.all()
     discs = [disc.barcode for disc in engine.catalog.sets.discs(group.id)]
     assert len({disc[:5] for disc in discs}) == 1, "a set lies in one magazine"

@@ -185,7 +185,9 @@ class Crew:
         self, elements: Sequence[Element], drives: Sequence[Drive], round_: _Round
     ) -> set[int]:
         """Magazines with discs that are to be tried in one of the drives, unless none can come."""
-        in_unit = {e.unit: e.magazine for e in _slots(elements) if e.unit is not None}
+        in_unit: dict[int | None, int | None] = {
+            e.unit: e.magazine for e in _slots(elements) if e.unit is not None
+        }
         able = [drive for drive in drives if drive.name not in self.out]
         mine = {e.unit for e in elements for drive in able if e.address == drive.address}
         found = set()
