@@ -347,6 +347,7 @@ class Mounts(Bays):
             now,
             [self._view(bay, now) for bay in self._bays.values()],
             arms=0 if self.robot_care.trouble or moving else 1,
+            in_units=not self.robot_care.failing,
             pressure=self.pressure(),
             may_pair=self._may_pair,
         )

@@ -44,6 +44,11 @@ class RobotCare:
         self.trouble = "the library was not looked at yet"
         self.nursery: trio.Nursery | None = None
 
+    @property
+    def failing(self) -> bool:
+        """A move failed, the robot's or a unit's, and no inventory was had since."""
+        return self._recovering
+
     async def begin(self, nursery: trio.Nursery) -> None:
         """Look at the library; in trouble go on without, and look again later."""
         self.nursery, self._recovering = nursery, False

@@ -419,6 +419,8 @@ def test_a_disc_that_its_drive_may_not_use_is_put_back_for_the_next_one():
     down = [replace(one, volume=7, up=False), two]
     assert decide(1, down, wanted, arms=0) == [PutBack("u1")]
     assert decide(1, [replace(down[0], busy=True), two], wanted) == []
+    assert decide(1, here, wanted, in_units=False, **apart) == []
+    assert decide(1, unit("u", -1), wanted, in_units=False) == []
     assert decide(1, [replace(one, up=False), two], wanted, arms=0) == [Assign(1, "u2")]
 
 

@@ -215,6 +215,38 @@ async def test_a_drive_that_keeps_its_disc_keeps_the_magazine(make_whole, monkey
             pass
 
 
+@pytest.mark.expect_log("robot in trouble")
+async def test_a_unit_behind_an_open_door_is_not_asked_again_and_again(make_whole, monkeypatch):
+    lab = make_whole()
+    async with lab.running() as engine, trio.open_nursery() as nursery:
+        async with use(engine, ONE):
+            pass
+        fetch, sync, tries, looks, got = (
+            engine.robot.fetch, engine.mounts.inventory.sync, [], [], trio.Event()
+        )  # fmt: skip
+
+        async def tried(*args, **kw):
+            tries.append(args)
+            await fetch(*args, **kw)
+
+        async def looked(**kw):
+            looks.append(kw)
+            return await sync(**kw)
+
+        async def user():
+            async with use(engine, TWO):
+                got.set()
+
+        monkeypatch.setattr(engine.robot, "fetch", tried)
+        monkeypatch.setattr(engine.mounts.inventory, "sync", looked)
+        lab.fail({"kind": "door_open"})
+        nursery.start_soon(user)
+        await lab.until(lambda: len(looks) == 2)
+        assert len(tries) == 1
+        lab.fail()
+        await got.wait()
+
+
 async def test_an_export_names_the_slot_of_a_magazine_in_the_rack(make_whole):
     lab = make_whole(drives=2)
     async with lab.running() as engine:

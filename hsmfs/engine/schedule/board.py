@@ -229,15 +229,17 @@ class Board:
         drives: Sequence[DriveView],
         *,
         arms: int,
+        in_units: bool = True,
         pressure: float = 0.0,
         may_pair: Callable[[str, VolumeId], bool] = lambda serial, volume: True,
     ) -> Decision:
         """What to start now, best claim first; never a drive or a disc twice.
 
-        arms: robot arms that are free; 0 also if the robot is in trouble. pressure: see
-        `Rules.burns`. may_pair: whether a disc may be tried in a drive.
+        arms: robot arms that are free; 0 also if the robot is in trouble. in_units: units may move
+        discs of their magazines. pressure: see `Rules.burns`. may_pair: whether a disc may be tried
+        in a drive.
         """
-        return decide.decide(self, now, drives, arms, pressure, may_pair)
+        return decide.decide(self, now, drives, arms, in_units, pressure, may_pair)
 
 
 def _older(line: Ages, moment: float) -> Iterator[tuple[float, int]]:

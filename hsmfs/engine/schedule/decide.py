@@ -31,12 +31,13 @@ def decide(
     now: float,
     drives: Sequence[DriveView],
     arms: int,
+    in_units: bool,
     pressure: float,
     may_pair: Callable[[str, VolumeId], bool],
 ) -> Decision:
     """See `Board.decide`."""
     again_at = board.ripen(now)
-    table = Table(board, now, drives, arms, may_pair)
+    table = Table(board, now, drives, arms, in_units, may_pair)
     _Round(board, now, table, pressure).run()
     return Decision(table.actions, min(again_at, table.again_at))
 

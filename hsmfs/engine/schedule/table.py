@@ -22,6 +22,7 @@ class Table:
 
     Attributes:
         units_up: units with a drive that is up; arms: of the robot that are free.
+        in_units: units may move discs of their magazines.
         held: units that read, by class; burning: those with a drive that burns.
         spare: units that are kept for interactive requests.
     """
@@ -32,6 +33,7 @@ class Table:
         now: float,
         drives: Sequence[DriveView],
         arms: int,
+        in_units: bool,
         may_pair: Callable[[str, VolumeId], bool],
     ) -> None:
         self._board, self._now, self._may_pair = board, now, may_pair
@@ -39,7 +41,7 @@ class Table:
         self._drives = drives
         self.actions: list[Action] = []
         self.again_at = math.inf
-        self.arms = arms
+        self.arms, self.in_units = arms, in_units
         self._given: set[VolumeId] = set()
         self._claims: set[int] = set()
         self._emptied: set[str] = set()
@@ -173,6 +175,8 @@ class Table:
 
     def _in_unit(self, claim: ClaimView, name: str, aged: bool) -> bool:
         """The carrier is there: any free drive of the unit, best one whose disc nobody wants."""
+        if not self.in_units:
+            return False
         free = [d for d in self._units[name] if self._usable(d, claim)]
         if not free:
             return self._to_another_unit(claim, name)
@@ -182,7 +186,7 @@ class Table:
     def _put_back(self, there: DriveView) -> bool:
         """Have a disc that its drive may not use at hand for the other drives of the unit."""
         known = there.serial in self._free if there.up else not there.busy
-        if not known or there.group in self._emptied or there.volume is None:
+        if not known or there.group in self._emptied or there.volume is None or not self.in_units:
             return False
         self._free.pop(there.serial, None)
         self._given.add(there.volume)
