@@ -64,7 +64,9 @@ async def expect_bytes(life: Life, file: UserFile, who: Requester) -> None:
             wrong = describe(file, data)
             raise Failure(f"{file.name!r} (inode {file.ino}) has wrong bytes: {wrong}")
         if file.torn:
-            file.content, file.others, file.torn = Content(0, 0, raw=data), [], False
+            # Not durable by having been read: a power cut may bring back what was before.
+            file.others = [file.content, *file.others]
+            file.content, file.torn = Content(0, 0, raw=data), False
         if waited > LONGEST:
             raise Failure(f"a reader of {file.name!r} waited for {waited / DAY:.1f} days")
         return
@@ -153,6 +155,8 @@ async def _find_out(life: Life, file: UserFile, died: str) -> None:
     file.torn, file.acked = not file.acked, True
     if file.torn and file.sure:
         await expect_bytes(life, file, Requester(1, 0, "check"))
+        if died == "cut":
+            file.others = []
 
 
 def _size_is_right(life: Life, file: UserFile) -> None:
