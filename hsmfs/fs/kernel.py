@@ -28,6 +28,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MALLOC_BYTES = 64 * 1024 * 1024
 _DESCRIPTORS = 1 << 18
 """For so many the kernel's table is made at once; it takes 2 MiB and never shrinks."""
+_CAP_SYS_RESOURCE = 24  # linux/capability.h
+_CAPABILITIES_V3 = 0x20080522
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT)
 """What a mount answers whose daemon was killed; ETIMEDOUT is its keeper's."""
 _FUSECTL = Path("/sys/fs/fuse/connections")
@@ -170,6 +172,18 @@ def tune(device: str, *, read_ahead: int, background: int) -> None:
     _write(connection / "congestion_threshold", background * 3 // 4)
 
 
+class _Process(ctypes.Structure):
+    """struct __user_cap_header_struct; pid 0 is the calling thread."""
+
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Capabilities(ctypes.Structure):
+    """struct __user_cap_data_struct, of capabilities 0 to 31."""
+
+    _fields_ = tuple((name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable"))
+
+
 def _write(path: Path, value: int) -> None:
     try:
         path.write_text(f"{value}\n")
@@ -183,6 +197,9 @@ def tune_process() -> None:
     To be called before there are threads: with them, whoever opens the file for which the table of
     descriptors has to grow waits for all processors (synchronize_rcu in Linux fs/file.c; 20 ms were
     seen). Each write of 1 MiB is a new bytes object; glibc would map and unmap memory for each.
+    libfuse fetches requests through a pipe if it may make one longer than users may (pipe(7)); that
+    costs a call more, since pyfuse3 wants all in memory. So CAP_SYS_RESOURCE is given up; a service
+    has none.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
@@ -192,3 +209,16 @@ def tune_process() -> None:
             os.close(fcntl.fcntl(some, fcntl.F_DUPFD_CLOEXEC, last))
     _libc.mallopt(_M_MMAP_THRESHOLD, _MALLOC_BYTES)
     _libc.mallopt(_M_TRIM_THRESHOLD, 2 * _MALLOC_BYTES)
+    _give_up(_CAP_SYS_RESOURCE)
+
+
+def _give_up(capability: int) -> None:
+    """Go on without a capability, if there was one: this thread and those that it starts."""
+    process, held = _Process(_CAPABILITIES_V3, 0), (_Capabilities * 2)()
+    if _libc.capget(ctypes.byref(process), held):
+        number = ctypes.get_errno()
+        log.warning("capabilities could not be read", error=os.strerror(number))
+        return
+    held[0].effective &= ~(1 << capability)
+    held[0].permitted &= ~(1 << capability)
+    _libc.capset(ctypes.byref(process), held)

@@ -32,7 +32,7 @@ REST_SECONDS = 1e-3
 """How long to sleep without a turn of the loop, whose timers are late by as much."""
 TURN_SECONDS = 2e-3
 """The longest that requests are served without letting other tasks run that can."""
-ALONE_SECONDS = 5e-3
+ALONE_SECONDS = 10e-3
 """The same if none can: timers want their turn."""
 CLOCK_EVERY = 4
 """Requests for which the clock is looked at once: on some machines it costs a system call."""
@@ -132,7 +132,10 @@ class LowLevel:
 
     def wait_readable(self, fd: int) -> Awaitable[None]:
         """Await it: a request is there."""
-        self._busy = self._fuse.look() or (self._busy and self._comes())
+        if SPIN_SECONDS or not self._may_rest():
+            self._busy = self._fuse.look() or (self._busy and self._comes())
+        else:  # the client cannot have sent one yet, and to rest looks as well
+            self._busy = False
         if not (self._busy or self._rests()):
             return self._sleep(fd)
         return self._let_others() if self._others_are_due() else _DONE
@@ -147,7 +150,7 @@ class LowLevel:
 
     def _rests(self) -> bool:
         """Sleep for a moment if nobody else wants the loop; true if a request ended that."""
-        if self._loop is None or self._runnable.count > self._turn.called:
+        if not self._may_rest():
             return False
         since = time.perf_counter() if SPIN_SECONDS else 0.0
         came = self._both.wait(REST_SECONDS) and self._both.ready(0)
@@ -155,6 +158,10 @@ class LowLevel:
             # A client that comes back this soon will do so again.
             self._busy = time.perf_counter() - since < 2 * SPIN_SECONDS
         return came
+
+    def _may_rest(self) -> bool:
+        """Whether nobody else can run, and all that trio waits for is known."""
+        return self._loop is not None and self._runnable.count <= self._turn.called
 
     def _others(self) -> bool:
         """Whether other tasks want the loop, but for the one that would fetch in our place."""

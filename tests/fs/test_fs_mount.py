@@ -373,7 +373,7 @@ async def test_what_a_killed_daemon_left_is_taken_away(world, call):
         assert await call(os.listdir, world.mountpoint) == []
 
 
-def test_the_table_of_descriptors_does_not_grow_while_files_are_served():
+def test_limits_of_the_process_suit_serving_files():
     code = (
         "from hsmfs.fs import kernel; kernel.tune_process();"
         "print(open('/proc/self/status').read())"
@@ -382,6 +382,7 @@ def test_the_table_of_descriptors_does_not_grow_while_files_are_served():
     lines = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert int(lines["FDSize"]) >= min(most, 1 << 18)
+    assert not int(lines["CapEff"], 16) & 1 << 24  # or libfuse fetches requests through a pipe
 
 
 async def test_two_mounts_on_one_folder_are_refused(mount, world, call):

@@ -16,10 +16,14 @@ THREADS = 8
 CLIENTS = "127.0.0.1"
 GRACE_S = 10
 """How long a restarted server waits for clients of NFS 4; the kernel's default is 90."""
+NLM_TIMEOUT_S = 3
+"""When lockd asks again, whose answer the server dropped while it looked an export up: with its
+10 s it would take a lock again after so short a grace period (lockd's nlm_timeout, 3 to 20)."""
 VERSIONS = {"v3": "vers=3", "v4.1": "vers=4.1", "v4.2": "vers=4.2"}
 _NUMBERS = itertools.count(1)
 _STATE = Path("/var/lib/nfs")
 _NFSD = Path("/proc/fs/nfsd")
+_NLM_TIMEOUT = Path("/proc/sys/fs/nfs/nlm_timeout")
 _PIPES = Path("/run/rpc_pipefs")
 """Where Debian's nfs.conf has it."""
 
@@ -54,6 +58,7 @@ def serve(threads: int = THREADS) -> None:
     sh("mount", "-t", "nfsd", "nfsd", _NFSD)
     for file in ("nfsv4gracetime", "nfsv4leasetime"):
         (_NFSD / file).write_text(str(GRACE_S))
+    _NLM_TIMEOUT.write_text(str(NLM_TIMEOUT_S))
     Path("/etc/exports.d/root.exports").write_text(f"/run {CLIENTS}(ro,fsid=0,no_subtree_check)\n")
     sh("nfsdcld")
     sh("rpc.statd", "--no-notify")
