@@ -181,6 +181,7 @@ class LibraryConfig(_Table):
     import_export: Annotated[int, Field(ge=0, le=limits.MAGAZINE_SLOTS)] = 12
     drives_per_magazine: Annotated[int, Field(ge=0, le=limits.DRIVES)] = 0
     """0: discs move singly. Else magazines move whole, each into a unit of so many drives."""
+    arms: Annotated[int, Field(ge=1, le=15)] = 1
     disc: Annotated[Size, Field(ge=2**20)] = 300 * 10**9
     exchange: Duration = 60.0
     load: Duration = 20.0
@@ -432,6 +433,9 @@ def _faults(config: Config) -> Iterator[tuple[tomlfile.Loc, str]]:
             f"{config.recall_drives} of {library.units} {what} leaves none to burn",
         )
     yield from _whole_magazines(library)
+    if library.arms > 1 and (library.kind == "scsi" or not library.barcodes):
+        what = "a SCSI library" if library.kind == "scsi" else "a changer without barcodes"
+        yield ("library", "arms"), f"must be 1: {what} makes one move at a time"
     if library.kind == "simulated" and library.path is None:
         yield ("library", "path"), "a simulated library needs its folder"
     if len(library.drive_devices) > library.drives:

@@ -49,6 +49,7 @@ class Bays:
         units: where drives share magazines, which.
         pace: how fast robot and drives are.
         robot_care: moves and what to do when the robot is in trouble.
+        arms: of the robot; so many moves go on at once.
         load_limit, read_limit: seconds after which a drive counts as stuck.
     """
 
@@ -64,8 +65,9 @@ class Bays:
         self.ledger.take_down = self._take_down
         self.robot_care = RobotCare(
             self.inventory, events, retry_wait=self._retry_wait,
-            move_limit=max(600.0, 10 * timing.exchange), poke=self._poke,
+            move_limit=max(600.0, 10 * timing.exchange), poke=self._poke, arms=timing.arms,
         )  # fmt: skip
+        self.arms = timing.arms
         self.load_limit = max(300.0, 10 * timing.load)
         self.read_limit = 300.0
         self.pace = Pace(timing, catalog.health.speeds())

@@ -1,7 +1,7 @@
 """How long until a disc is read: the drives and the robot played forward from now; pure.
 
-An honest guess and not a promise: it knows who waits now, and that nobody more urgent comes. One
-robot arm makes all moves; who is served next is what the scheduler's board says (`Board.line`).
+An honest guess and not a promise: it knows who waits now, and that nobody more urgent comes. The
+robot's arms make all moves; who is served next is what the scheduler's board says (`Board.line`).
 Times are seconds from now.
 """
 
@@ -123,14 +123,14 @@ class Outlook:
 
 
 def forecast(
-    drives: Sequence[DriveNow], line: Iterable[Wanted], *, robot_in: float, terms: Terms
+    drives: Sequence[DriveNow], line: Iterable[Wanted], *, robot_in: Sequence[float], terms: Terms
 ) -> Mapping[VolumeId, Outlook]:
     """What becomes of each disc that is wanted or in use; none without drives.
 
-    line: as they are served; of one class what is in a drive goes first. robot_in: until the robot
-    has ended its present move.
+    line: as they are served; of one class what is in a drive goes first. robot_in: until each
+    of the robot's arms has ended its present move.
     """
-    units = list(drives)
+    units, arms = list(drives), list(robot_in)
     here = {unit.volume for unit in units}
     near = {unit.carrier for unit in units} - {None}
     claims = [
@@ -149,14 +149,15 @@ def forecast(
         if claim.volume in found or not units:
             continue
         offers = {
-            at: _offer(units, at, claim, robot_in, terms)
+            at: _offer(units, at, claim, min(arms), terms)
             for at in _open_to(claim, units, bulk, terms)
         }
         at = min(offers, key=offers.__getitem__)
         unit, (ready, start, moves) = units[at], offers[at]
         if moves:
-            robot_in = start + moves * unit.speeds.exchange
-            _bring(units, at, claim, robot_in)
+            ends = start + moves * unit.speeds.exchange
+            arms[arms.index(min(arms))] = ends
+            _bring(units, at, claim, ends)
         left = claim.burns or unit.speeds.reading(claim.bytes, claim.count)
         found[claim.volume] = Outlook(ready, ready + left)
         units[at] = replace(

@@ -102,12 +102,10 @@ class Inventory:
                 self._catalog.volumes.see_drive(drive.serial, drive.name)
 
     async def _clear_gripper(self) -> None:
-        slot = await self._robot.clear_transport()
-        if slot is not None:
+        while (slot := await self._robot.clear_transport()) is not None:
             log.info("gripper cleared", barcode=slot.barcode, place=slot.place)
             self._events.emit("gripper_cleared", barcode=slot.barcode, place=slot.place)
-        magazine = await self._robot.clear_magazine()
-        if magazine is not None:
+        while (magazine := await self._robot.clear_magazine()) is not None:
             log.info("gripper cleared", magazine=magazine, place="the rack")
             self._events.emit("gripper_cleared", magazine=magazine, place="the rack")
 

@@ -198,7 +198,7 @@ class Mounts(Bays):
     def _picture(self, now: float, left: Left) -> _Picture:
         drives = [self._drive_now(bay, now, left) for bay in self._bays.values() if bay.up]
         robot = [self._step_left(bay, now) for bay in self._bays.values() if bay.moving]
-        robot_in = max(robot, default=0.0)
+        robot_in = [*robot, *[0.0] * (self.arms - len(robot))][: self.arms]
         return _Picture(now, drives, robot_in, self._board.rules, self._write_rate)
 
     def _step_left(self, bay: Bay, now: float) -> float:
@@ -346,7 +346,7 @@ class Mounts(Bays):
         decision = self._board.decide(
             now,
             [self._view(bay, now) for bay in self._bays.values()],
-            arms=0 if self.robot_care.trouble or moving else 1,
+            arms=0 if self.robot_care.trouble else self.arms - moving,
             in_units=not self.robot_care.failing,
             pressure=self.pressure(),
             may_pair=self._may_pair,
@@ -407,11 +407,16 @@ class Mounts(Bays):
         barcode = self._robot.in_drive(bay.drive)
         volume = self._catalog.volumes.number(barcode) if barcode else None
         claim, session = bay.claim, bay.claim.session if bay.claim else None
-        unit, carrier, holds = self.units.name(bay), volume, self.units.holds(bay)
+        unit, holds = self.units.name(bay), self.units.holds(bay)
+        carrier: int | None = volume
         if unit:
             magazine = self.units.magazine(bay)
-            carrier = None if magazine is None else VolumeId(-magazine)
+            carrier = None if magazine is None else -magazine
             holds = magazine is not None or any(map(self.units.holds, self.units.mates(bay)))
+        if self.arms > 1 and claim is not None and bay.moving:
+            volume, carrier = claim.volume, carrier if unit else claim.volume
+        if self.arms > 1 and bay.changing is not None:
+            carrier = self.units.carrier(bay.changing.barcode)
         return schedule.DriveView(
             bay.drive.serial,
             up=bay.up,
@@ -434,7 +439,7 @@ class _Picture:
 
     now: float
     drives: Sequence[DriveNow]
-    robot_in: float
+    robot_in: Sequence[float]
     rules: schedule.Rules
     write_rate: float
 

@@ -19,7 +19,7 @@ log = logs.get(__name__)
 
 
 class RobotCare:
-    """Moves with a watch, one of the robot's arm at a time, and the recovery after a failure.
+    """Moves with a watch, one an arm of the robot, and the recovery after a failure.
 
     Attributes:
         trouble: what is wrong, '' if the robot works.
@@ -34,12 +34,13 @@ class RobotCare:
         retry_wait: float,
         move_limit: float,
         poke: Callable[[], None],
+        arms: int = 1,
     ) -> None:
         self._inventory, self._events = inventory, events
         self.retry_wait = retry_wait
         self._poke = poke
         self._recovering = False
-        self._arm = trio.Lock()
+        self._arm = trio.Semaphore(arms)
         self.move_limit = move_limit
         self.trouble = "the library was not looked at yet"
         self.nursery: trio.Nursery | None = None

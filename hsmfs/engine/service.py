@@ -106,7 +106,7 @@ class Engine:
         self.trust = trust = Trust(catalog, files)
         self.access = Access(config, catalog, trust.audit)
         journal = CatalogJournal(catalog)
-        self.robot = Robot(library, journal)
+        self.robot = Robot(library, journal, config.library.arms)
         self.mounts = mounts = Mounts(catalog, library, self.robot, events, config)
         self.guard = Guard(catalog, events, Mode(config.guard.mode))
         self.recaller = Recaller(catalog, files, mounts, events, config, guard=self.guard)

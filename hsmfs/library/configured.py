@@ -82,6 +82,7 @@ def _simulated(config: LibraryConfig) -> SimulatedConfig:
         slots_per_magazine=config.slots_per_magazine,
         import_export=0 if config.drives_per_magazine else config.import_export,
         drives_per_magazine=config.drives_per_magazine,
+        arms=config.arms,
         disc_bytes=config.disc,
         exchange_s=config.exchange,
         load_s=config.load,

@@ -44,7 +44,8 @@ class Element:
     """Storage: number of the magazine that the slot belongs to, from 1, wherever that is;
     transport: the magazine that the robot holds."""
     slot: int | None = None
-    """Storage: place in the magazine from 1; import/export: number of the mail slot from 1."""
+    """Storage: place in the magazine from 1; import/export: number of the mail slot from 1;
+    transport: number of the arm from 1, if there are several."""
     drive: str | None = None
     """Drives only: the name of the drive."""
     unit: int | None = None
@@ -58,7 +59,9 @@ class Element:
             return f"magazine {self.magazine} slot {self.slot}"
         if self.kind is ElementKind.IMPORT_EXPORT:
             return f"mail slot {self.slot}"
-        return f"drive {self.drive}" if self.kind is ElementKind.DRIVE else "the robot's gripper"
+        if self.kind is ElementKind.DRIVE:
+            return f"drive {self.drive}"
+        return "the robot's gripper" + ("" if self.slot is None else f" {self.slot}")
 
 
 class DiscStatus(Enum):

@@ -1,4 +1,4 @@
-"""The one owner of moves: serialised, journalled before they start, never abandoned half-way.
+"""The one owner of moves: one an arm, journalled before they start, never abandoned half-way.
 
 It keeps a map of the library in memory from the last inventory and its own moves. Nothing is
 retried here: a jam or an open door raises at once, and the caller decides. Where magazines move
@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from types import MappingProxyType
 
 import trio
@@ -44,11 +45,11 @@ class Robot:
         looks: how often the robot was asked for everything.
     """
 
-    def __init__(self, library: Library, journal: MoveJournal) -> None:
+    def __init__(self, library: Library, journal: MoveJournal, arms: int = 1) -> None:
         self._changer = library.changer
         self._journal = journal
         self._gate = Gate()
-        self._arm = trio.Lock()
+        self._arm = trio.Semaphore(arms)
         self._in_unit: defaultdict[int, trio.Lock] = defaultdict(trio.Lock)
         self._elements: dict[ElementAddress, Element] = {}
         self._places: dict[Barcode, list[ElementAddress]] = {}
@@ -56,7 +57,10 @@ class Robot:
         """By the unit that each is in."""
         self._whole = False
         self._stale = True
+        self._numbers = count(1)
         self._moving: dict[int, Moving] = {}
+        self._awaited: set[ElementAddress] = set()
+        """Places that discs are on their way to."""
         self.looks = 0
 
     @property
@@ -178,7 +182,7 @@ class Robot:
             disc, target = self._locate(barcode, free_of_drives=True), self._elements.get(dst)
             if target is None:
                 raise NotFound(f"the library has no element {dst}", next_step=_LOOK)
-            if target.full:
+            if target.full or dst in self._awaited:
                 raise Conflict(f"element {dst}, {target.place}, is full", next_step=_LOOK)
             await self._move(disc, dst)
 
@@ -239,7 +243,7 @@ class Robot:
 
     @asynccontextmanager
     async def _acting(self, drive: Drive | None = None) -> AsyncIterator[None]:
-        """The map is true, and nobody else moves with the robot's arm, or in the drive's unit."""
+        """The map is true, and an arm of the robot is free, or nobody else moves in the unit."""
         while True:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._gate.passing())
@@ -279,6 +283,8 @@ class Robot:
 
     def _locate(self, barcode: Barcode, *, free_of_drives: bool = False) -> Element:
         places = self.places(barcode)
+        if any(moving.cargo == barcode for moving in self._moving.values()):
+            raise Conflict(f"disc {barcode} is on its way")
         if not places:
             raise VolumeMissing(f"disc {barcode} is not in the library")
         if len(places) > 1:
@@ -299,6 +305,8 @@ class Robot:
         In a unit, a slot of the magazine that is there.
         """
         source = self._elements.get(disc.source) if disc.source is not None else None
+        if source is not None and source.address in self._awaited:
+            source = None
         if disc.unit is not None:
             free = self._all_free(ElementKind.STORAGE, unit=disc.unit)
             if source is not None and source.address in free:
@@ -319,6 +327,7 @@ class Robot:
         return [
             e.address for e in self._elements.values()
             if e.kind is kind and not e.full and unit in (None, e.unit)
+            and e.address not in self._awaited
         ]  # fmt: skip
 
     def _free(self, kind: ElementKind) -> ElementAddress:
@@ -353,52 +362,60 @@ class Robot:
         if disc.barcode is None:
             raise ChangerError(f"the disc in {disc.place} bears no label that reads")
         barcode = disc.barcode
-        with trio.CancelScope(shield=True):
-            token = await self._journal.begin(barcode, disc.address, dst)
+        self._awaited.add(dst)
+        try:
             await self._act(
                 f"disc {barcode}",
                 Moving(barcode, disc.place, target.place),
-                self._changer.move(disc.address, dst),
-                lambda ok: self._journal.finish(token, ok),
+                lambda: self._journal.begin(barcode, disc.address, dst),
+                lambda: self._changer.move(disc.address, dst),
+                self._journal.finish,
                 lambda: self._note(disc, target),
             )
+        finally:
+            self._awaited.discard(dst)
 
     async def _carry(self, magazine: int, unit: int | None) -> None:
         """As `_move`, of a magazine into a unit or (None) into the rack."""
         places = {held: f"unit {at}" for at, held in self._magazines.items()}
         to = "the rack" if unit is None else f"unit {unit}"
-        with trio.CancelScope(shield=True):
-            token = await self._journal.begin_carry(magazine, unit)
-            await self._act(
-                f"magazine {magazine}",
-                Moving(f"magazine {magazine}", places.get(magazine, "the rack"), to),
-                self._changer.carry(magazine, unit),
-                lambda ok: self._journal.finish_carry(token, ok),
-                lambda: self._note_carry(magazine, unit),
-            )
+        await self._act(
+            f"magazine {magazine}",
+            Moving(f"magazine {magazine}", places.get(magazine, "the rack"), to),
+            lambda: self._journal.begin_carry(magazine, unit),
+            lambda: self._changer.carry(magazine, unit),
+            self._journal.finish_carry,
+            lambda: self._note_carry(magazine, unit),
+        )
 
     async def _act(
         self,
         what: str,
         moving: Moving,
-        act: Awaitable[None],
-        finish: Callable[[bool], Awaitable[None]],
+        begin: Callable[[], Awaitable[int]],
+        act: Callable[[], Awaitable[None]],
+        finish: Callable[[int, bool], Awaitable[None]],
         note: Callable[[], None],
     ) -> None:
-        key = id(moving)
+        """One move, on record before it begins and ended whatever comes."""
+        key = next(self._numbers)
         self._moving[key] = moving
-        try:
-            await act
-        except BaseException as error:
-            self._stale = True
-            await finish(False)
-            if isinstance(error, HsmError):
-                error.message = f"{what}, from {moving.src} to {moving.dst}: {error.message}"
-            raise
-        finally:
-            del self._moving[key]
-        note()
-        await finish(True)
+        with trio.CancelScope(shield=True):
+            try:
+                token = await begin()
+                try:
+                    await act()
+                except BaseException as error:
+                    self._stale = True
+                    await finish(token, False)
+                    if isinstance(error, HsmError):
+                        route = f"from {moving.src} to {moving.dst}"
+                        error.message = f"{what}, {route}: {error.message}"
+                    raise
+            finally:
+                del self._moving[key]
+            note()
+            await finish(token, True)
 
     def _note_carry(self, magazine: int, unit: int | None) -> None:
         """Update the map after a carry that went well."""

@@ -54,11 +54,12 @@ class Drive:
 
 @dataclass(eq=False, slots=True)
 class Unit:
-    """What takes a carrier; carrier: -1 for none."""
+    """What takes a carrier; carrier: -1 for none; coming: on its way into it."""
 
     name: str
     carrier: int = -1
     moving: bool = False
+    coming: int = -1
     drives: list[Drive] = field(default_factory=list)
 
 
@@ -195,7 +196,8 @@ class World:
 
     def _view(self, drive: Drive) -> DriveView:
         unit = drive.unit
-        carrier = unit.carrier if unit.carrier >= 0 else None
+        known = unit.carrier if unit.coming < 0 or self._model.arms == 1 else unit.coming
+        carrier = known if known >= 0 else None
         return DriveView(
             drive.serial,
             volume=VolumeId(drive.disc) if drive.disc >= 0 else None,
@@ -255,7 +257,7 @@ class World:
     def _move(self, unit: Unit, carrier: int, then: Callable[[], None]) -> None:
         seconds = self._model.timing.exchange_s
         self._arms -= 1
-        unit.moving = True
+        unit.moving, unit.coming = True, carrier
         outcome = self.outcome
         outcome.moves += 1
         outcome.fetches += carrier >= 0
@@ -265,7 +267,7 @@ class World:
 
         def end() -> None:
             self._arms += 1
-            unit.moving, unit.carrier = False, carrier
+            unit.moving, unit.carrier, unit.coming = False, carrier, -1
             self._changed = True
             then()
 

@@ -9,8 +9,8 @@ SPEEDS = Speeds(exchange=60, load=20, seek=0.2, read_rate=50e6)
 NOW, BULK = RecallClass.INTERACTIVE, RecallClass.BULK
 
 
-def play(drives, *line, robot_in=0.0, run_cap=600, earn=0):
-    return forecast(drives, line, robot_in=robot_in, terms=Terms(run_cap, earn))
+def play(drives, *line, robot_in=0.0, arms=1, run_cap=600, earn=0):
+    return forecast(drives, line, robot_in=[robot_in] * arms, terms=Terms(run_cap, earn))
 
 
 def ready(*args, **terms):
@@ -38,6 +38,8 @@ def test_in_a_drive_empty_drive_and_full_drive():
 def test_one_arm_serves_two_drives_one_after_the_other():
     found = ready([drive("a"), drive("b")], want(1), want(2), robot_in=10)
     assert found == {1: 90, 2: 150}
+    found = ready([drive("a"), drive("b")], want(1), want(2), robot_in=10, arms=2)
+    assert found == {1: 90, 2: 90}
 
 
 def test_a_more_urgent_reader_waits_for_one_chunk_and_others_for_the_run():

@@ -114,6 +114,7 @@ def test_unknown_key_names_line_and_nearest() -> None:
         ("[engine]\nrecall_drives = 3\n", "line 11: engine.recall_drives: 3 of 3 drives leaves"),
         ('[engine]\nspool = "/srv/archive/s"\n', "line 11: engine.spool: /srv/archive/s must not"),
         ('[engine]\nspool = "spool"\n', "line 11: engine.spool: 'spool' must be an absolute path"),
+        ("arms = 2\nbarcodes = false\n", "line 10: library.arms: must be 1"),
         ('[[pool]]\nname = "b"\n', "line 10: pool #2.path: is missing and has no default"),
         ('[[pool]]\nname = "hdd"\npath = "/p"\n', "line 11: pool #2.name: 'hdd' is used twice"),
         ('[[pool]]\nname = "b"\npath = "/p"\nlow = 95\n', "line 13: pool #2.low: 95 must be below"),

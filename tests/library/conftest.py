@@ -123,6 +123,16 @@ def whole(whole_config) -> SimulatedLibrary:
 
 
 @pytest.fixture
+def two_arms(tmp_path) -> SimulatedLibrary:
+    config = SimulatedConfig(
+        tmp_path / "two", drives=3, magazines=1, import_export=2, arms=2, disc_bytes=MIB,
+        exchange_s=30.0,
+    )  # fmt: skip
+    create(config)
+    return SimulatedLibrary(config)
+
+
+@pytest.fixture
 def watched(library) -> WatchedLibrary:
     return WatchedLibrary(library)
 

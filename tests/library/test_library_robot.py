@@ -178,3 +178,46 @@ async def test_moves_wait_for_each_other(robot, library):
         nursery.start_soon(robot.put_away, first)
         nursery.start_soon(robot.put_away, second)
     await agrees(robot, library)
+
+
+async def test_arms_move_at_once_and_share_nothing(two_arms, journal, autojump_clock):
+    """A disc's own slot is kept for it, and no slot is given away twice."""
+    library = two_arms
+    robot, (first, second, third) = Robot(library, journal, arms=2), library.drives
+    await robot.inventory()
+    grippers = [e.place for e in robot.elements.values() if e.kind is ElementKind.TRANSPORT]
+    assert grippers == ["the robot's gripper 1", "the robot's gripper 2"]
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(robot.fetch, ONE, first)
+        nursery.start_soon(robot.fetch, TWO, second)
+    assert trio.current_time() - began == 30
+    for drive in (first, second):  # nobody knows from where
+        robot._elements[drive.address] = dataclasses.replace(
+            robot._elements[drive.address], source=None
+        )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(robot.put_away, first)
+        while not robot.moving:
+            await trio.lowlevel.checkpoint()
+        with pytest.raises(Conflict, match="on its way"):
+            await robot.fetch(ONE, third)
+        await robot.put_away(second)
+    assert trio.current_time() - began == 60
+    await agrees(robot, library)
+    assert {robot.where(ONE).slot, robot.where(TWO).slot} == {1, 2}
+    assert set(journal.ended.values()) == {True}
+
+
+async def test_a_jammed_gripper_leaves_the_other_one(two_arms, journal, autojump_clock):
+    library = two_arms
+    robot, (first, second, _) = Robot(library, journal, arms=2), library.drives
+    await robot.inventory()
+    library.faults.add(Fault(FaultKind.ROBOT_JAM, barcode=ONE, leaves="transport"))
+    with pytest.raises(ChangerError):
+        await robot.fetch(ONE, first)
+    await robot.fetch(TWO, second)
+    assert robot.where(ONE).place == "the robot's gripper 1"
+    assert (await robot.clear_transport()).slot == 1
+    assert await robot.clear_transport() is None
+    await agrees(robot, library)

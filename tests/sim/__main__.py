@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 
 from . import plan, shrink
 from .lives import Verdict, simulate
@@ -40,6 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--events", type=int, help="acts of users; default: 12, or 8 a year")
     parser.add_argument("--large", action="store_true", help="278 magazines")
     parser.add_argument("--whole", action="store_true", help="magazines move whole, to 2 units")
+    parser.add_argument("--arms", type=int, default=1, help="of the robot")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), default="", help="plant this bug")
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--shrink", action="store_true", help="make a failing --seed's plan small")
@@ -76,6 +78,7 @@ def tell(v: Verdict) -> None:
 def main() -> int:
     given = parse()
     size = plan.WHOLE if given.whole else plan.LARGE if given.large else plan.SMALL
+    size = replace(size, arms=given.arms)
     if given.seed is not None:
         return alone(given, size)
     counts: Counter[str] = Counter()

@@ -26,7 +26,7 @@ from hsmfs.errors import (
 )
 from hsmfs.library.ports import DiscStatus, Element, ElementKind, MediumInfo, Progress
 from hsmfs.library.simulated.config import SimulatedConfig
-from hsmfs.library.simulated.layout import TRANSPORT, Geometry, blank_barcode
+from hsmfs.library.simulated.layout import Geometry, blank_barcode
 from hsmfs.library.simulated.magazines import check_carry, check_move, with_magazines
 from hsmfs.library.simulated.timing import Timing, pass_until
 from hsmfs.types import SECTOR, Barcode, ElementAddress
@@ -190,10 +190,10 @@ class MemoryChanger:
             if self._whole:
                 self._shift(src, dst)
                 return
-            self._lift(src, dst)
+            gripper = self._lift(src, dst)
             crash.point("robot.lifted")
             await pass_until(trio.current_time(), self._timing.exchange_s)
-            self._put(src, dst)
+            self._put(gripper, dst)
             crash.point("robot.put")
             await trio.lowlevel.checkpoint()
 
@@ -245,7 +245,7 @@ class MemoryChanger:
         """Both ends of a move and the disc to be moved, if it can be."""
         self._check_door()
         shelves, start, end = self._shelves, self._element(src), self._element(dst)
-        if end.address == TRANSPORT or start == end:
+        if end.kind is ElementKind.TRANSPORT or start == end:
             raise ChangerError(f"a disc cannot be moved from {start.place} to {end.place}")
         disc = shelves.places.get(src)
         if disc is None:
@@ -271,30 +271,34 @@ class MemoryChanger:
         shelves.moves += 1
         crash.point("robot.shifted")
 
-    def _lift(self, src: ElementAddress, dst: ElementAddress) -> None:
+    def _lift(self, src: ElementAddress, dst: ElementAddress) -> ElementAddress:
+        """Returns the gripper that has it."""
         start, end, disc = self._asked(src, dst)
         shelves = self._shelves
-        held = shelves.places.get(TRANSPORT)
-        if held is not None and held is not disc:
+        grippers = [e.address for e in self._elements.values() if e.kind is ElementKind.TRANSPORT]
+        gripper = next((at for at in grippers if at not in shelves.places or at == src), None)
+        if gripper is None:
+            held = shelves.places[grippers[0]]
             raise ChangerError(f"the robot's gripper still holds disc {held.label}")
         jammed = shelves.jams > 0
         if not jammed or shelves.jam_keeps:
             if start.kind in SLOTS:
                 disc.source = src
             del shelves.places[src]
-            shelves.places[TRANSPORT] = disc
+            shelves.places[gripper] = disc
         if jammed:
             shelves.jams -= 1
             raise ChangerError(f"the robot jammed moving disc {disc.label} to {end.place}")
         shelves.moves += 1
+        return gripper
 
-    def _put(self, src: ElementAddress, dst: ElementAddress) -> None:
+    def _put(self, gripper: ElementAddress, dst: ElementAddress) -> None:
         shelves = self._shelves
-        if TRANSPORT not in shelves.places:
+        if gripper not in shelves.places:
             raise VolumeMissing("the disc left the robot's gripper")
         if dst in shelves.places:
             raise ChangerError(f"{self._element(dst).place} is full")
-        shelves.places[dst] = shelves.places.pop(TRANSPORT)
+        shelves.places[dst] = shelves.places.pop(gripper)
 
     def _element(self, address: ElementAddress) -> Element:
         try:

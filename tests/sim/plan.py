@@ -23,6 +23,7 @@ class Size:
     pool_kib: int = 1200
     scrub_days: int = 25
     drives_per_magazine: int = 0
+    arms: int = 1
 
 
 SMALL = Size()

@@ -36,9 +36,9 @@ def test_nothing_is_lost_in_some_short_lives():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_nothing_is_lost_where_magazines_move_whole():
-    seeds = ("--whole", "--seeds", "40", "--years", "0.08", "--events", "6")
-    done = sim(*seeds, nice=19)
+@pytest.mark.parametrize("library", [("--whole",), ("--arms", "2"), ("--whole", "--arms", "2")])
+def test_nothing_is_lost_in_other_libraries(library):
+    done = sim(*library, "--seeds", "25", "--years", "0.08", "--events", "6", nice=19)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 

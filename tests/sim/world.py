@@ -67,6 +67,7 @@ magazines = {magazines}
 slots_per_magazine = {slots}
 import_export = {mail}
 drives_per_magazine = {group}
+arms = {arms}
 disc = "1 MiB"
 exchange = "30 s"
 load = "20 s"
@@ -145,6 +146,7 @@ class World:
                 capacity=size.pool_kib, wait_limit=int(WAIT_LIMIT),
                 compression=self.seed % 2, scrub_days=size.scrub_days,
                 group=size.drives_per_magazine, mail=0 if size.drives_per_magazine else 4,
+                arms=size.arms,
             )
         )  # fmt: skip
 
@@ -175,6 +177,7 @@ class Site:
             geometry = Geometry(
                 library.drives, library.magazines, library.slots_per_magazine,
                 library.import_export, library.disc, library.drives_per_magazine,
+                library.arms,
             )  # fmt: skip
             world.shelves = Shelves(images, geometry)
             world.shelves.fill()

@@ -65,6 +65,13 @@ def test_a_magazine_brings_all_its_discs():
     assert report.fetches == 1
 
 
+def test_no_second_arm_fetches_a_magazine_that_is_on_its_way():
+    model = Model(2, TIMING, 2, True, arms=2)
+    made = trace_of((0, NOW, 2048, 0), (1, NOW, 2048, 1), (2, NOW, 2048, 3))
+    report, outcome = run(made, model, "hsmfs", RULES)
+    assert (report.fetches, outcome.done) == (2, [51, 51, 53])
+
+
 def test_the_copy_that_is_loaded_is_taken():
     made = trace_of((0, NOW, 2048, 1), (100, NOW, 2048, (5, 1), 7))
     assert done(made) == [51, 101]

@@ -32,7 +32,9 @@ Examples:
     "--drives-per-magazine", type=click.IntRange(1), metavar="N",
     help="The robot moves whole magazines, each to N drives; default: as configured.",
 )  # fmt: skip
-@click.option("--arms", type=click.IntRange(1, 16), default=1, show_default=True)
+@click.option(
+    "--arms", type=click.IntRange(1, 16), metavar="N", help="Of the robot; default: as configured."
+)
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Draw waits and work to an SVG or PNG file; needs matplotlib.",
@@ -43,7 +45,7 @@ def command(
     trace: Path,
     policies: tuple[str, ...],
     drives_per_magazine: int | None,
-    arms: int,
+    arms: int | None,
     plot: Path | None,
 ) -> None:
     """Replay a TRACE against the configured library and rules, and compare policies.
@@ -62,7 +64,7 @@ def command(
     loaded = traces.load(trace)
     library, ours = ctl.config.library, rules(ctl.config)
     group = drives_per_magazine or library.drives_per_magazine
-    model = Model.of(library, drives_per_magazine=group, arms=arms)
+    model = Model.of(library, drives_per_magazine=group, arms=arms or library.arms)
     if drives_per_magazine and not library.drives_per_magazine:
         ours = replace(ours, spare=min(model.units - 1, max(1, ours.spare // drives_per_magazine)))
     runs = [run(loaded, model, policy, ours) for policy in policies or POLICIES]

@@ -9,6 +9,7 @@ directories.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,6 @@ from hsmfs.errors import ChangerError, DoorOpen, VolumeMissing
 from hsmfs.library.ports import Drive, Element, ElementKind
 from hsmfs.library.simulated.faults import FaultKind, Faults
 from hsmfs.library.simulated.layout import (
-    TRANSPORT,
     Geometry,
     disc_in,
     element_path,
@@ -58,6 +58,10 @@ class SimulatedChanger:
         self._root = root
         self._elements = {element.address: element for element in geometry.elements()}
         self._whole = geometry.drives_per_magazine > 0
+        self._grippers = [e.address for e in self._elements.values() if _grips(e)]
+        self._at_work: set[ElementAddress] = set()
+        self._choice = threading.Lock()
+        """Held while a thread looks for a gripper and takes it."""
         self._timing = timing
         self._faults = faults
         self._drives = {drive.address: drive for drive in drives}
@@ -78,10 +82,15 @@ class SimulatedChanger:
         spinning = self._spinning()
         if self._whole:
             await self._steps(lambda: self._shift(src, dst, spinning))
-        else:
+            return
+        grippers: list[ElementAddress] = []
+        try:
             await self._steps(
-                lambda: self._lift(src, dst, spinning), lambda: self._put(src, dst)
+                lambda: self._lift(src, dst, spinning, grippers),
+                lambda: self._put(grippers[0], src, dst),
             )
+        finally:
+            self._at_work.difference_update(grippers)
 
     async def carry(self, magazine: int, unit: int | None) -> None:
         """Lift the magazine, take the exchange time, put it into the unit or the rack."""
@@ -128,21 +137,35 @@ class SimulatedChanger:
         )
 
     def _lift(
-        self, src: ElementAddress, dst: ElementAddress, spinning: set[ElementAddress]
+        self,
+        src: ElementAddress,
+        dst: ElementAddress,
+        spinning: set[ElementAddress],
+        grippers: list[ElementAddress],
     ) -> None:
+        """grippers: gets the one that is at work from now on."""
         start, end, disc = self._asked(src, dst, spinning)
-        held = disc_in(self._root, TRANSPORT)
-        if held is not None and held != disc:
-            raise ChangerError(f"the robot's gripper still holds disc {held.name}")
+        with self._choice:
+            gripper = src if _grips(start) else self._free_gripper()
+            grippers.append(gripper)
+            self._at_work.add(gripper)
         jam = self._faults.strike(FaultKind.ROBOT_JAM, barcode=Barcode(disc.name))
         if jam is None or jam.leaves == "transport":
             if start.kind in SLOTS:
                 note_source(disc, src)
-            if src != TRANSPORT:
-                os.rename(disc, element_path(self._root, TRANSPORT) / disc.name)
+            if src != gripper:
+                os.rename(disc, element_path(self._root, gripper) / disc.name)
                 crash.point("robot.lifted")
         if jam is not None:
             raise ChangerError(f"the robot jammed moving disc {disc.name} to {end.place}")
+
+    def _free_gripper(self) -> ElementAddress:
+        held = [disc_in(self._root, gripper) for gripper in self._grippers]
+        for gripper, disc in zip(self._grippers, held, strict=True):
+            if disc is None and gripper not in self._at_work:
+                return gripper
+        names = ", ".join(disc.name for disc in held if disc is not None)
+        raise ChangerError(f"the robot's gripper still holds disc {names}")
 
     def _asked(
         self, src: ElementAddress, dst: ElementAddress, spinning: set[ElementAddress]
@@ -150,7 +173,7 @@ class SimulatedChanger:
         """Both ends of a move and the disc to be moved, if it can be."""
         self._check_door()
         start, end = self._element(src), self._element(dst)
-        if end.address == TRANSPORT or start == end:
+        if _grips(end) or start == end:
             raise ChangerError(f"a disc cannot be moved from {start.place} to {end.place}")
         disc = disc_in(self._root, src)
         if disc is None or self._gone(disc, start):
@@ -179,11 +202,12 @@ class SimulatedChanger:
     def _lift_magazine(self, magazine: int, unit: int | None) -> None:
         if not self._whole:
             raise ChangerError("discs move singly here, and magazines do not")
-        check_carry(self._look(set()), magazines_out(self._root), magazine, unit)
-        jam = self._faults.strike(FaultKind.ROBOT_JAM)
-        if jam is None or jam.leaves == "transport":
-            note_magazine(self._root, magazine, GRIPPER)
-            crash.point("robot.magazine.lifted")
+        with self._choice:
+            check_carry(self._look(set()), magazines_out(self._root), magazine, unit)
+            jam = self._faults.strike(FaultKind.ROBOT_JAM)
+            if jam is None or jam.leaves == "transport":
+                note_magazine(self._root, magazine, GRIPPER)
+                crash.point("robot.magazine.lifted")
         if jam is not None:
             raise ChangerError(f"the robot jammed carrying magazine {magazine} to {place_of(unit)}")
 
@@ -191,8 +215,8 @@ class SimulatedChanger:
         note_magazine(self._root, magazine, None if unit is None else str(unit))
         crash.point("robot.magazine.put")
 
-    def _put(self, src: ElementAddress, dst: ElementAddress) -> None:
-        disc = disc_in(self._root, TRANSPORT)
+    def _put(self, gripper: ElementAddress, src: ElementAddress, dst: ElementAddress) -> None:
+        disc = disc_in(self._root, gripper)
         if disc is None:
             raise VolumeMissing(f"the disc for {self._element(dst).place} left the robot's gripper")
         os.rename(disc, element_path(self._root, dst) / disc.name)
@@ -205,6 +229,10 @@ class SimulatedChanger:
             return self._elements[address]
         except KeyError:
             raise ChangerError(f"the library has no element {address}") from None
+
+
+def _grips(element: Element) -> bool:
+    return element.kind is ElementKind.TRANSPORT
 
 
 def _robotic(step: Callable[[], None]) -> None:

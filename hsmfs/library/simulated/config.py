@@ -10,6 +10,7 @@ from hsmfs.types import SECTOR
 
 MAX_DRIVES = 240
 MAX_IMPORT_EXPORT = 200
+MAX_ARMS = 15
 MAX_DISCS = 60_000
 """Bounds that follow from the element addresses (layout.py)."""
 
@@ -28,6 +29,8 @@ class SimulatedConfig:
     import_export: int = 4
     drives_per_magazine: int = 0
     """0: discs move singly. Else magazines move whole, each into a unit of so many drives."""
+    arms: int = 1
+    """Of the robot: so many moves at once."""
     disc_bytes: int = 25_025_314_816
     """Bytes on a blank disc, rounded down to whole sectors; a single-layer BD-R by default."""
     exchange_s: float = 0.0
@@ -49,6 +52,7 @@ class SimulatedConfig:
             "slots_per_magazine": (1, MAX_DISCS),
             "import_export": (0, 0 if self.drives_per_magazine else MAX_IMPORT_EXPORT),
             "drives_per_magazine": (0, self.drives),
+            "arms": (1, MAX_ARMS),
             "disc_bytes": (SECTOR, 1 << 50),
         }
         for field in fields(self):

@@ -22,7 +22,7 @@ from hsmfs.library.ports import Element, ElementKind
 from hsmfs.library.simulated.config import SimulatedConfig
 from hsmfs.types import SECTOR, Barcode, ElementAddress
 
-TRANSPORT = ElementAddress(1)
+FIRST_TRANSPORT = 1
 FIRST_IMPORT_EXPORT = 16
 FIRST_DRIVE = 256
 FIRST_STORAGE = 1024
@@ -44,6 +44,7 @@ class Geometry:
     import_export: int
     disc_bytes: int
     drives_per_magazine: int = 0
+    arms: int = 1
 
     @classmethod
     def of(cls, config: SimulatedConfig) -> Geometry:
@@ -54,6 +55,7 @@ class Geometry:
             config.import_export,
             config.disc_bytes // SECTOR * SECTOR,
             config.drives_per_magazine,
+            config.arms,
         )
 
     @classmethod
@@ -74,7 +76,13 @@ class Geometry:
 
     def elements(self) -> list[Element]:
         """Every element, empty, by address."""
-        places = [Element(TRANSPORT, ElementKind.TRANSPORT)]
+        places = [
+            Element(
+                ElementAddress(FIRST_TRANSPORT + i), ElementKind.TRANSPORT,
+                slot=i + 1 if self.arms > 1 else None,
+            )
+            for i in range(self.arms)
+        ]  # fmt: skip
         places += [
             Element(ElementAddress(FIRST_IMPORT_EXPORT + i), ElementKind.IMPORT_EXPORT, slot=i + 1)
             for i in range(self.import_export)

@@ -18,7 +18,7 @@ from hsmfs.library.simulated.layout import ELEMENTS, MAGAZINES
 
 GRIPPER = "gripper"
 Out = Mapping[int, int | None]
-"""The magazines that are not in the rack: the unit of each, None for the gripper."""
+"""The magazines that are not in the rack: the unit of each, None for a gripper."""
 
 
 def magazines_out(root: Path) -> dict[int, int | None]:
@@ -33,7 +33,7 @@ def magazines_out(root: Path) -> dict[int, int | None]:
 
 
 def note_magazine(root: Path, magazine: int, place: str | None) -> None:
-    """Have the magazine in a unit or the gripper, or (None) in the rack; durably."""
+    """Have the magazine in a unit or a gripper, or (None) in the rack; durably."""
     folder = root / ELEMENTS / MAGAZINES
     if place is None:
         (folder / str(magazine)).unlink(missing_ok=True)
@@ -45,21 +45,22 @@ def note_magazine(root: Path, magazine: int, place: str | None) -> None:
     durable.sync(folder)
 
 
-def held(out: Out) -> int | None:
-    """The magazine in the gripper."""
-    return next((magazine for magazine, unit in out.items() if unit is None), None)
+def held(out: Out) -> list[int]:
+    """The magazines in grippers."""
+    return [magazine for magazine, unit in out.items() if unit is None]
 
 
 def with_magazines(elements: Iterable[Element], out: Out) -> list[Element]:
     """The elements, and where their magazines are."""
     gripped = held(out)
+    in_grippers = iter(gripped)
 
     def seen(element: Element) -> Element:
         if element.kind is ElementKind.TRANSPORT:
-            return replace(element, magazine=gripped)
+            return replace(element, magazine=next(in_grippers, None))
         if element.magazine is None or element.magazine not in out:
             return element
-        reachable = element.accessible and element.magazine != gripped
+        reachable = element.accessible and element.magazine not in gripped
         return replace(element, unit=out[element.magazine], accessible=reachable)
 
     return [seen(element) for element in elements]
@@ -84,9 +85,10 @@ def check_carry(elements: Iterable[Element], out: Out, magazine: int, unit: int 
         raise VolumeMissing(f"the library has no magazine {magazine}")
     if unit is not None and all(drive.unit != unit for drive in drives):
         raise ChangerError(f"the library has no unit {unit}")
-    if gripped not in (None, magazine):
-        raise ChangerError(f"the robot's gripper still holds magazine {gripped}")
-    if gripped is None and at == unit:
+    arms = sum(e.kind is ElementKind.TRANSPORT for e in elements)
+    if magazine not in gripped and len(gripped) >= arms:
+        raise ChangerError(f"the robot's gripper still holds magazine {gripped[0]}")
+    if magazine not in gripped and at == unit:
         raise ChangerError(f"magazine {magazine} is in {place_of(unit)} already")
     if unit is not None and at is not None:
         raise ChangerError(f"magazine {magazine} is in unit {at}")

@@ -49,12 +49,13 @@ READER = Requester(pid=os.getpid(), uid=1, process="reader")
 class LibraryRig:
     """One state folder, one pool, one library; `start` makes the engine's parts over them anew."""
 
-    def __init__(self, root: Path, *, drives: int = 2, **engine: object) -> None:
+    def __init__(self, root: Path, *, drives: int = 2, arms: int = 1, **engine: object) -> None:
         self.root = root
         Pool.create(root / "pool")
         self.sim = SimulatedConfig(
-            root / "library", drives=drives, magazines=1, import_export=2, disc_bytes=64 * MIB
-        )
+            root / "library", drives=drives, magazines=1, import_export=2, arms=arms,
+            disc_bytes=64 * MIB,
+        )  # fmt: skip
         create(self.sim)
         self.config = Config(
             daemon=DaemonConfig(mountpoint=root / "mnt", state=root / "state"),
@@ -62,7 +63,7 @@ class LibraryRig:
             fs=FsConfig(wait_limit="20 s"),
             recall=RecallConfig(shelf_wait="200 ms"),
             library=LibraryConfig(
-                kind="simulated", path=root / "library", drives=drives, disc="64 MiB"
+                kind="simulated", path=root / "library", drives=drives, arms=arms, disc="64 MiB"
             ),
             engine=EngineConfig(**{"recall_retry_wait": "50 ms", "recall_retries": 2} | engine),
         )
@@ -78,7 +79,8 @@ class LibraryRig:
         self.files = Files(self.catalog, Pools([pool]))
         await self.files.recover()
         self.library = SimulatedLibrary(self.sim)
-        self.robot = Robot(self.library, CatalogJournal(self.catalog))
+        arms = self.config.library.arms
+        self.robot = Robot(self.library, CatalogJournal(self.catalog), arms)
         self.events = Events()
         self.mounts = Mounts(self.catalog, self.library, self.robot, self.events, self.config)
         self.guard = Guard(self.catalog, self.events, Mode.OFF)

@@ -351,3 +351,28 @@ async def test_an_operator_moves_a_disc(rig, nursery):
     await rig.mounts.drive_down("d2", "cleaning")
     await rig.mounts.drive_up(rig.library.drives[1].serial)
     assert rig.mounts.drives_up == 2
+
+
+async def test_two_arms_fetch_two_discs_at_once_and_none_twice(make_rig, nursery, monkeypatch):
+    rig = make_rig(drives=3, arms=2, recall_drives=0)
+    await rig.start()
+    await nursery.start(rig.mounts.run)
+    move, moves, both, ready = rig.library.changer.move, [], trio.Event(), []
+
+    async def held(src, dst):
+        moves.append(dst)
+        if len(moves) == 2:
+            both.set()
+        await both.wait()
+        await move(src, dst)
+
+    async def burn(barcode):
+        async with use(rig, barcode, Purpose.BURN):
+            ready.append(barcode)
+
+    monkeypatch.setattr(rig.library.changer, "move", held)
+    for barcode in (ONE, ONE, TWO):
+        nursery.start_soon(burn, barcode)
+    await rig.until(lambda: len(ready) == 3)
+    assert len(moves) == 2
+    assert rig.catalog.volumes.open_moves() == []
