@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hsmfs.catalog.check import Severity
+from hsmfs.catalog.check import CHECKS, Finding, Severity, structure
 from hsmfs.engine.fsck import fsck
 from hsmfs.engine.trust.verify import verify
 from hsmfs.errors import HsmError, PosixError, RecallTimeout
@@ -29,6 +29,8 @@ TRIES = 8
 LONGEST = 4 * DAY
 """A reader who waits longer although the library works was starved."""
 SAMPLE = 3
+SLOW = (structure.indexes_hold_their_tables, structure.schema_is_expected)
+"""Checks of the file's form, dearer than all others together: after a start and at the end."""
 
 
 # Reading
@@ -91,16 +93,22 @@ def describe(file: UserFile, data: bytes) -> str:
 
 
 async def quick(life: Life) -> None:
-    """Nothing hangs, robot and truth agree, some files hold what they should."""
+    """Nothing hangs, fsck, robot and truth agree, names stand, some files hold what they should."""
     moves = [*life.catalog.volumes.open_moves(), *life.catalog.volumes.open_carries()]
     if moves:
         raise Failure(f"a move has no end: {moves[0]}")
     if life.catalog.queues.recalls(0, 1):
         raise Failure(f"a recall is stuck: {life.catalog.queues.recalls(0, 1)[0]}")
+    await catalog_is_sound(life)
     truth.robot_is_right(life)
+    if not life.engine.robot._stale:
+        truth.places_agree(life)
     truth.tests_are_true(life)
     rng = random.Random(life.world.at_step)
     files = [f for f in life.world.files.values() if not f.gone and f.trashed_at is None and f.ino]
+    for file in files:
+        if file.sure:
+            exists(life, file)
     for file in rng.sample(files, min(SAMPLE, len(files))):
         exists(life, file)
         attr = life.engine.files.attr(InodeNo(file.ino))
@@ -118,6 +126,39 @@ def exists(life: Life, file: UserFile) -> None:
         return
     if file.retained_until is not None and not attr.locked & Lock.RECORD:
         raise Failure(f"record {file.name!r} is not locked")
+
+
+async def catalog_is_sound(life: Life, *, slow: bool = False) -> None:
+    """The catalog's fsck at this very moment, by the loop's own connection: nobody takes a step
+    meanwhile, and the world goes on as if nobody had looked.
+
+    What is found must be found by an administrator's fsck, too, which looks twice.
+    """
+    await life.catalog.settled()
+    checks = [check for check in CHECKS if slow or check not in SLOW]
+    if any(wrong(life, finding) for check in checks for finding in check(life.catalog.db)):
+        report = await fsck(life.catalog, life.engine.pools, files=life.engine.files)
+        judge(life, report.left)
+
+
+def wrong(life: Life, finding: Finding) -> bool:
+    """Not a note, not about what was never fsynced before a power cut, nor beyond the promise."""
+    file = next((f for f in life.world.files.values() if f.ino == finding.ino), None)
+    if finding.severity is Severity.NOTE or (file is not None and not file.sure):
+        return False
+    return not beyond(life, finding)
+
+
+def beyond(life: Life, finding: Finding) -> bool:
+    """Bytes are lost that redundancy does not promise any more."""
+    lost = finding.severity is Severity.LOSS and finding.ino is not None
+    return lost and not truth.promised(life, finding.ino or 0)
+
+
+def judge(life: Life, findings: list[Finding]) -> None:
+    for finding in findings:
+        if wrong(life, finding):
+            raise Failure(f"fsck: {finding.check}: {finding.object} {finding.message}")
 
 
 # After a death
@@ -195,17 +236,10 @@ async def clean(life: Life) -> None:
         life.catalog, engine.pools, elements, deep=True, files=engine.files,
         spool=life.config.engine.spool,
     )  # fmt: skip
-    unsure = {file.ino for file in life.world.files.values() if not file.sure}
+    judge(life, report.left)
     for finding in report.left:
-        if finding.ino in unsure:
-            continue  # never fsynced, and the power was cut
-        if finding.severity is Severity.NOTE:
-            continue
-        lost = finding.severity is Severity.LOSS and finding.ino
-        if lost and finding.ino and not truth.promised(life, finding.ino):
+        if beyond(life, finding):
             life.world.counts["files beyond the promise"] += 1
-            continue
-        raise Failure(f"fsck: {finding.check}: {finding.object} {finding.message}")
     await life.settle()  # while fsck ran, the next disc that is due may have been fetched
     truth.places_agree(life)
     truth.rot_was_found(life)

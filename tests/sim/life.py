@@ -230,6 +230,7 @@ class Life(Site):
 
     async def _live(self, acts: dict[str, Callable[[Life, Any], Awaitable[None]]]) -> None:
         world = self.world
+        await checks.catalog_is_sound(self, slow=True)
         if world.died:
             died, world.died = world.died, ""
             self.busy += 1

@@ -22,6 +22,8 @@ from greenlet import getcurrent, greenlet
 
 from hsmfs import clock, durable, pressure
 from hsmfs.catalog import redo
+from hsmfs.pool import examine, store
+from hsmfs.types import InodeNo
 
 REAL_MONOTONIC = time.monotonic
 TICK_NS = 200_000
@@ -106,6 +108,16 @@ def _dated(change: Callable[..., Any]) -> Callable[..., Any]:
     return dated
 
 
+def _born_dated(self: store.Pool, ino: InodeNo, *, create: bool) -> int:
+    """Stands for Pool._open: a file that is made has the date of now, too."""
+    there = os.path.exists(self.path_of(ino))
+    fd = _open(self, ino, create=create)
+    if not there:
+        os.utime(fd, ns=(clock.now_ns(),) * 2)
+    return fd
+
+
+_open = store.Pool._open
 _machine = Machine(0)
 
 
@@ -131,6 +143,8 @@ def install(seed: int) -> Machine:
     secrets.randbelow = machine.rng.randrange
     os.getpid = lambda: 4711
     os.pwrite, os.ftruncate = _dated(os.pwrite), _dated(os.ftruncate)
+    store.punch_hole = examine.punch_hole = _dated(store.punch_hole)
+    store.Pool._open = _born_dated  # type: ignore[method-assign]
     redo.SIZE = REDO_BYTES
     pressure.DISK.busy = lambda: machine.busy  # type: ignore[method-assign]
     pressure.WritePressure.may_block = (  # type: ignore[method-assign]

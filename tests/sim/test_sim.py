@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from hsmfs import clock
+from hsmfs.pool.store import Pool
+from hsmfs.types import InodeNo
 
 from . import disks, machine
 
@@ -60,6 +62,10 @@ def test_a_planted_bug_is_found_and_its_plan_shrinks():
 def test_who_changes_a_file_dates_it_by_the_simulated_clock(tmp_path, monkeypatch):
     """The real time would be in manifests and snapshots, and a disc a sector larger by chance."""
     monkeypatch.setattr(clock, "now_ns", lambda: 5 * 10**9)
+    Pool.create(tmp_path / "pool")
+    fd = machine._born_dated(Pool("p", tmp_path / "pool"), InodeNo(7), create=True)
+    assert os.fstat(fd).st_mtime_ns == 5 * 10**9
+    os.close(fd)
     with (tmp_path / "f").open("wb") as file:
         machine._dated(os.pwrite)(file.fileno(), b"x", 0)
         assert os.fstat(file.fileno()).st_mtime_ns == 5 * 10**9
