@@ -12,6 +12,8 @@ from ..catalog.queues import RecallClass
 from ..errors import TraceError
 
 VERSION = 1
+UNKNOWN = -1
+"""The magazine of a disc of which the trace does not say it."""
 CLASSES = {u.name.lower(): u for u in RecallClass}
 
 
@@ -98,7 +100,7 @@ def _request(record: dict[str, Any], trace: Trace, known: dict[str, int]) -> Req
         if disc not in known:
             known[disc] = len(trace.discs)
             trace.discs.append(disc)
-            trace.magazines.append(int(copy.get("magazine", 0)))
+            trace.magazines.append(int(copy.get("magazine", UNKNOWN)))
         places.append(Place(known[disc], int(copy.get("sector", 0))))
     size, at, op = int(record["bytes"]), float(record["t"]), record.get("op", "recall")
     if size <= 0 or not places or op not in ("recall", "burn") or not at < float("inf"):
@@ -111,8 +113,12 @@ def dump(trace: Trace) -> Iterator[str]:
     yield json.dumps({"hsmfs_trace": VERSION}) + "\n"
     for r in trace.requests:
         copies = [
-            {"disc": trace.discs[p.disc], "sector": p.sector, "magazine": trace.magazines[p.disc]}
+            {"disc": trace.discs[p.disc], "sector": p.sector} | _magazine(trace.magazines[p.disc])
             for p in r.places
         ]
         record = {"t": r.at, "class": r.urgency.name.lower(), "bytes": r.size, "copies": copies}
         yield json.dumps(record | ({"op": "burn"} if r.burn else {})) + "\n"
+
+
+def _magazine(number: int) -> dict[str, int]:
+    return {} if number == UNKNOWN else {"magazine": number}

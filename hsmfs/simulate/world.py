@@ -23,7 +23,7 @@ from ..errors import TraceError
 from ..types import CHUNK, SECTOR, VolumeId
 from .model import Model, sectors
 from .policies import Fifo, Policy
-from .trace import Request, Trace
+from .trace import UNKNOWN, Request, Trace
 
 
 @dataclass(eq=False, slots=True)
@@ -84,9 +84,18 @@ class Outcome:
 
 
 class World:
-    """The library while a trace is replayed; `run` does it all."""
+    """The library while a trace is replayed; `run` does it all.
+
+    Raises TraceError if magazines move whole and the trace does not say which discs lie in which.
+    """
 
     def __init__(self, trace: Trace, model: Model, policy: Policy) -> None:
+        if model.whole_magazines and UNKNOWN in trace.magazines:
+            disc = trace.discs[trace.magazines.index(UNKNOWN)]
+            raise TraceError(
+                f"the trace does not say in which magazine disc {disc} lies",
+                next_step="replay it with discs that move singly",
+            )
         self._trace, self._model, self._policy = trace, model, policy
         self._each = isinstance(policy, Fifo)
         self._now = 0.0

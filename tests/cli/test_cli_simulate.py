@@ -31,9 +31,11 @@ def test_made_and_replayed(tmp_path, capsys):
     assert reports["hsmfs"]["waits"]["bulk"]["requests"] > 10
     assert main([*base, "simulate", str(trace), "--drives-per-magazine", "3"]) == 0
     assert "hsmfs" in capsys.readouterr().out
-    picture = tmp_path / "p.svg"
-    assert main([*base, "simulate", str(trace), "--policy", "hsmfs", "--plot", str(picture)]) == 0
+    picture, other = tmp_path / "p.svg", tmp_path / "p.png"
+    for file in picture, other:
+        assert main([*base, "simulate", str(trace), "--policy", "hsmfs", "--plot", str(file)]) == 0
     assert picture.read_text().count("bulk: waits") == 1
+    assert other.read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
     assert main([*base, "simulate", str(tmp_path / "none")]) == 1
     assert "cannot read the trace" in capsys.readouterr().err

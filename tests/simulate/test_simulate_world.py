@@ -159,3 +159,12 @@ def test_a_bad_trace_is_named_with_its_line(line, message):
 def test_traces_about_other_discs_do_not_merge():
     with pytest.raises(TraceError, match="same discs"):
         trace_of((0, NOW, 1, 1)).merged(trace_of((0, NOW, 1, 1), discs=2))
+
+
+def test_whole_magazines_need_a_trace_that_names_them():
+    line = '{"t": 0, "class": "bulk", "bytes": 2048, "copies": [{"disc": "a"}]}'
+    made = trace.parse(['{"hsmfs_trace": 1}', line])
+    assert "magazine" not in "".join(trace.dump(made))
+    assert done(made) == [51]
+    with pytest.raises(TraceError, match="in which magazine disc a lies"):
+        done(made, WHOLE)
