@@ -23,6 +23,7 @@ LIVE: Mapping[str, frozenset[str] | None] = {
     "schedule": None,
     "recall": None,
     "prefetch": None,
+    "scrub": frozenset({"drives", "rate", "share"}),
     "guard": frozenset({"slow_discs"}),
     "fs": frozenset({"wait_limit", "max_waiters"}),
     "engine": frozenset(
@@ -72,7 +73,8 @@ def take_over(engine: Engine, new: Config) -> None:
         if pool.name in given:
             pool.high, pool.low = given[pool.name].high, given[pool.name].low
     for part in (
-        engine.mounts, engine.recaller, engine.migrator, engine.releaser, engine.prefetcher
+        engine.mounts, engine.recaller, engine.migrator, engine.releaser, engine.prefetcher,
+        engine.scrubber,
     ):  # fmt: skip
         part.configure(new)
 

@@ -90,6 +90,11 @@ class Scrubber:
         self._wake = trio.Event()
         self._scopes: dict[VolumeId, trio.CancelScope] = {}
 
+    def configure(self, config: Config) -> None:
+        """Other numbers count from now on; discs that are being tested go on."""
+        self._config = config.scrub
+        self.look()
+
     # Orders
 
     async def ask(self, volumes: Sequence[Volume], who: str, share: int | None = None) -> int:

@@ -32,9 +32,9 @@ def rewrite(lab, text):
 
 async def test_what_counts_at_once_and_what_after_a_restart(lab):
     engine = lab.engine
-    rewrite(lab, "[scrub]\nshare = 7\n" + LIVE.format(quiet=3, spare=1))
+    rewrite(lab, '[trash]\nkeep = "7 h"\n' + LIVE.format(quiet=3, spare=1))
     done = await reload(engine, "test")
-    assert done.later == ["scrub.share"] and engine.config.scrub.share == 100
+    assert done.later == ["trash.keep"] and engine.config.trash.keep == 7 * 86_400
     assert {"schedule.quiet", "schedule.spare", "engine.run_cap"} <= set(done.taken)
     assert engine.mounts._board.rules.run_cap == 0.003
     (lab.root / "hsmfs.toml").write_text("[nothing]\n")
@@ -107,6 +107,8 @@ shelf_wait = "7 s"
 budget_exchanges = 7
 [prefetch]
 share = 7
+[scrub]
+drives = 7
 [guard]
 slow_discs = 7
 [fs]
@@ -129,5 +131,6 @@ burn_wait = "7 s"
     assert (recaller._slow.pause, recaller._slow._patience) == (3600 / 7, 5)
     assert engine.releaser._residence_ns == engine.migrator._wait_ns == 7 * 10**9
     assert engine.prefetcher.config.share == config.recall.budget_exchanges == 7
+    assert engine.scrubber._config is config.scrub and config.scrub.drives == 7
     pool = next(iter(engine.pools))
     assert (pool.high, pool.low) == (77, 7)

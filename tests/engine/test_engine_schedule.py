@@ -175,6 +175,14 @@ def test_bulk_waits_until_nothing_more_comes():
     assert decide(1, [drive("a", 1)], unripe, rules) == [Assign(1, "a")], "nothing is fetched"
 
 
+def test_no_quiet_time_is_longer_than_the_age_limit():
+    rules = Rules(quiet=1e6, quiet_limit=1e6, bulk=ClassRule(age_limit=100))
+    board = Board(rules)
+    board.put(claim(1, 1, BULK, last=0), 0)
+    assert board.decide(99, [drive("a")], arms=1).again_at == 100
+    assert board.decide(100, [drive("a")], arms=1).actions == [Assign(1, "a")]
+
+
 def test_a_second_drive_is_earned():
     rules = Rules(earn=100, quiet_limit=0, bulk=ClassRule(deadline=50))
     drives = [drive("a", 9, at_work=BULK), drive("b")]

@@ -72,7 +72,8 @@ class Rules:
             return claim.not_before
         if claim.bytes >= self.quiet_bytes or claim.count >= self.quiet_count:
             return claim.not_before
-        return max(claim.not_before, min(claim.last + self.quiet, claim.since + self.quiet_limit))
+        limit = min(self.quiet_limit, self.bulk.age_limit)
+        return max(claim.not_before, min(claim.last + self.quiet, claim.since + limit))
 
     def burns(self, up: int, pressure: float, *, readers: bool) -> tuple[int, int]:
         """Units that burns are owed before reads, and the most they may take, of those up.
