@@ -3,11 +3,13 @@
 A million requests must not be a million records in memory. So no more than RECALL_JOBS of them
 are jobs at once; of the others only their discs are known here. A disc's requests are taken up
 together, in the order of its sectors: of the most urgent class first, then of discs that are wanted
-anyway, then of those that were asked for first. Relies on the recaller to make jobs of rows.
+anyway, then of those that were asked for first. What waits here for as long as its class's age
+limit goes before all of them, the oldest first. Relies on the recaller to make jobs of rows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,8 +18,10 @@ import trio
 from .. import limits, logs
 from ..catalog.catalog import Catalog
 from ..catalog.queues import Recall, RecallClass
+from ..config import Config
 from ..types import InodeNo, VolumeId
 from .recall_queue import Job, VolumeQueue
+from .schedule import rules
 from .shelf import Shelf
 
 log = logs.get(__name__)
@@ -30,9 +34,13 @@ _START = (-1, 0)
 
 @dataclass(slots=True)
 class _Disc:
-    """How far the requests of a disc were taken up. again: one was added behind that."""
+    """How far the requests of a disc were taken up. again: one was added behind that.
 
-    urgency: int
+    since: when the first of them came or was found, in trio's time.
+    """
+
+    urgency: RecallClass
+    since: float
     after: tuple[int, int] = _START
     again: bool = False
 
@@ -50,12 +58,20 @@ class Backlog:
         queues: Mapping[VolumeId, VolumeQueue],
         shelf: Shelf,
         take: Callable[[Recall], Awaitable[None]],
+        config: Config,
     ) -> None:
         self._catalog, self._jobs, self._queues = catalog, jobs, queues
         self._shelf, self._take = shelf, take
         self._discs: dict[VolumeId, _Disc] = {}
         self._wake = trio.Event()
         self._enough = -1
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Other numbers count from now on."""
+        said = rules(config)
+        self._limits = {urgency: said.of(urgency).age_limit for urgency in RecallClass}
+        self.look()
 
     def __len__(self) -> int:
         return len(self._discs)
@@ -69,10 +85,14 @@ class Backlog:
 
     def put_off(self, volume: VolumeId, urgency: RecallClass) -> None:
         """A request for a file on the disc waits as a row."""
-        disc = self._discs.setdefault(volume, _Disc(urgency))
-        disc.urgency = min(disc.urgency, urgency)
+        disc = self._disc(volume, urgency)
         disc.again = disc.after != _START
         self._wake.set()
+
+    def _disc(self, volume: VolumeId, urgency: RecallClass) -> _Disc:
+        disc = self._discs.setdefault(volume, _Disc(urgency, trio.current_time()))
+        disc.urgency = min(disc.urgency, urgency)
+        return disc
 
     def look(self) -> None:
         """Something changed: perhaps requests can be taken up."""
@@ -93,7 +113,8 @@ class Backlog:
             self._wake = trio.Event()
             volume = self._next()
             if volume is None:
-                await self._wake.wait()
+                with trio.move_on_at(self._older_at()):
+                    await self._wake.wait()
                 continue
             await self._take_from(volume)
             if not self._discs:  # copies may have moved to other discs meanwhile
@@ -109,8 +130,7 @@ class Backlog:
             for ino, urgency, volume in rows:
                 if ino not in self._jobs:
                     count += 1
-                    disc = self._discs.setdefault(volume, _Disc(urgency))
-                    disc.urgency = min(disc.urgency, urgency)
+                    self._disc(volume, urgency)
             await trio.lowlevel.checkpoint()
         return count
 
@@ -121,12 +141,27 @@ class Backlog:
 
     def _next(self) -> VolumeId | None:
         """The disc whose requests are next; None while there is no room for any."""
-        waiting = [(v, d.urgency) for v, d in self._discs.items() if not self._shelf.waits_for(v)]
+        discs = [(v, d) for v, d in self._discs.items() if not self._shelf.waits_for(v)]
+        waiting = [(v, self._rank(d)) for v, d in discs]
         # When so few jobs are left, a block of some disc can be taken up.
-        self._enough = max((_most(urgency) - BLOCK for _, urgency in waiting), default=-1)
-        ready = [(v, u) for v, u in waiting if self._taken <= _most(u) - BLOCK]
+        self._enough = max((_most(rank) - BLOCK for _, (_, rank, _) in waiting), default=-1)
+        ready = [(v, rank) for v, rank in waiting if self._taken <= _most(rank[1]) - BLOCK]
         first = min(ready, key=lambda disc: (disc[1], disc[0] not in self._queues), default=None)
         return first[0] if first is not None else None
+
+    def _rank(self, disc: _Disc) -> tuple[bool, RecallClass, float]:
+        """Over its age limit it goes first, and there is as much room for it as for any."""
+        if self._old_at(disc) <= trio.current_time():
+            return False, RecallClass.INTERACTIVE, disc.since
+        return True, disc.urgency, 0.0
+
+    def _old_at(self, disc: _Disc) -> float:
+        return disc.since + self._limits[disc.urgency]
+
+    def _older_at(self) -> float:
+        """When the next disc gets over its age limit."""
+        later = (self._old_at(disc) for disc in self._discs.values())
+        return min((at for at in later if at > trio.current_time()), default=math.inf)
 
     async def _take_from(self, volume: VolumeId) -> None:
         """Take up the next requests of a disc."""
@@ -149,5 +184,5 @@ class Backlog:
             self._discs.pop(volume, None)
 
 
-def _most(urgency: int) -> int:
+def _most(urgency: RecallClass) -> int:
     return limits.RECALL_JOBS * (RecallClass.BULK + 1 - urgency)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .. import clock, crash, durable
 from ..catalog.catalog import Catalog
@@ -30,8 +30,17 @@ if TYPE_CHECKING:
 
 Wait = Callable[[InodeNo, Range, Requester], Awaitable[None]]
 """Returns when the range is on disk; raises HsmError if it cannot come, or not in time."""
-MakeRoom = Callable[[int], Awaitable[bool]]
-"""Try to free that many bytes of the pools; False if there is nothing to release."""
+
+
+class MakeRoom(Protocol):
+    """Try to free that many bytes of the pools; False if there is nothing to release.
+
+    heads: heads of files may go, if nothing else can.
+    """
+
+    def __call__(self, need: int, *, heads: bool = True) -> Awaitable[bool]: ...
+
+
 _DAY_NS = 86_400 * 10**9
 TICK_NS = 10**7
 """How far the clock that the kernel dates changes by may be behind: a tick of the slowest one."""
@@ -484,5 +493,5 @@ async def _nobody_recalls(ino: InodeNo, wanted: Range, who: Requester) -> None:
     raise RecallFailed(f"inode {ino} is on discs and no library is running")
 
 
-async def _no_room(need: int) -> bool:
+async def _no_room(need: int, *, heads: bool = True) -> bool:
     return False

@@ -23,6 +23,7 @@ from ..disc.reader import read_chunk
 from ..errors import Conflict, HsmError, PosixError, RecallFailed, UnreadableSector
 from ..states import CopyState
 from ..types import CHUNK, SECTOR, VolumeId
+from .backpressure import Backpressure
 from .events import Events
 from .files import Files
 from .live import Live
@@ -62,13 +63,15 @@ class ParityRecall:
         events: Events,
         config: Config,
         *,
+        room: Room,
+        pressure: Backpressure,
         place: Callable[[Job], Awaitable[None]],
         end: Callable[[Job, HsmError | None], Awaitable[None]],
     ) -> None:
         self._catalog, self._files, self._reader = catalog, files, reader
         self._events, self._place, self._end = events, place, end
         self.config = config
-        self._room = Room(files)
+        self._room, self._pressure = room, pressure
         self._queues: dict[VolumeId, list[Work]] = {}
         self.nursery: trio.Nursery | None = None
 
@@ -151,16 +154,21 @@ class ParityRecall:
             job.beyond.add(work.copy.id)
             await self._place(job)
             return False
+        if self._pressure.must_wait(job, live):
+            self._files.drop(live)
+            return False
         need = work.plan(live, digest)
         work.began = trio.current_time()
         fault: HsmError | None
         try:
-            fault = await self._room.reserve(live, need)
+            fault = await self._room.reserve(live, need, order=not job.waiters)
         except (OSError, HsmError) as error:
             fault = error if isinstance(error, HsmError) else _ours(error)
         if fault is not None:
+            held = self._pressure.hold(job, live, fault)
             self._put_down(work)
-            await self._end(job, fault)
+            if not held:
+                await self._end(job, fault)
             return False
         work.reserved = need
         return True

@@ -18,6 +18,7 @@ from ..config import Config
 from ..errors import PosixError, RecallCancelled, RecallTimeout
 from ..types import InodeNo, Range, Requester, VolumeId
 from .backlog import Backlog
+from .backpressure import Backpressure
 from .failures import Failures
 from .files import Files
 from .guard import Guard, Rule
@@ -52,6 +53,7 @@ class Readers:
     _mounts: Mounts
     _nursery: trio.Nursery | None
     _parity: ParityRecall
+    _pressure: Backpressure
     _queues: dict[VolumeId, VolumeQueue]
     _reading: DiscReading
     _shelf: Shelf
@@ -75,7 +77,8 @@ class Readers:
     def configure(self, config: Config) -> None:
         """Other numbers count from now on."""
         self._config = self._reading.config = self._parity.config = config
-        self._slow.configure(config)
+        for part in (self._slow, self._backlog, self._pressure):
+            part.configure(config)
 
     async def wait(self, ino: InodeNo, wanted: Range, who: Requester) -> None:
         """Return when the range is on disk: how `Files` waits for it.

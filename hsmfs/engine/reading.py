@@ -19,9 +19,10 @@ from .. import crash, logs
 from ..catalog.catalog import Catalog
 from ..config import Config
 from ..disc.reader import Bytes, read_chunk
-from ..errors import Conflict, DriveError, HsmError, PosixError, UnreadableSector
+from ..errors import Conflict, DriveError, HsmError, PoolFull, PosixError, UnreadableSector
 from ..types import CHUNK, SECTOR, VolumeId
 from .ahead import GAP, MOST, Ahead
+from .backpressure import Backpressure
 from .events import Events
 from .files import Files
 from .incoming import Incoming, take
@@ -71,16 +72,16 @@ class DiscReading:
         events: Events,
         config: Config,
         *,
+        room: Room,
+        pressure: Backpressure,
         place: Callable[[Job], Awaitable[None]],
-        end: Callable[[Job, HsmError | None], Awaitable[None]],
-        finished: Callable[[Sequence[Job]], Awaitable[list[Job]]],
+        end_all: Callable[[Sequence[Job], HsmError | None], Awaitable[None]],
         put_aside: Callable[[VolumeQueue], Awaitable[None]],
     ) -> None:
         self._catalog, self._files, self._mounts = catalog, files, mounts
         self._events, self.config = events, config
-        self._place, self._end, self._finished = place, end, finished
-        self._put_aside = put_aside
-        self._room = Room(files)
+        self._room, self._pressure = room, pressure
+        self._place, self._end_all, self._put_aside = place, end_all, put_aside
         self._unsaved = trio.Semaphore(UNSAVED)
         self._ended: list[Work] = []
         self._finishing = False
@@ -251,14 +252,24 @@ class DiscReading:
                 await self._fault(work, HsmError("the catalog has no checksums of it"))
             await self._place(job)
             return
+        if self._pressure.must_wait(job, live):
+            queue.remove(work)
+            self._files.drop(live)
+            await trio.lowlevel.checkpoint()
+            return
         need = work.plan(live, digest)
         work.began = trio.current_time()
         try:
-            error: HsmError | None = await self._room.reserve(live, need)
+            error: HsmError | None = await self._room.reserve(live, need, order=not job.waiters)
         except (OSError, HsmError) as fault:
             error = _ours(fault)
         if error is not None:
-            await self._end(job, error)
+            if self._pressure.hold(job, live, error):
+                queue.remove(work)
+                self.put_down(work)
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._end(job, None if job.beside and isinstance(error, PoolFull) else error)
             return
         work.reserved = need
         if not work.todo or job.ended:
@@ -369,11 +380,26 @@ class DiscReading:
                     self._tell(work, barcodes[work.part.volume])
                 if not number % FILES:
                     await trio.lowlevel.checkpoint()
-            left = await self._finished([w.job for w in works if w.job not in failed])
+            jobs = [work.job for work in works if work.job not in failed]
+            await self._end_all([job for job in jobs if self._has_all(job)], None)
         finally:
             self._let_go(works)
-        for job in left:
-            await self._place(job)
+        for job in jobs:
+            if not job.ended:
+                await self._place(job)
+
+    def _has_all(self, job: Job) -> bool:
+        try:
+            live = self._files.hold(job.ino)
+        except PosixError:
+            return True  # it is gone
+        try:
+            return job.wanted(live) is None
+        finally:
+            self._files.drop(live)
+
+    async def _end(self, job: Job, error: HsmError | None) -> None:
+        await self._end_all([job], error)
 
     def put_down(self, work: Work) -> None:
         live, work.live = work.live, None

@@ -22,6 +22,7 @@ from ..errors import HsmError, PosixError, RecallCancelled
 from ..states import FileState, VolumeState
 from ..types import DataVersion, InodeNo, Range, VolumeId
 from .backlog import Backlog
+from .backpressure import Backpressure
 from .beside import Beside
 from .copy_choice import CopyChoice
 from .events import Events
@@ -37,6 +38,7 @@ from .readers import Readers
 from .reading import DiscReading
 from .recall_queue import Job, VolumeQueue, Work
 from .rewritten import Rewritten
+from .room import Room
 from .shelf import Shelf
 from .slow_lane import SlowLane
 from .trust.audit import Note, unheard
@@ -86,23 +88,31 @@ class Recaller(Readers):
         self._queues: dict[VolumeId, VolumeQueue] = {}
         self._failures = Failures(catalog, events)
         self._nursery: trio.Nursery | None = None
-        self._reading = DiscReading(
-            catalog, files, mounts, events, config, place=self._place, end=self._end,
-            finished=self._finished, put_aside=lambda queue: self.beside.put_down(queue),
+        room = Room(files)
+        self._pressure = Backpressure(
+            files, mounts, room, self._queues, events, config, place=self._place, end=self._end
         )
+        self._reading = DiscReading(
+            catalog, files, mounts, events, config, room=room, pressure=self._pressure,
+            place=self._place, end_all=self._end_all,
+            put_aside=lambda queue: self.beside.put_down(queue),
+        )  # fmt: skip
         self.beside = Beside(catalog, files, self._jobs, self._queues, self._press, self._end)
         self._copies = CopyChoice(catalog, mounts, self._queues)
         self.parity_reader = ParityReader(catalog, mounts, self._copies.effort)
         self._parity = ParityRecall(
-            catalog, files, self.parity_reader, events, config, place=self._place, end=self._end,
+            catalog, files, self.parity_reader, events, config, room=room,
+            pressure=self._pressure, place=self._place, end=self._end,
         )  # fmt: skip
         self._shelf = Shelf(catalog, events)
         self._slow = SlowLane(mounts, self._queues, config, self._place)
-        self._backlog = Backlog(catalog, self._jobs, self._queues, self._shelf, self._take)
+        self._backlog = Backlog(
+            catalog, self._jobs, self._queues, self._shelf, self._take, config
+        )
         self._rewritten = Rewritten(
             lambda ino: self.request(ino, RecallClass.BULK, "rewritten in part")
         )
-        self._why = Why(catalog, mounts, self._queues, self._shelf, self._slow)
+        self._why = Why(catalog, mounts, self._queues, self._shelf, self._slow, self._pressure)
         files.wait_for = self.wait
         files.rewritten = self._rewritten.note
         if guard is not None:
@@ -114,6 +124,7 @@ class Recaller(Readers):
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = self._reading.nursery = self._parity.nursery = nursery
+                self._pressure.nursery = nursery
                 nursery.start_soon(self._resume, set(self._jobs.values()))
                 nursery.start_soon(self._backlog.run)
                 nursery.start_soon(self.waiting.watch)
@@ -124,8 +135,8 @@ class Recaller(Readers):
                 await trio.sleep_forever()
         finally:
             self._nursery = self._reading.nursery = self._parity.nursery = None
-            self._shelf.clear()
-            self._slow.clear()
+            for waiting in (self._pressure, self._shelf, self._slow):
+                waiting.clear()
             for queue in self._queues.values():
                 for work in queue.works():
                     self._reading.put_down(work)
@@ -317,7 +328,7 @@ class Recaller(Readers):
         if queue is not None:
             queue.refresh(job)
             self._press(queue)
-        elif not job.slow and self._slow.forget(job):
+        elif (not job.slow and self._slow.forget(job)) or (job.hot and self._pressure.forget(job)):
             await self._place(job)
 
     def _press(self, queue: VolumeQueue) -> None:
@@ -342,6 +353,8 @@ class Recaller(Readers):
             wanted = job.wanted(live)
             if wanted is None:
                 await self._end(job, None)
+                return
+            if self._pressure.must_wait(job, live):
                 return
             copy = self._copies.choose(job, live, wanted)
             outside = copy if copy is not None and self._is_outside(copy) else None
@@ -410,21 +423,6 @@ class Recaller(Readers):
         """Recalls that wait until an operator brings the disc."""
         return self._shelf.waiting_for(volume)
 
-    async def _finished(self, jobs: Sequence[Job]) -> list[Job]:
-        """What came of files is durable: recalls that have all end together; the others."""
-        await self._end_all([job for job in jobs if self._has_all(job)], None)
-        return [job for job in jobs if not job.ended]
-
-    def _has_all(self, job: Job) -> bool:
-        try:
-            live = self._files.hold(job.ino)
-        except PosixError:
-            return True  # it is gone
-        try:
-            return job.wanted(live) is None
-        finally:
-            self._files.drop(live)
-
     async def _end(self, job: Job, error: HsmError | None) -> None:
         """Nothing more will come: the row goes, and the readers are told."""
         await self._end_all([job], error)
@@ -439,6 +437,7 @@ class Recaller(Readers):
         for job in ending:
             await self._shelf.forget(job)
             self._slow.forget(job)
+            self._pressure.ended(job)
             await self._leave_queue(job)
         if not ending:
             return

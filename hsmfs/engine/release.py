@@ -89,10 +89,11 @@ class Releaser:
                 self._files.premigrated(ino, attr.version)
         return await self._release(attr, path, who, even_open=even_open)
 
-    async def make_room(self, need: int) -> bool:
+    async def make_room(self, need: int, *, heads: bool = True) -> bool:
         """Free at least need bytes of the pools if that can be; False if nothing was to be had.
 
-        Called by a writer that met a full pool: calls at the same time share the work.
+        Called by who met a full pool: calls at the same time share the work. heads: may go too, if
+        nothing else can.
         """
         if trio.current_time() < self._useless_until:
             return False
@@ -100,10 +101,10 @@ class Releaser:
             freed = 0
             for pool in self._pools:
                 freed += await self._free(pool, max(need, self._excess(pool)), "full pool")
-            if not freed:
+            if not freed and heads:
                 freed = await self._free_heads(need)
-            if not freed:
-                self._useless_until = trio.current_time() + 1.0
+                if not freed:
+                    self._useless_until = trio.current_time() + 1.0
             return freed > 0
 
     async def _free_heads(self, need: int) -> int:

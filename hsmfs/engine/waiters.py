@@ -57,7 +57,8 @@ class WaiterView:
     """A waiter as admins see it.
 
     Attributes:
-        state: of its recall: reading, mounting, queued, slow lane, on the shelf; '' if unknown.
+        state: of its recall: reading, mounting, queued, slow lane, on the shelf, waiting for
+            room; '' if unknown.
         discs_ahead: that go into a drive before its disc.
         expected_s: seconds until its bytes come; None if nobody can tell.
     """

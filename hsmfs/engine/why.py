@@ -11,6 +11,7 @@ import trio
 from ..catalog.catalog import Catalog
 from ..catalog.queues import Recall
 from ..types import CHUNK, VolumeId
+from .backpressure import Backpressure
 from .eta import Outlook
 from .mounts import Mounts
 from .recall_queue import Job, VolumeQueue
@@ -32,9 +33,10 @@ class Why:
         queues: Mapping[VolumeId, VolumeQueue],
         shelf: Shelf,
         slow: SlowLane,
+        pressure: Backpressure,
     ) -> None:
         self._catalog, self._mounts, self._queues = catalog, mounts, queues
-        self._shelf, self._slow = shelf, slow
+        self._shelf, self._slow, self._pressure = shelf, slow, pressure
         self._known: tuple[float, Mapping[VolumeId, Outlook]] | None = None
 
     def waiter(self, waiter: Waiter, job: Job | None) -> WaiterView:
@@ -77,6 +79,8 @@ class Why:
 
     def _state(self, job: Job) -> tuple[str, int]:
         """What the recall does, and how many discs go before its own."""
+        if self._pressure.holds(job):
+            return "waiting for room", 0
         if job.volume is None:
             return "queued", 0
         if self._shelf.holds(job):

@@ -24,6 +24,7 @@ import trio.testing
 from hsmfs import limits
 from hsmfs.engine import (
     backlog,
+    backpressure,
     burst,
     demote,
     housekeeping,
@@ -54,7 +55,7 @@ CALM = {
     (waiters, "POLL_SECONDS"): 3600.0, (release, "LOOK"): 3600.0, (demote, "LOOK"): 6 * 3600.0,
     (policies, "LOOK"): 6 * 3600.0, (housekeeping, "TRASH_LOOK"): 3600.0,
     (housekeeping, "USAGE_LOOK"): 3600.0, (refresh, "LOOK"): 4 * 3600.0,
-    (burst, "LOOK"): 6 * 3600.0,
+    (burst, "LOOK"): 6 * 3600.0, (backpressure, "LOOK"): 900.0,
 }  # fmt: skip
 """Looks that come every few seconds are rarer here: thirty years have 950 million seconds."""
 FEW = {(limits, "RECALL_JOBS"): 8, (backlog, "BLOCK"): 2}

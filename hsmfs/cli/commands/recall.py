@@ -36,7 +36,8 @@ def command(
     """Bring files (for a folder: all below it) back from discs, in the discs' order.
 
     What would take more exchanges or bytes than the configuration's [recall] budget_exchanges or
-    budget_bytes is refused unless --over-budget is given.
+    budget_bytes is refused unless --over-budget is given. Files for which there is no room below
+    their pool's high mark wait until there is.
     """
     body: dict[str, Any] = {"paths": path_list(ctl, paths), "urgency": urgency}
     if estimate:

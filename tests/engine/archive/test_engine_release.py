@@ -119,6 +119,7 @@ async def test_heads_go_last_the_oldest_first(make_site):
         heads = [[128, 128, 128], [0, 0, 128], [0, 0, 0]]
         for blocks in heads:
             assert [site.catalog.inodes.get_raw(ino).blocks for ino in inos] == blocks
+            assert not await site.releaser.make_room(1, heads=False)
             assert await site.releaser.make_room(1) == (blocks != heads[-1])
         assert site.catalog.inodes.absent(inos[0]) == [Range(0, MIB)]
         assert [await site.read_back(ino) for ino in inos] == bytes_
