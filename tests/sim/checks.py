@@ -226,6 +226,8 @@ async def whole(life: Life) -> None:
     verdict = await verify(life.catalog)
     if verdict.breaks:
         raise Failure(f"the audit chain is broken: {verdict.breaks[0]}")
+    head = life.catalog.audit.head()
+    life.world.note(f"audit head {head.seq} {head.hash.hex()}")  # it has the hash of each disc
 
 
 async def clean(life: Life) -> None:

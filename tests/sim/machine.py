@@ -15,6 +15,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, MutableSequence, Sequence
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -22,12 +23,17 @@ from greenlet import getcurrent, greenlet
 
 from hsmfs import clock, durable, pressure
 from hsmfs.catalog import redo
+from hsmfs.disc import image, parity_image
+from hsmfs.disc.manifest import AUDIT, CATALOG, MANIFEST, PARITY, README, SUMS, VOLUME
 from hsmfs.pool import examine, store
 from hsmfs.types import InodeNo
 
 REAL_MONOTONIC = time.monotonic
 TICK_NS = 200_000
 """How far the processor's clocks move at each look: a batch of 10 ms ends after 50 of them."""
+OWN = tuple(
+    f"/{name}" for name in ("files", AUDIT, CATALOG, MANIFEST, PARITY, README, SUMS, VOLUME)
+)
 REDO_BYTES = 96 * 1024
 """A small redo log, so that it is full now and then."""
 
@@ -117,6 +123,20 @@ def _born_dated(self: store.Pool, ino: InodeNo, *, create: bool) -> int:
     return fd
 
 
+def _xorriso(words: list[str], *given: Any) -> list[str]:
+    """Stands for run_xorriso: the image has nothing of this machine, be it inode numbers of the
+    files that it is made of, or the time when the disc's own files and folders were made."""
+    words[words.index("-hardlinks") + 1] = "off"
+    script = Path(words[words.index("-options_from_file") + 1])
+    known = script.read_text(encoding="utf-8", errors="surrogateescape")
+    with script.open("a", encoding="ascii") as out:
+        for path in OWN:
+            if path in known:
+                out.write(f"-alter_date b-c ={clock.now_ns() // 10**9} {path} --\n")
+    return _run_xorriso(words, *given)
+
+
+_run_xorriso = image.run_xorriso
 _open = store.Pool._open
 _machine = Machine(0)
 
@@ -145,6 +165,7 @@ def install(seed: int) -> Machine:
     os.pwrite, os.ftruncate = _dated(os.pwrite), _dated(os.ftruncate)
     store.punch_hole = examine.punch_hole = _dated(store.punch_hole)
     store.Pool._open = _born_dated  # type: ignore[method-assign]
+    image.run_xorriso = parity_image.run_xorriso = _xorriso
     redo.SIZE = REDO_BYTES
     pressure.DISK.busy = lambda: machine.busy  # type: ignore[method-assign]
     pressure.WritePressure.may_block = (  # type: ignore[method-assign]
