@@ -21,7 +21,16 @@ from pathlib import Path
 
 from hsmfs.disc.iso9660 import Entry, Iso
 from hsmfs.disc.lay import STUB, laid, lay
-from hsmfs.disc.layout import Key, Kind, Placed, StagedFile, VolumeLabel, ancestors, place
+from hsmfs.disc.layout import (
+    Key,
+    Kind,
+    Placed,
+    StagedFile,
+    VolumeLabel,
+    ancestors,
+    place,
+    volume_id,
+)
 from hsmfs.disc.manifest import (
     AUDIT,
     CATALOG,
@@ -280,7 +289,6 @@ def _word(text: bytes) -> bytes:
 
 
 def arguments(xorriso: str, label: VolumeLabel, dest: Path, script: Path) -> list[str]:
-    volume_id = re.sub("[^A-Z0-9_]", "_", f"HSM_{label.barcode}".upper())[:32]
     return [
         xorriso,
         "-no_rc",
@@ -318,7 +326,7 @@ def arguments(xorriso: str, label: VolumeLabel, dest: Path, script: Path) -> lis
         "-outdev",
         f"stdio:{os.path.abspath(dest)}",
         "-volid",
-        volume_id,
+        volume_id(label.barcode),
         "-application_id",
         "HSMFS DISC FORMAT 1",
         "-padding",

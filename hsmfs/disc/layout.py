@@ -121,6 +121,11 @@ class StagedFile:
         return range(first, first + -(-self.length // CHUNK))
 
 
+def volume_id(barcode: str) -> str:
+    """The volume identifier of the filesystem on the disc with that barcode (ECMA-119, 8.4.7)."""
+    return re.sub("[^A-Z0-9_]", "_", f"HSM_{barcode}".upper())[:32]
+
+
 @dataclass(frozen=True, slots=True)
 class VolumeLabel:
     """Who a volume is: its place in a set of k data and m parity discs, counted from 1."""

@@ -1,9 +1,10 @@
 """Is the disc in the drive the one that its barcode says? Read before any use of it.
 
 A full disc must carry a VOLUME.json with the catalog's barcode and uuid; a disc to burn must be
-blank. Whatever else is found is flagged, and nothing is read from it or written to it: a disc that
-lay among the blank ones and is not blank is set aside. One whose description reads as nothing of
-ours is looked at in another drive first.
+blank. Where VOLUME.json does not read, the filesystem's volume identifier tells. Whatever else is
+found is flagged, and nothing is read from it or written to it: a disc that lay among the blank ones
+and is not blank is set aside. One whose description reads as nothing of ours is looked at in
+another drive first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import trio
 from .. import clock
 from ..catalog.catalog import Catalog
 from ..catalog.volumes import Volume
-from ..disc.layout import VolumeLabel
+from ..disc.iso9660 import Iso
+from ..disc.layout import VolumeLabel, volume_id
 from ..disc.reader import DiscReader
 from ..errors import (
     DriveError,
@@ -98,6 +100,10 @@ async def check_medium(
         label = await read_label(session)
     except UnreadableSector:
         # The rest may read, and every chunk has a checksum; parity needs what such a disc has.
+        found = await _volume_id(session)
+        if found not in ("", volume_id(volume.inside or volume.barcode)):
+            message = f"the disc labelled {volume.barcode} has the volume identifier {found}"
+            raise await _wrong(ledger, volume, message) from None
         return
     except ForeignDisc as error:
         reason = f"disc {volume.barcode} was not written by hsmfs: {error.message}"
@@ -150,6 +156,18 @@ async def read_label(
         return trio.from_thread.run(read, sector, count)
 
     return await clock.blocking(lambda: DiscReader(read_at, sectors).label, clock.MEDIA)
+
+
+async def _volume_id(session: Session) -> str:
+    """The volume identifier of the disc's filesystem; "" if it does not read."""
+
+    def read_at(sector: int, count: int) -> bytes:
+        return trio.from_thread.run(session.test, sector, count)
+
+    try:
+        return await clock.blocking(lambda: Iso(read_at).volume_id, clock.MEDIA)
+    except UnreadableSector:
+        return ""
 
 
 async def _wrong(ledger: Ledger, volume: Volume, message: str) -> WrongVolume:

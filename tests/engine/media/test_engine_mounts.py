@@ -8,7 +8,13 @@ import trio
 from hsmfs.catalog.queues import RecallClass
 from hsmfs.engine import identify
 from hsmfs.engine.schedule import Purpose
-from hsmfs.errors import DriveError, ForeignDisc, VolumeMissing, WrongVolume
+from hsmfs.errors import (
+    DriveError,
+    ForeignDisc,
+    UnreadableSector,
+    VolumeMissing,
+    WrongVolume,
+)
 from hsmfs.library.ports import ElementKind
 from hsmfs.library.simulated import hands
 from hsmfs.library.simulated.faults import Fault, FaultKind
@@ -127,6 +133,24 @@ async def test_the_label_inside_is_checked(rig, chunky, nursery):
     for barcode in (ONE, TWO):
         assert rig.volume(barcode).state is VolumeState.SUSPECT
         assert "inside" in rig.volume(barcode).reason
+
+
+@pytest.mark.expect_log("disc is suspect|unreadable")
+async def test_a_disc_whose_label_does_not_read_is_known_by_its_volume_id(
+    rig, chunky, nursery, monkeypatch
+):
+    async def unread(session, read=None):
+        raise UnreadableSector("cannot read sector 40", 40)
+
+    monkeypatch.setattr(identify, "read_label", unread)
+    await rig.burn(TWO, [(await rig.file(chunky), 0, len(chunky))])
+    await rig.burn(ONE, [(await rig.file(chunky), 0, len(chunky))], label=TWO)
+    await nursery.start(rig.mounts.run)
+    async with use(rig, TWO) as session:
+        assert session.volume.barcode == TWO
+    with pytest.raises(WrongVolume, match=f"{ONE} has the volume identifier HSM_{TWO}"):
+        async with use(rig, ONE):
+            pass
 
 
 @pytest.mark.expect_log("another drive is asked|drive down|disc is suspect")
