@@ -404,7 +404,7 @@ class DiscReading:
     def put_down(self, work: Work) -> None:
         live, work.live = work.live, None
         if live is not None:
-            self._room.give_back(live, work.reserved)
+            self._room.give_back(live, work.reserved, work.read)
             work.reserved = 0
             self._files.drop(live)
 

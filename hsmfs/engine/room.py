@@ -48,10 +48,15 @@ class Room:
         """Not even an empty pool has room for an order of so many bytes; after a reserve failed."""
         return need > self._most.get(self._files.pool_of(live).id, need)
 
-    def give_back(self, live: Live, promised: int) -> None:
-        """The bytes came in, or will not."""
+    def give_back(self, live: Live, promised: int, came: int = 0) -> None:
+        """So many bytes came in, and the rest of what was promised will not."""
+        pool = self._files.pool_of(live)
         if promised:
-            self._promised[self._files.pool_of(live).id] -= promised
+            self._promised[pool.id] -= promised
+        if came and pool.id in self._free:
+            pool.used += came
+            looked, free, below = self._free[pool.id]
+            self._free[pool.id] = looked, free - came, below - came
 
     async def _fits(self, pool: Pool, need: int, order: bool, *, fresh: bool = False) -> bool:
         now = trio.current_time()

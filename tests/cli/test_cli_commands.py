@@ -13,6 +13,7 @@ import trio
 
 from hsmfs import errors
 from hsmfs.catalog.catalog import Catalog
+from hsmfs.cli.commands import recall
 from hsmfs.cli.launch import start
 from hsmfs.cli.main import COMMANDS, exit_codes, hsmctl, main
 from hsmfs.cli.mount_helper import check_options
@@ -54,6 +55,21 @@ def test_exit_codes_are_listed_once_each():
     codes = [code for code, _ in exit_codes()]
     assert len(codes) == len(set(codes))
     assert errors.CatalogInUse.exit_code in codes
+
+
+@pytest.mark.parametrize(
+    ("words", "urgency"),
+    [((), "standard"), (("--over-budget",), "bulk"),
+     (("--over-budget", "--class", "standard"), "standard")],
+)  # fmt: skip
+def test_a_recall_over_the_budget_is_bulk_unless_told_otherwise(
+    hsmctl, monkeypatch, words, urgency
+):
+    asked = []
+    monkeypatch.setattr(recall, "path_list", lambda ctl, paths: ["/a"])
+    monkeypatch.setattr(recall, "run", lambda ctl, url, body, *names: asked.append(body) or 0)
+    assert hsmctl("recall", *words, "a")[0] == 0
+    assert asked[0]["urgency"] == urgency
 
 
 def test_wrong_arguments_are_exit_code_2(hsmctl):

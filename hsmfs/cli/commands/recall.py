@@ -18,27 +18,30 @@ from ..progress import run
 Examples:
   hsmctl recall --wait scans/2019
   hsmctl recall --estimate /srv/archive/projects
-  hsmctl recall --class bulk --over-budget /srv/archive/projects
+  hsmctl recall --over-budget /srv/archive/projects
 """,
 )
 @paths_argument
 @click.option("--wait", is_flag=True, help="Return when all bytes are on disk.")
 @click.option(
     "--class", "urgency", type=click.Choice(("interactive", "standard", "bulk")),
-    default="standard", show_default=True, help="Who goes first.",
+    help="Who goes first.  [default: standard; with --over-budget bulk]",
 )  # fmt: skip
 @click.option("--estimate", is_flag=True, help="Only tell discs, exchanges, bytes and time.")
 @click.option("--over-budget", is_flag=True, help="Also if [recall] budget_* does not cover it.")
 @json_option
 def command(
-    ctl: Ctl, paths: tuple[str, ...], wait: bool, urgency: str, estimate: bool, over_budget: bool
-) -> int:
+    ctl: Ctl, paths: tuple[str, ...], wait: bool, urgency: str | None, estimate: bool,
+    over_budget: bool,
+) -> int:  # fmt: skip
     """Bring files (for a folder: all below it) back from discs, in the discs' order.
 
     What would take more exchanges or bytes than the configuration's [recall] budget_exchanges or
     budget_bytes is refused unless --over-budget is given. Files for which there is no room below
     their pool's high mark wait until there is.
     """
+    # What is larger than an order may be would keep readers waiting for hours as standard.
+    urgency = urgency or ("bulk" if over_budget else "standard")
     body: dict[str, Any] = {"paths": path_list(ctl, paths), "urgency": urgency}
     if estimate:
         _show(ctl, ctl.client.post("/recall/estimate", body, timeout=None))

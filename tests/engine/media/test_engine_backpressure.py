@@ -61,6 +61,18 @@ async def test_orders_wait_below_the_high_watermark_and_no_disc_is_fetched_for_t
 
 
 @pytest.mark.expect_log("orders wait")
+async def test_what_comes_in_takes_room(one_drive, chunky, nursery):
+    rig, inos = one_drive, [await one_drive.stub(chunky, disc) for disc in (ONE, TWO, THREE)]
+    fill(rig, 0, 3 * len(chunky))
+    for ino in inos:
+        await rig.recaller.request(ino, RecallClass.BULK, "admin")
+    await rig.serve(nursery)
+    await rig.until(lambda: sum(waits(rig, ino) for ino in inos) == 1)
+    await rig.until(lambda: sum(not rig.catalog.inodes.absent(ino) for ino in inos) == 2)
+    assert next(iter(rig.files.pools)).used == 2 * len(chunky)
+
+
+@pytest.mark.expect_log("orders wait")
 async def test_a_full_pool_fails_a_reader_and_keeps_the_order(one_drive, chunky, nursery):
     rig, ino = one_drive, await one_drive.stub(chunky, ONE)
     fill(rig, 100, 20 * len(chunky))
