@@ -11,10 +11,9 @@ import pytest
 
 LIMIT_S = 900
 """After which the kernel ends by itself."""
-PARTS = ("names", "programs", "smb", "discs")
+PARTS = ("names", "programs", "stores", "smb", "discs")
 """Of tools/prove nas, each with a kernel of its own, so that the workers of CI share them. By hand
-are run: restic and Orthanc on the network (tests/life has them on the mount), the whole proof with
-its bound on seconds, and nas-crash."""
+are run: the whole proof with its bound on seconds, and nas-crash."""
 
 pytestmark = [
     pytest.mark.slow,
