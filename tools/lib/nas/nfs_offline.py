@@ -145,8 +145,9 @@ def _beside(nas: Nas, resident: list[str], idle: dict[str, list[float]]) -> None
         bound = _bound(idle[version])
         found = statistics.median(busy)
         nas.p.figure("  with 200 waiting", 1000 * found, "ms", at_most=1000 * bound)
-        shown = "twice idle" if found <= 2 * quiet else "one tick of this kernel's clock alone"
-        nas.p.say(f"  {found / quiet:.1f} times idle: within {shown}")
+        tick = "within one tick of this kernel's clock" if found <= bound else "beyond"
+        shown = "within twice idle" if found <= 2 * quiet else tick
+        nas.p.say(f"  {found / quiet:.1f} times idle: {shown}")
         means = statistics.mean(idle[version]), statistics.mean(busy)
         nas.p.say("  means {:.2f} and {:.2f} ms".format(*(1000 * mean for mean in means)))
 
