@@ -37,7 +37,7 @@ def test_nothing_is_lost_in_some_short_lives():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("library", [("--whole",), ("--arms", "2"), ("--whole", "--arms", "2")])
 def test_nothing_is_lost_in_other_libraries(library):
     done = sim(*library, "--seeds", "25", "--years", "0.08", "--events", "6", nice=19)
