@@ -29,8 +29,6 @@ IMAGES = trio.CapacityLimiter(4)
 so that no drive and no reader waits for an image to be made."""
 MEDIA = trio.CapacityLimiter(64)
 """Threads for drives and the robot: a stuck one keeps its thread, so there are many."""
-NOTIFY = trio.CapacityLimiter(1)
-"""The thread for kernel cache invalidation, which may block on a reader of the same page."""
 
 
 class WallClock:

@@ -222,10 +222,12 @@ class Health:
     def in_doubt(self, volume: VolumeId) -> bool:
         """Whether it did not read as it should since its last test, which it passed, if any."""
         doubt = False
-        for entry in self.of_volume(volume, KEPT):
-            if entry.kind in (Kind.TEST.value, Kind.TEST_BAD.value):
-                return doubt and entry.kind == Kind.TEST.value
-            doubt |= entry.blamed != "drive"
+        for kind, blamed in self._db.execute(
+            "SELECT kind, blamed FROM health WHERE volume = ? ORDER BY id DESC", (volume,)
+        ):
+            if kind in (Kind.TEST.value, Kind.TEST_BAD.value):
+                return doubt and kind == Kind.TEST.value
+            doubt |= blamed != "drive"
         return doubt
 
     # Scrubs

@@ -7,7 +7,7 @@ magazine where that can be, those of other sets from others.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -29,15 +29,15 @@ class Blanks:
 
     Attributes:
         wanted: somebody waits for the operator to add blank discs.
-        magazine_of: the magazine that a disc lies in, if the robot knows; set by who wires the
-            engine.
+        magazines: the magazine that each disc of the library lies in, if the robot knows; set by
+            who wires the engine.
     """
 
     def __init__(self, catalog: Catalog, events: Events) -> None:
         self._catalog, self._events = catalog, events
         self._claimed: set[VolumeId] = set()
         self.wanted = False
-        self.magazine_of: Callable[[Barcode], int | None] = lambda barcode: None
+        self.magazines: Callable[[], Mapping[Barcode, int | None]] = dict
 
     async def take(
         self,
@@ -92,14 +92,13 @@ class Blanks:
 
         size: discs of a set. taken: sets that are being filled by magazine.
         """
-        magazine_of = self.magazine_of
-        if magazine is not None:
-            for volume, barcode in blanks.items():
-                if magazine_of(barcode) == magazine:
-                    return volume
+        lies = self.magazines()
         groups: dict[int | None, list[VolumeId]] = {}
         for volume, barcode in blanks.items():
-            groups.setdefault(magazine_of(barcode), []).append(volume)
+            number = lies.get(barcode)
+            if magazine is not None and number == magazine:
+                return volume
+            groups.setdefault(number, []).append(volume)
 
         def worth(pair: tuple[int | None, list[VolumeId]]) -> tuple[bool, bool, int]:
             number, discs = pair

@@ -386,13 +386,13 @@ class Migrator:
     ) -> None:
         try:
             crash.point("migrate.staged")
-            extra = await self._snapshots.make(folder, staged)
-            await clock.blocking(lambda: trim(staged, self._disc, extra.size), clock.IMAGES)
             for ino, why in staged.skipped.items():
                 if why not in (GONE, NO_ROOM):
                     self._put_off(ino, why)
                     await trio.lowlevel.checkpoint()
             if staged.files:
+                extra = await self._snapshots.make(folder, staged)
+                await clock.blocking(lambda: trim(staged, self._disc, extra.size), clock.IMAGES)
                 await self._burn_copies(batch, volumes, staged, extra, together)
                 if extra.snapshot is not None:
                     await self._snapshots.burned()

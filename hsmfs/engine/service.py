@@ -218,7 +218,7 @@ class Engine:
         self.refresher.archive, self.refresher.complete = archive, complete
         self.scrubber.failed, self.scrubber.passed = replace, tested
         self.mounts.ledger.flagged = self.scrubber.look
-        self.migrator.blanks.magazine_of = self.robot.magazine_of
+        self.migrator.blanks.magazines = self.robot.magazines
         self.files.make_room = self.releaser.make_room
         self.migrator.finisher.release = self.releaser.release
         self.migrator.recall = bring_in

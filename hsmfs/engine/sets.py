@@ -93,7 +93,7 @@ class VolumeSets:
             magazine = open_[target].magazine if target in open_ else None
             disc = self._blanks.for_set(blanks, magazine, self._settings.discs, taken)
             chosen.append(disc)
-            lies = self._blanks.magazine_of(blanks.pop(disc))
+            lies = self._blanks.magazines().get(blanks.pop(disc))
             if target not in open_ and lies is not None:
                 taken[lies] += 1
         return chosen
@@ -111,7 +111,7 @@ class VolumeSets:
                 return
         found = self._catalog.volumes.get(volume)
         assert found is not None
-        magazine = self._blanks.magazine_of(found.barcode)
+        magazine = self._blanks.magazines().get(found.barcode)
         group = sets.add(
             self._settings.k, self._settings.m, target.copy_no, magazine, clock.now_ns(),
             target.vault,

@@ -35,6 +35,7 @@ class Notifier:
         self._attributes: dict[InodeNo, None] = {}
         self._names: dict[tuple[InodeNo, bytes], None] = {}
         self._wake = trio.Event()
+        self._thread = trio.CapacityLimiter(1)
 
     def changed(self, ino: InodeNo) -> None:
         """The attributes of an inode changed."""
@@ -58,7 +59,7 @@ class Notifier:
                 names = [self._names.popitem()[0] for _ in self._first(len(self._names))]
                 await clock.blocking(
                     lambda inos=inos, names=names: _send(inos, names),  # type: ignore[misc]
-                    clock.NOTIFY,
+                    self._thread,
                     abandon=True,
                 )
 

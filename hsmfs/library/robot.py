@@ -54,6 +54,7 @@ class Robot:
         self._elements: dict[ElementAddress, Element] = {}
         self._places: dict[Barcode, list[ElementAddress]] = {}
         self._magazines: dict[int, int] = {}
+        self._lies: dict[Barcode, int | None] = {}
         """By the unit that each is in."""
         self._whole = False
         self._stale = True
@@ -90,11 +91,24 @@ class Robot:
     def magazine_of(self, barcode: Barcode) -> int | None:
         """The magazine that the disc lies in, or that it was taken out of; None if nobody knows."""
         element = self.where(barcode)
-        if element is not None and element.kind is ElementKind.DRIVE and element.unit is not None:
+        return None if element is None else self._magazine(element)
+
+    def magazines(self) -> Mapping[Barcode, int | None]:
+        """`magazine_of` for all discs in the library, which is asked of thousands at once."""
+        if not self._lies:
+            self._lies = {
+                barcode: self._magazine(self._elements[addresses[0]])
+                for barcode, addresses in self._places.items()
+            }
+        return self._lies
+
+    def _magazine(self, element: Element) -> int | None:
+        if element.kind is ElementKind.DRIVE and element.unit is not None:
             return self._magazines.get(element.unit)
-        if element is not None and element.magazine is None and element.source is not None:
-            element = self._elements.get(element.source)
-        return element.magazine if element is not None else None
+        if element.magazine is None and element.source is not None:
+            home = self._elements.get(element.source)
+            return home.magazine if home is not None else None
+        return element.magazine
 
     def unit_of(self, drive: Drive) -> int | None:
         """The unit that the drive belongs to; None where discs move singly."""
@@ -271,6 +285,7 @@ class Robot:
         self._stale = True
         self._elements = {e.address: e for e in await self._changer.inventory()}
         self._places, self._magazines, self._whole = defaultdict(list), {}, False
+        self._lies = {}
         for element in self._elements.values():
             if element.full and element.barcode is not None:
                 self._places[element.barcode].append(element.address)
@@ -419,6 +434,7 @@ class Robot:
 
     def _note_carry(self, magazine: int, unit: int | None) -> None:
         """Update the map after a carry that went well."""
+        self._lies = {}
         self._magazines = {at: held for at, held in self._magazines.items() if held != magazine}
         if unit is not None:
             self._magazines[unit] = magazine
@@ -431,6 +447,7 @@ class Robot:
 
     def _note(self, disc: Element, target: Element) -> None:
         """Update the map after a move that went well."""
+        self._lies = {}
         assert disc.barcode is not None
         slots = (ElementKind.STORAGE, ElementKind.IMPORT_EXPORT)
         left = disc.address if disc.kind in slots else disc.source

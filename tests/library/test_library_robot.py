@@ -28,6 +28,8 @@ async def agrees(robot, library):
     """The map in memory is what the robot would say now."""
     for element in await library.changer.inventory():
         assert robot.elements[element.address] == dataclasses.replace(element, accessible=True)
+        if element.barcode is not None:
+            assert robot.magazines()[element.barcode] == robot.magazine_of(element.barcode)
 
 
 async def test_fetch_and_put_away(robot, library, journal):

@@ -147,15 +147,14 @@ def places_agree(life: Life) -> None:
     shelves = life.world.shelves
     assert shelves is not None
     at_ = {disc.name: at for at, disc in shelves.places.items()}
-    for volume in life.catalog.volumes.all():
-        at, said = at_.get(volume.barcode), volume.element
-        if said != at and volume.state is not VolumeState.RETIRED:
-            raise Failure(f"disc {volume.barcode} is in {at}, and the catalog says {said}")
-
-        disc = disc_of(life, volume.barcode)
-        kept = disc is None or not disc.fragile or not disc.written
-        if not kept and volume.state in (VolumeState.FULL, VolumeState.SUSPECT):
-            raise Failure(f"disc {volume.barcode} did not keep its burn and counts")
+    for barcode, (_, state, said) in life.catalog.volumes.seats().items():
+        at = at_.get(barcode)
+        if said != at and state is not VolumeState.RETIRED:
+            raise Failure(f"disc {barcode} is in {at}, and the catalog says {said}")
+        if state in (VolumeState.FULL, VolumeState.SUSPECT):
+            disc = disc_of(life, barcode)
+            if disc is not None and disc.fragile and disc.written:
+                raise Failure(f"disc {barcode} did not keep its burn and counts")
 
 
 def rot_was_found(life: Life) -> None:

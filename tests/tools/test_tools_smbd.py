@@ -38,8 +38,17 @@ def test_what_it_starts_for_rpc_does_not_outlive_it(tmp_path: Path) -> None:
             "rpcclient", f"--configfile={server.config}", f"-U{smbd.USER}%{smbd.PASSWORD}",
             server.address, "-c", "lsaquery",
         ]  # fmt: skip
-        # smbd gives up on a helper that takes long to start, as on a busy machine.
-        until(lambda: subprocess.run(words, check=False, capture_output=True).returncode == 0,
-              "the accounts are told")  # fmt: skip
+        said = ""
+
+        def told() -> bool:
+            nonlocal said
+            done = subprocess.run(words, check=False, capture_output=True, text=True)
+            said = done.stdout + done.stderr
+            return done.returncode == 0
+
+        try:
+            until(told, "the accounts are told")  # smbd gives up on a helper that starts slowly
+        except TimeoutError as late:
+            raise AssertionError(f"{said}\n{server.log_tail()}") from late
         assert {"samba-dcerpcd", "rpcd_lsad"} <= running(server)
     assert running(server) == set()

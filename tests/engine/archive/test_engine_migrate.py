@@ -311,6 +311,7 @@ async def test_rotten_bytes_are_not_burned(site):
         await site.archive(ino)
         with open(site.pool.path_of(ino), "r+b") as file:
             file.write(b"rot")
+        site.migrator._snapshots = None  # is not asked what a disc would carry
         await site.archive(ino, copies=2)
     assert len(site.volumes(VolumeState.FULL)) == 1, "no disc was spent"
     assert "migration_put_off" in site.kinds()
