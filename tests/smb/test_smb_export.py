@@ -36,7 +36,8 @@ def samba(tmp_path, monkeypatch):
     monkeypatch.setattr(smb, "CONFIG", server.config)
     monkeypatch.setattr(smb, "FILE", server.shares)
     monkeypatch.setattr(nfs, "FILE", tmp_path / "hsmfs.exports")
-    return server
+    yield server
+    server.remove()
 
 
 def effective(samba, name, *keys):

@@ -33,7 +33,8 @@ def running(server: smbd.Samba) -> set[str]:
 
 
 def test_what_it_starts_for_rpc_does_not_outlive_it(tmp_path: Path) -> None:
-    with smbd.Samba(tmp_path / "smb") as server:
+    far = tmp_path / ("smb" * 20)  # paths of sockets have 107 bytes
+    with smbd.Samba(far) as server:
         words = [
             "rpcclient", f"--configfile={server.config}", f"-U{smbd.USER}%{smbd.PASSWORD}",
             server.address, "-c", "lsaquery",

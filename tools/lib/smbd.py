@@ -1,4 +1,4 @@
-"""A Samba server for tests and proofs: Debian's smbd on loopback, everything in one folder.
+"""A Samba server for tests and proofs: Debian's smbd on loopback, in one folder but its sockets.
 
     with Samba(folder, shares=text) as samba:
         samba.client("archive", "ls")            # smbclient
@@ -18,6 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -39,11 +40,11 @@ interfaces = {address}/8
 bind interfaces only = yes
 smb ports = 445
 private dir = {folder}/private
-lock directory = {folder}/lock
+lock directory = {sockets}
 state directory = {folder}/state
 cache directory = {folder}/cache
 pid directory = {folder}/pid
-ncalrpc dir = {folder}/ncalrpc
+ncalrpc dir = {sockets}
 passdb backend = tdbsam:{folder}/passdb.tdb
 log file = {folder}/log/log
 log level = {log_level}
@@ -87,11 +88,18 @@ class Samba:
         self.shares = folder / "shares.conf"
         self.address = _free_address()
         self.smbd: subprocess.Popen[bytes] | None = None
-        for name in ("private", "lock", "state", "cache", "pid", "ncalrpc", "log"):
+        for name in ("private", "state", "cache", "pid", "log"):
             (folder / name).mkdir(parents=True)
         folder.chmod(0o755)
+        # Paths of sockets end after 107 bytes (unix(7)); without some of its own Samba still runs,
+        # but its helpers for RPC do not always come up.
+        self._sockets = Path(tempfile.mkdtemp(prefix="smb-"))
+        self._sockets.chmod(0o755)
         self.shares.write_text(shares)
-        values = {"address": self.address, "folder": folder, "log_level": log_level}
+        values = {
+            "address": self.address, "folder": folder, "sockets": self._sockets,
+            "log_level": log_level,
+        }  # fmt: skip
         self.config.write_text(_GLOBAL.format(**values))
 
     def __enter__(self) -> Self:
@@ -100,6 +108,7 @@ class Samba:
             self.start()
         except BaseException:
             self.stop()
+            self.remove()
             raise
         return self
 
@@ -108,6 +117,7 @@ class Samba:
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         self.stop()
+        self.remove()
 
     def start(self) -> None:
         """Run smbd and wait until it answers a session."""
@@ -142,6 +152,10 @@ class Samba:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(rpc, signal.SIGTERM)
             _end_group(rpc)
+
+    def remove(self) -> None:
+        """Take away what is not in its folder."""
+        shutil.rmtree(self._sockets)
 
     def _rpc_server(self) -> int:
         """The process that smbd starts when a client asks for accounts or shares by RPC, or 0.
