@@ -13,7 +13,8 @@ LIMIT_S = 900
 """After which the kernel ends by itself."""
 PARTS = ("names", "programs", "stores", "smb", "discs")
 """Of tools/prove nas, each with a kernel of its own, so that the workers of CI share them. By hand
-are run: the whole proof with its bound on seconds, and nas-crash."""
+are run: the whole proof with its bound on seconds, which has the programs by NFS 3, too; and
+nas-crash."""
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,7 +1,7 @@
 """Programs that people use on a NAS, on a real mount; each also with its files on discs between.
 
 Nothing stays on disk of a file that was released, not even a head, so that small files count, too.
-In the lab's kernel, with HSMFS_LIFE=v4.2 or smb, the programs work on a client's mount
+In the lab's kernel, with HSMFS_LIFE=v3, v4.2 or smb, the programs work on a client's mount
 (tools/lib/nas/life.py).
 """
 
@@ -128,7 +128,7 @@ def _over_smb(fs: TempFs) -> Iterator[Life]:
         fs.control("export", "rm", "smb", "share")
 
 
-_WAYS = {"": _here, "v4.2": _over_nfs, "smb": _over_smb}
+_WAYS = {"": _here, "v3": _over_nfs, "v4.2": _over_nfs, "smb": _over_smb}
 
 
 @pytest.fixture

@@ -162,6 +162,7 @@ class MemoryChanger:
         self._shelves, self._timing = shelves, timing
         self._elements = {element.address: element for element in elements}
         self._drives = {drive.address: drive for drive in drives}
+        self._grippers = [e.address for e in elements if e.kind is ElementKind.TRANSPORT]
         self._whole = shelves.geometry.drives_per_magazine > 0
         self._full: dict[ElementAddress, Element] = {}
         """Slots as they were told last with a disc: of thousands hardly one changes."""
@@ -275,10 +276,10 @@ class MemoryChanger:
         """Returns the gripper that has it."""
         start, end, disc = self._asked(src, dst)
         shelves = self._shelves
-        grippers = [e.address for e in self._elements.values() if e.kind is ElementKind.TRANSPORT]
-        gripper = next((at for at in grippers if at not in shelves.places or at == src), None)
+        free = (at for at in self._grippers if at not in shelves.places or at == src)
+        gripper = next(free, None)
         if gripper is None:
-            held = shelves.places[grippers[0]]
+            held = shelves.places[self._grippers[0]]
             raise ChangerError(f"the robot's gripper still holds disc {held.label}")
         jammed = shelves.jams > 0
         if not jammed or shelves.jam_keeps:

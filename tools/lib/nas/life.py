@@ -12,13 +12,16 @@ from ..tempfs import REPOSITORY
 from .nfs import sh
 from .world import Nas, Section
 
+_BY_NFS = "not (wal or restic or orthanc)"
 PROGRAMS = {
-    "NFS: programs": ("v4.2", "not (wal or restic or orthanc)"),
+    "NFS: programs": ("v4.2", _BY_NFS),
     "SMB: programs": ("smb", "dcmtk"),
 }
 """What is between, and which of the tests. By NFS rsync and tar leave extended attributes out:
 nfsd offers none of a FUSE filesystem. SQLite's WAL is for one host (sqlite.org/wal.html), and by
 SMB its database is locked. A share of SMB keeps no modes, owners and links, which most compare."""
+OLDER = {"NFS 3: programs": ("v3", _BY_NFS)}
+"""The same by the version whose locks are a protocol of their own."""
 STORES = {
     "NFS: stores of programs": ("v4.2", "restic or orthanc"),
     "SMB: stores of programs": ("smb", "restic or orthanc"),

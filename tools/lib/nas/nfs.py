@@ -6,8 +6,8 @@ of NFS 4 see is /run, as the host's filesystem behind / cannot be exported.
 
 from __future__ import annotations
 
-import itertools
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,7 +20,6 @@ NLM_TIMEOUT_S = 3
 """When lockd asks again, whose answer the server dropped while it looked an export up: with its
 10 s it would take a lock again after so short a grace period (lockd's nlm_timeout, 3 to 20)."""
 VERSIONS = {"v3": "vers=3", "v4.1": "vers=4.1", "v4.2": "vers=4.2"}
-_NUMBERS = itertools.count(1)
 _STATE = Path("/var/lib/nfs")
 _NFSD = Path("/proc/fs/nfsd")
 _NLM_TIMEOUT = Path("/proc/sys/fs/nfs/nlm_timeout")
@@ -69,8 +68,7 @@ def serve(threads: int = THREADS) -> None:
 
 def mount(path: Path, version: str, options: str = "") -> Path:
     """Mount an export of this host with a version of the protocol; where it is."""
-    folder = Path("/run/nfs", version, str(next(_NUMBERS)))
-    folder.mkdir(parents=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"nfs-{version}-", dir="/run"))
     words = ",".join(filter(None, (VERSIONS[version], options)))
     shown = path if version == "v3" else Path("/", path.relative_to("/run"))
     sh("mount", "-t", "nfs", "-o", words, f"{CLIENTS}:{shown}", folder)
