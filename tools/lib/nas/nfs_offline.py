@@ -181,11 +181,11 @@ def _bound(idle: list[float]) -> float:
 
 
 def _quietest(nas: Nas, names: list[str], idle: dict[str, list[float]]) -> dict[str, list[float]]:
-    """As `_latencies`; where it does not hold the best of three, as what else the machine has to do
+    """As `_latencies`; where it does not hold the best of ten, as what else the machine has to do
     comes and goes, and a thread of nfsd that is held does not.
     """
     best = _latencies(nas, names)
-    for _ in range(2):
+    for _ in range(9):
         if all(statistics.median(best[version]) <= _bound(idle[version]) for version in best):
             break
         again = _latencies(nas, names)
