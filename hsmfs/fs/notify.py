@@ -35,7 +35,7 @@ class Notifier:
         self._attributes: dict[InodeNo, None] = {}
         self._names: dict[tuple[InodeNo, bytes], None] = {}
         self._wake = trio.Event()
-        self._thread = trio.CapacityLimiter(1)
+        self._thread = trio.CapacityLimiter(1)  # ours: one that is left behind never gives it back
 
     def changed(self, ino: InodeNo) -> None:
         """The attributes of an inode changed."""

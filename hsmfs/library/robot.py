@@ -54,8 +54,9 @@ class Robot:
         self._elements: dict[ElementAddress, Element] = {}
         self._places: dict[Barcode, list[ElementAddress]] = {}
         self._magazines: dict[int, int] = {}
-        self._lies: dict[Barcode, int | None] = {}
         """By the unit that each is in."""
+        self._lies: dict[Barcode, int | None] = {}
+        """What `magazines` answers; empty until it is asked again after a change of the map."""
         self._whole = False
         self._stale = True
         self._numbers = count(1)

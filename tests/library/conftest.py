@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +92,14 @@ class Rig:
         await self.library.changer.move(disc.address, self.drive.address)
         assert (await self.drive.load()).blank
         return disc
+
+
+async def agrees(robot: Robot, library: Library) -> None:
+    """The map in memory is what the robot would say now."""
+    for element in await library.changer.inventory():
+        assert robot.elements[element.address] == replace(element, accessible=True)
+        if element.barcode is not None:
+            assert robot.magazines()[element.barcode] == robot.magazine_of(element.barcode)
 
 
 @pytest.fixture

@@ -19,17 +19,10 @@ from hsmfs.library.simulated import hands
 from hsmfs.library.simulated.faults import Fault, FaultKind
 from hsmfs.library.simulated.library import SimulatedLibrary
 from hsmfs.types import Barcode, ElementAddress
+from tests.library.conftest import agrees
 
 ONE = Barcode("S0001D01")
 TWO = Barcode("S0001D02")
-
-
-async def agrees(robot, library):
-    """The map in memory is what the robot would say now."""
-    for element in await library.changer.inventory():
-        assert robot.elements[element.address] == dataclasses.replace(element, accessible=True)
-        if element.barcode is not None:
-            assert robot.magazines()[element.barcode] == robot.magazine_of(element.barcode)
 
 
 async def test_fetch_and_put_away(robot, library, journal):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import trio
 
@@ -15,7 +13,7 @@ from hsmfs.library.simulated.config import SimulatedConfig
 from hsmfs.library.simulated.faults import Fault, FaultKind
 from hsmfs.library.simulated.library import SimulatedLibrary
 from hsmfs.types import Barcode
-from tests.library.conftest import Carry, Rig
+from tests.library.conftest import Carry, Rig, agrees
 from tests.library.test_library_conformance import *  # noqa: F403
 
 ONE, TWO, NEXT = Barcode("S0001D01"), Barcode("S0001D02"), Barcode("S0002D01")
@@ -32,14 +30,6 @@ async def robot(whole, journal) -> Robot:
     robot = Robot(whole, journal)
     await robot.inventory()
     return robot
-
-
-async def agrees(robot, library):
-    """The map in memory is what the robot would say now."""
-    for element in await library.changer.inventory():
-        assert robot.elements[element.address] == dataclasses.replace(element, accessible=True)
-        if element.barcode is not None:
-            assert robot.magazines()[element.barcode] == robot.magazine_of(element.barcode)
 
 
 def carries(journal):

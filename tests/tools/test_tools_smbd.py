@@ -39,17 +39,14 @@ def test_what_it_starts_for_rpc_does_not_outlive_it(tmp_path: Path) -> None:
             "rpcclient", f"--configfile={server.config}", f"-U{smbd.USER}%{smbd.PASSWORD}",
             server.address, "-c", "lsaquery",
         ]  # fmt: skip
-        said = ""
 
-        def told() -> bool:
-            nonlocal said
-            done = subprocess.run(words, check=False, capture_output=True, text=True)
-            said = done.stdout + done.stderr
-            return done.returncode == 0
+        def ask() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(words, check=False, capture_output=True, text=True)
 
-        try:
-            until(told, "the accounts are told")  # smbd gives up on a helper that starts slowly
+        try:  # smbd gives up on a helper that starts slowly
+            until(lambda: ask().returncode == 0, "the accounts are told")
         except TimeoutError as late:
-            raise AssertionError(f"{said}\n{server.log_tail()}") from late
+            last = ask()
+            raise AssertionError(f"{last.stdout}{last.stderr}\n{server.log_tail()}") from late
         assert {"samba-dcerpcd", "rpcd_lsad"} <= running(server)
     assert running(server) == set()
