@@ -145,6 +145,11 @@ class LoopWatch(trio.abc.Instrument):
         """When the step that runs now began, by time.perf_counter."""
         return self._started
 
+    @property
+    def caught(self) -> str:
+        """The stack of the step that runs now, if the sampler has looked at it already."""
+        return self._stack_of(self._started)
+
     def __enter__(self) -> LoopWatch:
         # Kernels without CONFIG_SCHED_INFO have no such file; then all time counts.
         with contextlib.suppress(FileNotFoundError):
@@ -184,8 +189,8 @@ class LoopWatch(trio.abc.Instrument):
         if self._started is None:
             return
         ended = time.perf_counter() if self._clock is None else self._clock.stepped()
-        seconds = ended - self._started
-        self._started = None
+        started, self._started = self._started, None
+        seconds = ended - started
         queued = 0.0
         if seconds > self.threshold:
             self.worst_wall = max(self.worst_wall, seconds)
@@ -198,8 +203,7 @@ class LoopWatch(trio.abc.Instrument):
         self.total += seconds
         self.worst = max(self.worst, seconds)
         if seconds > self.threshold:
-            stack = self._sampler.take() if self._sampler else ""
-            self._note(Stall(task.name, seconds, queued, stack))
+            self._note(Stall(task.name, seconds, queued, self._stack_of(started)))
         elif queued:
             self.preempted += 1
 
@@ -208,6 +212,10 @@ class LoopWatch(trio.abc.Instrument):
         self.stalls.append(stall)
         if self._on_stall is not None:
             self._on_stall(stall)
+
+    def _stack_of(self, started: float | None) -> str:
+        step, stack = self._sampler.seen if self._sampler else (None, "")
+        return stack if step == started else ""
 
     def _run_queue_ns(self) -> int:
         """Nanoseconds this thread waited for a processor (the second field of schedstat)."""
@@ -241,14 +249,18 @@ class Host:
 
 
 class _Sampler(threading.Thread):
-    """Looks at the loop's thread and keeps the stack of a step that is over the threshold."""
+    """Looks at the loop's thread and keeps the stack of a step that is over the threshold.
+
+    Attributes:
+        seen: when the last such step began, and its stack.
+    """
 
     def __init__(self, watch: LoopWatch) -> None:
         super().__init__(name="loop sampler", daemon=True)
         self._watch = watch
         self._loop_thread = 0
         self._over = threading.Event()
-        self._stack = ""
+        self.seen: tuple[float | None, str] = None, ""
 
     def start(self) -> None:
         self._loop_thread = threading.get_ident()
@@ -258,15 +270,12 @@ class _Sampler(threading.Thread):
         self._over.set()
         self.join()
 
-    def take(self) -> str:
-        stack, self._stack = self._stack, ""
-        return stack
-
     def run(self) -> None:
         while not self._over.wait(self._watch.threshold / 4):
             started = self._watch.started
             if started is None or time.perf_counter() - started < self._watch.threshold / 2:
                 continue
-            frame = sys._current_frames().get(self._loop_thread)
-            if frame is not None:
-                self._stack = "".join(traceback.format_stack(frame, limit=8))
+            frame = sys._current_frames()[self._loop_thread]
+            stack = "".join(traceback.format_stack(frame, limit=8))
+            if self._watch.started == started:  # and has not moved on since
+                self.seen = started, stack

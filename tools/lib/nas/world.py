@@ -50,10 +50,11 @@ class Nas:
         mounts: by a name such as "v3", the same folder as a client has it.
         offline: by folder, what its files on discs hold, by their paths below the mount.
         archived_s: when the last of them was on a disc, in seconds since 1970.
+        shared: other work runs on the machine, so times of single reads say little.
     """
 
-    def __init__(self, p: Proof, fs: TempFs) -> None:
-        self.p, self.fs = p, fs
+    def __init__(self, p: Proof, fs: TempFs, *, shared: bool) -> None:
+        self.p, self.fs, self.shared = p, fs, shared
         self.api = Client(SocketLink(fs.socket))
         self.mounts: dict[str, Path] = {}
         self.offline: dict[str, dict[str, bytes]] = {}
@@ -109,12 +110,12 @@ class Nas:
 
 
 @contextmanager
-def nas(p: Proof, sections: Iterable[Section]) -> Iterator[Nas]:
+def nas(p: Proof, sections: Iterable[Section], *, shared: bool) -> Iterator[Nas]:
     """Servers, the mount, and its clients, for these sections; once in the life of the kernel."""
     began = time.monotonic()
     nfs.serve()
     with TempFs(TABLES, folder=Path("/run/hsmfs"), ready_s=READY_S) as fs:
-        world = Nas(p, fs)
+        world = Nas(p, fs, shared=shared)
         fs.control(
             "export", "nfs", fs.mountpoint, "--to", nfs.CLIENTS, "--options", "no_root_squash"
         )
