@@ -35,13 +35,14 @@ from .events import Events
 from .finish import Finisher
 from .integrity.ingest import Ingest
 from .mounts import Mounts
+from .pauses import Pauses, is_bad
 from .plan import Batch, Plan, Target, Targets, Terms
 from .policy.match import Ruleset
 from .policy.rules import Grouping
 from .residency import Residency
 from .sets import VolumeSets
 from .spool import Spool, burns_at_once
-from .stage import ABSENT, GONE, LOST_BYTES, MISMATCH, NO_ROOM, UNREADABLE, Staged, Stager, trim
+from .stage import ABSENT, GONE, LOST_BYTES, NO_ROOM, UNREADABLE, Staged, Stager, trim
 from .verify import SourceMismatch
 
 log = logs.get(__name__)
@@ -49,18 +50,10 @@ ATTEMPTS = 3
 """Blank discs that one copy of a batch may spoil before the files are queued again."""
 PAUSE = 0.2
 """Seconds for more requests to come in before the queue is looked at."""
-AGAIN = 15.0
-"""Seconds after which a file that was skipped is looked at again."""
-BACK_OFF = 120.0
-"""Seconds after which the files of a burn that failed are tried again."""
 CAUTION = 1.05
 """Files are expected to shrink a little less than the last ones did."""
-DISPUTED = 3600.0
-"""And one that is not what its client's checksum says; an order to archive it is not put off."""
 _Key = tuple[str, int, str, Study | None]
 """Of a file: the key of its group, its copies, where one of them is kept, and its DICOM study."""
-ROTTEN = 86_400.0
-"""Seconds after which a file is tried again whose bytes on disk are not those of its checksums."""
 
 
 class Migrator:
@@ -72,6 +65,7 @@ class Migrator:
         rules: the policies in force, for the copies and the groups of files.
         recall: asks for a file's bytes to be brought in so that it can be archived, or None.
         ingest: compares files with what their clients say of them.
+        pauses: files that are left alone for a while.
         blanks, sets: the discs to burn on, and the sets that they join.
     """
 
@@ -115,7 +109,7 @@ class Migrator:
         self._active = 0
         self._busy: Counter[int] = Counter()
         self._ended: list[Collection[int]] = []
-        self._later: dict[int, float] = {}
+        self.pauses = Pauses(catalog, self._files_attr)
         self._staging = trio.Lock()
 
     def configure(self, config: Config) -> None:
@@ -157,7 +151,7 @@ class Migrator:
                 Migration(attr.ino, attr.version, wanted, who, key, now, release, place)
             )
             self.ingest.look_again(attr.ino)
-            self._later.pop(attr.ino, None)
+            self.pauses.end(attr.ino)
 
         await in_batches(self._catalog, zip(attrs, keys, strict=True), put, "migrate.queued")
         self.poke()
@@ -206,14 +200,14 @@ class Migrator:
 
     def came_in(self, ino: InodeNo) -> None:
         """The file was recalled: if that is what it waited for, its turn is now."""
-        if self._later.pop(ino, None) is not None:
+        if self.pauses.end(ino):
             self.poke()
 
     async def flush(self) -> None:
         """Burn what waits now, without waiting for full discs."""
         async with self._catalog.write():
             self._catalog.queues.set_burn_before(clock.now_ns() + 1)
-        self._later.clear()
+        self.pauses.clear()
         self.poke()
 
     async def settled(self) -> None:
@@ -258,10 +252,10 @@ class Migrator:
         self._ended.clear()
         await self._catalog.settled()
         now = trio.current_time()
-        self._later = {ino: until for ino, until in self._later.items() if until > now}
+        await self.pauses.look()
         terms = Terms(
             plan.usable(self._disc), clock.now_ns(), self._catalog.queues.burn_before(),
-            self._wait_ns, plan.Either(self._busy, self._later), room, self._shrink,
+            self._wait_ns, plan.Either(self._busy, self.pauses), room, self._shrink,
             self._needs_parity, self._tests and not self._catalog.health.paused,
         )  # fmt: skip
         found = await self._catalog.read(lambda reports: plan.make(reports, terms))
@@ -272,7 +266,7 @@ class Migrator:
             await self.spool.forget_old()
             if not self._wake.is_set():
                 self._settled.set()
-        due = min(self._later.values(), default=float("inf")) - now
+        due = self.pauses.next - now
         if found.next_ns is not None:
             due = min(due, (found.next_ns - clock.now_ns()) / 1e9)
         return max(due, PAUSE)
@@ -304,11 +298,8 @@ class Migrator:
                     continue  # deleted since the plan was made
 
     def _put_off(self, ino: InodeNo, why: str) -> None:
-        bad = why.startswith((LOST_BYTES, UNREADABLE))
-        pauses = {MISMATCH: DISPUTED, ABSENT: BACK_OFF}
-        seconds = ROTTEN if bad else pauses.get(why, AGAIN)
-        self._later[ino] = trio.current_time() + seconds
-        tell = log.error if bad else log.info
+        self.pauses.put_off(ino, why)
+        tell = log.error if is_bad(why) else log.info
         tell("not archived now", ino=ino, reason=why)
         self._events.emit("migration_put_off", ino=ino, reason=why)
 
@@ -326,9 +317,8 @@ class Migrator:
             await self._archive(batch)
         except Exception as fault:
             self._tell(fault, len(inos))
-            until = trio.current_time() + BACK_OFF
             queued = await at_leisure(self._catalog, inos, self._catalog.queues.migration)
-            self._later.update((row.ino, until) for row in queued if row is not None)
+            self.pauses.failed(row.ino for row in queued if row is not None)
         finally:
             # A plan that is being made rests on an older snapshot: it must still see them as busy.
             self._ended.append([item.ino for item in batch.items])

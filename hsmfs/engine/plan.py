@@ -6,7 +6,7 @@ stay together where they can; a file larger than a disc is cut at multiples of C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -108,11 +108,11 @@ class Plan:
 class Either:
     """Inodes that a plan must leave alone."""
 
-    def __init__(self, *sets: Iterable[int]) -> None:
+    def __init__(self, *sets: Container[int]) -> None:
         self._sets = sets
 
     def __contains__(self, ino: object) -> bool:
-        return any(ino in some for some in self._sets)  # type: ignore[operator]
+        return any(ino in some for some in self._sets)
 
 
 @dataclass(frozen=True, slots=True)

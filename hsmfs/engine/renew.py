@@ -44,8 +44,8 @@ from .syndromes import Run, Syndromes
 log = logs.get(__name__)
 AGAIN = 600.0
 """Seconds after which a rebuild that failed is tried again; twice as many after each more, as every
-try may read the whole set."""
-AGAIN_AT_MOST = 28 * 86_400.0
+try may read the whole set. All are tried when a disc came back, or another one was made anew."""
+AGAIN_AT_MOST = 90 * 86_400.0
 LOOK = 1.0
 """Seconds between looks at a burn that a former run began."""
 WINDOW = 64 * 1024 * 1024
@@ -171,7 +171,7 @@ class Renewer:
             log.warning("rebuild put off", volume=volume.barcode, error=text)
             self._events.emit("rebuild_put_off", volume=volume.barcode, error=text)
             self._failed[volume.id] += 1
-            wait = min(AGAIN * 2 ** min(self._failed[volume.id] - 1, 12), AGAIN_AT_MOST)
+            wait = min(AGAIN * 2 ** min(self._failed[volume.id] - 1, 14), AGAIN_AT_MOST)
             self._later[volume.id] = trio.current_time() + wait
             async with self._catalog.write():
                 now = self._catalog.sets.rebuild(volume.id)
@@ -404,6 +404,7 @@ class Renewer:
         await self._catalog.sync()
         crash.point("renew.done")
         await self._spool.remove(_name(old.id))
+        self._later.clear()
         found = self._catalog.volumes.get(old.id)
         assert found is not None
         log.info("disc made anew", volume=found.barcode, was=found.inside, reason=found.reason)

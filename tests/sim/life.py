@@ -1,10 +1,10 @@
 """One life of the daemon: steps of the plan, time that passes, and its end.
 
 Time is trio's MockClock, moved here and nowhere else. While anything is under way it goes from
-deadline to deadline, so that all happens in its order; while nothing is, in strides of up to
-STRIDE, as a machine that was suspended sees it. A death is the death of the process: `die` writes
-the world down and ends it without a word to anyone, at a crash point or between any two steps of
-the event loop.
+deadline to deadline, so that all happens in its order; while nothing is, in strides (plan.Size), as
+a machine that was suspended sees it. A death is the death of the process: `die` writes the world
+down and ends it without a word to anyone, at a crash point or between any two steps of the event
+loop.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from .machine import Machine
 from .operator import Operator
 from .world import DAY, Failure, Site, World
 
-STRIDE = 3 * DAY
 PATIENCE = 25 * DAY
 """After so long nothing may be under way any more: operators come within days."""
 LIFE = "world.pickle"
@@ -125,12 +124,13 @@ class Life(Site):
             leave(self.world)
 
     async def _pump(self) -> None:
+        stride = self.world.size.stride_days * DAY
         while True:
             await trio.testing.wait_all_tasks_blocked()
             wait = trio.lowlevel.current_statistics().seconds_to_next_deadline
             if self.idle:
                 ahead = min([*self._targets, *self.operator.times], default=float("inf"))
-                wait = max(wait, min(STRIDE, ahead - trio.current_time()))
+                wait = max(wait, min(stride, ahead - trio.current_time()))
             if wait == float("inf"):
                 raise Failure("nothing can ever happen any more")
             self.clock.jump(max(wait, 0.0))

@@ -24,10 +24,12 @@ class Size:
     scrub_days: int = 25
     drives_per_magazine: int = 0
     arms: int = 1
+    stride_days: int = 3
+    """Time passes in steps of up to so much while nothing is under way."""
 
 
 SMALL = Size()
-LARGE = Size(magazines=278, slots=12, drives=6, scrub_days=1500)
+LARGE = Size(magazines=278, slots=12, drives=6, scrub_days=1500, stride_days=7)
 """The library of the 42U cabinet: 3,336 discs."""
 WHOLE = Size(drives=4, drives_per_magazine=2)
 """Magazines move whole, to two units."""
