@@ -51,11 +51,14 @@ class Extra:
 
 
 class Snapshots:
-    """Makes what the next disc carries, and decides whether that includes a snapshot."""
+    """Makes what the next disc carries, and decides whether that includes a snapshot.
 
-    def __init__(self, catalog: Catalog, config: Config) -> None:
+    disc: bytes that an image may have at most.
+    """
+
+    def __init__(self, catalog: Catalog, config: Config, disc: int) -> None:
         self._catalog = catalog
-        self._disc, self._every = config.library.disc, config.catalog.snapshot_every
+        self._disc, self._every = disc, config.catalog.snapshot_every
 
     async def make(self, folder: Path, staged: Staged) -> Extra:
         """What the next disc carries, in folder, besides what is staged for it.

@@ -101,7 +101,7 @@ class Migrator:
         self.sets.closed = self._set_closed
         needs = config.sets.release_needs if config.sets is not None else "copies"
         self._needs_parity = self.finisher.needs_parity = needs == "parity"
-        self._snapshots = Snapshots(catalog, config)
+        self._snapshots = Snapshots(catalog, config, self._disc)
         self.ingest = Ingest(catalog, pools, events)
         self._stager = Stager(catalog, pools, files, self.ingest, engine.compression)
         self.recall: Callable[[InodeNo, str], Awaitable[object]] | None = None

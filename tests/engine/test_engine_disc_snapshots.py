@@ -22,10 +22,8 @@ class Burner:
     def __init__(self, root, every, disc=DISC):
         self.root = root
         self.catalog = Catalog.create(root / "state")
-        config = SimpleNamespace(
-            library=SimpleNamespace(disc=disc), catalog=SimpleNamespace(snapshot_every=every)
-        )
-        self.snapshots = Snapshots(self.catalog, config)
+        config = SimpleNamespace(catalog=SimpleNamespace(snapshot_every=every))
+        self.snapshots = Snapshots(self.catalog, config, disc)
         self.discs = 0
 
     async def burn(self, count, staged=None):

@@ -15,6 +15,7 @@ from hsmfs.disc.parity import parity_of
 from hsmfs.disc.parity_image import parity_place, read_facts
 from hsmfs.disc.reader import DiscReader
 from hsmfs.engine import sets as sets_module
+from hsmfs.engine.plan import usable
 from hsmfs.errors import Conflict
 from hsmfs.states import FileState, SetState, VolumeState
 from hsmfs.types import SECTOR
@@ -258,3 +259,19 @@ async def test_killed_at(five, monkeypatch, point: str) -> None:
         await closed(five)
         assert five.state(ino) == FileState.PREMIGRATED
     check_parity(five)
+
+
+async def test_a_snapshot_of_the_catalog_leaves_a_file_the_room_that_parity_leaves_it(
+    five, monkeypatch
+) -> None:
+    """An image may be smaller than its disc, as the parity of its set must fit on one, too."""
+
+    def pack(plain: Path, dest: Path) -> int:
+        return dest.write_bytes(bytes(700_000))
+
+    monkeypatch.setattr("hsmfs.catalog.snapshot.pack", pack)
+    monkeypatch.setattr("hsmfs.engine.backups.SNAPSHOT_SHARE", 2)
+    ino = await five.file(b"f", usable(five.migrator._disc) - 20_000)
+    async with at_work(five):
+        await five.archive(ino)
+    assert five.state(ino) == FileState.PREMIGRATED
