@@ -61,19 +61,19 @@ class Pauses:
     def put_off(self, ino: InodeNo, why: str) -> None:
         """For as long as the reason wants."""
         pauses = {MISMATCH: DISPUTED, ABSENT: BACK_OFF}
-        self._until[ino] = trio.current_time() + (
-            self._rots(ino) if is_bad(why) else pauses.get(why, AGAIN)
-        )
+        seconds = ROTTEN if is_bad(why) else pauses.get(why, AGAIN)
+        self._until[ino] = trio.current_time() + seconds
+        if is_bad(why):
+            self._note_rotten(ino)
 
-    def _rots(self, ino: InodeNo) -> float:
-        """Seconds until the next look at a file that was found to be rotten."""
+    def _note_rotten(self, ino: InodeNo) -> None:
+        """When a file that was found to be rotten is read again; until then it is looked at."""
         attr, now = self._attr_of(ino), trio.current_time()
         if attr is not None:
             old = self._rotten.get(ino)
             again = old is not None and old.version == attr.version
             wait = min(2 * old.wait, ROTTEN_AT_MOST) if old is not None and again else ROTTEN
             self._rotten[ino] = _Rotten(attr.version, wait, now + wait)
-        return ROTTEN
 
     def failed(self, inos: Iterable[int]) -> None:
         """Their burn failed."""

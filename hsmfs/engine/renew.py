@@ -404,7 +404,7 @@ class Renewer:
         await self._catalog.sync()
         crash.point("renew.done")
         await self._spool.remove(_name(old.id))
-        self._later.clear()
+        self.came_back(old.id)
         found = self._catalog.volumes.get(old.id)
         assert found is not None
         log.info("disc made anew", volume=found.barcode, was=found.inside, reason=found.reason)
